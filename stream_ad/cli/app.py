@@ -1,0 +1,24 @@
+"""The command line: one module per command, wired here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="the pipeline's file", envvar="STREAM_AD_CONFIG", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
+DEFAULT_CONFIG = Path("stream_ad.toml")
+
+app = typer.Typer(
+    name="stream-ad",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Real-time anomaly detection for Kafka topics: explained alerts, each exactly once.",
+    epilog="Exit codes: 0 done · 1 failed · 2 configuration · 3 Kafka or Redis unreachable · "
+    "4 unreadable input · 5 model · 6 state · 7 transaction · 130 interrupted.",
+)

@@ -1,0 +1,7 @@
+"""Every command of `stream-ad`, in the order of its manual."""
+
+from __future__ import annotations
+
+from stream_ad.cli.app import app
+
+__all__ = ["app"]

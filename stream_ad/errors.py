@@ -1,0 +1,42 @@
+"""What can go wrong for a user, as a tree; everything else is a bug and keeps its stack trace.
+
+StreamAdError                 exit code 1
+├── ConfigError               2   the configuration file, an option, an environment variable
+├── ConnectionFailed          3   Kafka or Redis cannot be reached or refuses us
+├── InputError                4   a file or topic that cannot be read as configured
+├── ModelError                5   a bundle or a version that cannot be used
+├── StateError                6   a snapshot that cannot be restored
+└── TransactionFailed         7   a commit that failed: drop the shards, restore, go on
+"""
+
+from __future__ import annotations
+
+
+class StreamAdError(Exception):
+    """A user's problem: what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(StreamAdError):
+    exit_code = 2
+
+
+class ConnectionFailed(StreamAdError):
+    exit_code = 3
+
+
+class InputError(StreamAdError):
+    exit_code = 4
+
+
+class ModelError(StreamAdError):
+    exit_code = 5
+
+
+class StateError(StreamAdError):
+    exit_code = 6
+
+
+class TransactionFailed(StreamAdError):
+    exit_code = 7

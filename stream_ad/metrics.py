@@ -1,0 +1,36 @@
+"""What a worker tells Prometheus. One registry per process."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
+REJECTS = Counter("stream_ad_rejects", "records sent to the rejects topic", ["code"], registry=REGISTRY)
+LATE = Counter("stream_ad_late", "events behind the watermark, dropped", registry=REGISTRY)
+ALERTS = Counter("stream_ad_alerts", "alerts published", ["rule", "phase"], registry=REGISTRY)
+LAG = Gauge("stream_ad_lag_events", "events in the topic not yet judged", ["partition"], registry=REGISTRY)
+KEYS = Gauge("stream_ad_keys", "keys with state", ["partition"], registry=REGISTRY)
+MUTED = Gauge("stream_ad_muted", "1 while a partition folds silently to where it was", ["partition"], registry=REGISTRY)
+MODEL = Gauge("stream_ad_model", "1 for the version in use", ["partition", "version"], registry=REGISTRY)
+SCORE = Gauge("stream_ad_score", "score of the latest judged event", registry=REGISTRY)
+THRESHOLD = Gauge("stream_ad_threshold", "its threshold", registry=REGISTRY)
+SNAPSHOT_LAG = Gauge(
+    "stream_ad_snapshot_lag_events", "events judged since the last snapshot", ["partition"], registry=REGISTRY
+)
+STORE_UP = Gauge("stream_ad_store_up", "1 while Redis answers", registry=REGISTRY)
+SWAPS = Counter("stream_ad_swaps", "model swaps", registry=REGISTRY)
+TRANSACTION_FAILURES = Counter(
+    "stream_ad_transaction_failures", "commits that failed; the shards were restored", registry=REGISTRY
+)
+BATCH_ROWS = Histogram(
+    "stream_ad_batch_rows", "rows scored at once", registry=REGISTRY, buckets=[2**power for power in range(0, 15, 2)]
+)
+COMMIT_SECONDS = Histogram("stream_ad_commit_seconds", "time of a commit", registry=REGISTRY)
+LATENCY = Histogram(
+    "stream_ad_latency_seconds",
+    "record timestamp to committed verdict, of the newest event of each commit",
+    registry=REGISTRY,
+    buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
+)

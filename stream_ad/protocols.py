@@ -1,0 +1,194 @@
+"""The contracts of the parts: three kinds of part (`Fold`, `Scorer`, `Codec`), four ports.
+
+Laws that every part keeps (`stream_ad.testing` checks them):
+
+1. Split invariance: `step(a ++ b)` equals `step(a); step(b)`, outputs and state, bit for bit.
+2. Snapshot: a restored state behaves as the original, bit for bit.
+3. Isolation: a malformed record is one reject and touches no neighbour.
+4. Scoring is pure: same rows, same scores, whatever else is in the batch.
+5. Keys are independent, except through pooled priors, which are folds of the log.
+
+A fold sees no clock, no network, no randomness and does not log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from stream_ad.batch import EventBatch, Explanation, Message, RawBatch, RejectBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+S = TypeVar("S")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Fold(Protocol[S, A_contra, B_co]):
+    """A step over the log with state.
+
+    The state is a dataclass whose fields are numpy arrays and nothing else (a scalar is an
+    array of one row). Fields made by `stream_ad.fold.state.per_key()` have one row per slot;
+    a row of zeros, or whatever a previous key left there, is forgotten when an event is
+    `fresh`, so only used slots are written to a snapshot.
+    """
+
+    def init(self, capacity: int) -> S:
+        """State for `capacity` keys; memory is reserved lazily (`np.zeros`)."""
+        ...
+
+    def step(self, state: S, batch: A_contra) -> B_co:
+        """Changes `state` and nothing else."""
+        ...
+
+
+class Scorer(Protocol):
+    """A model: stateless at scoring time; scoring never learns."""
+
+    def score(self, x: Tensor) -> Tensor:
+        """float32 [n,w,f], NaN = absent or missing -> float32 [n], higher = more anomalous.
+
+        Calibrated: on normal data about mean 0 and standard deviation 1. Always finite.
+        """
+        ...
+
+    def explain(self, x: Tensor) -> Explanation:
+        """[k,w,f] -> contribution and expected value per lag and feature; flagged rows only."""
+        ...
+
+
+class Codec(Protocol):
+    def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
+        """Every record is in exactly one of the two; order is kept."""
+        ...
+
+
+class Listener(Protocol):
+    """Told by a source, from within `poll`, what it owns. Each call returns when dealt with."""
+
+    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
+        """Partition -> committed offset (None = never) ; answers partition -> offset to start at."""
+        ...
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """To be given up in order: still ours until this returns."""
+        ...
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Already somebody else's: write nothing."""
+        ...
+
+
+class Source(Protocol):
+    topic: str
+
+    def open(self, listener: Listener) -> None: ...
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        """Batches of at most some thousand rows, at most one per partition; may be empty.
+
+        A batch without rows tells of a `next_offset` that moved without events.
+        """
+        ...
+
+    def finished(self) -> bool:
+        """Everything that was there at the start has been polled (bounded sources only)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Role = Literal["alerts", "rejects", "models"]
+
+
+class Sink(Protocol):
+    """Where results go: what is sent between two commits becomes visible with the offsets, or never.
+
+    At-least-once sinks make it visible at once and commit the offsets afterwards.
+    """
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None: ...
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Partition -> next offset to read. Raises `TransactionFailed`; then nothing is visible."""
+        ...
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """From `offset` on, `version` judges the partition. The log of these is `<pipeline>.models`."""
+
+    partition: int
+    offset: int
+    version: str
+
+
+class SwapLog(Protocol):
+    """Reads back what was sent with role "models"."""
+
+    def read(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
+        """Committed swaps of each partition, by offset."""
+        ...
+
+
+class StateStore(Protocol):
+    """Snapshots, one per partition. Raises `ConnectionFailed` when it is away."""
+
+    def claim(self, partition: int) -> int:
+        """A new owner's number, higher than every earlier one."""
+        ...
+
+    def load(self, partition: int) -> bytes | None: ...
+
+    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+        """Compare-and-set: False, and nothing written, for an older owner or a lower offset."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    version: str
+    kind: str  # the scorer's registered name
+    created_ms: int
+    sha256: str
+    size_bytes: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What running workers should use. None = the built-in statistical scorer / no shadow."""
+
+    wanted: str | None
+    shadow: str | None
+
+
+class ModelStore(Protocol):
+    """The registry of bundles. Raises `ConnectionFailed` when away, `ModelError` on unknown versions."""
+
+    def put(self, info: ModelInfo, blob: bytes) -> None: ...
+
+    def get(self, version: str) -> bytes: ...
+
+    def list(self) -> Sequence[ModelInfo]: ...
+
+    def wish(self) -> Wish: ...
+
+    def promote(self, version: str) -> None: ...
+
+    def rollback(self) -> str | None:
+        """Back to what was wanted before; answers that version (None = built in)."""
+        ...
+
+    def shadow(self, version: str | None) -> None: ...
+
+    def history(self) -> Sequence[tuple[int, str, str]]:
+        """(time in ms, action, version), newest last."""
+        ...
