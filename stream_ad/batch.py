@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -238,13 +238,11 @@ class Alerts:
         return len(self.offset)
 
     def take(self, rows: npt.NDArray[np.integer]) -> Alerts:
-        return Alerts(
-            **{
-                column.name: value.take(rows) if isinstance(value, Strings) else value[rows]
-                for column in fields(self)
-                if (value := getattr(self, column.name)) is not None
-            }
-        )
+        def taken(name: str) -> Any:
+            value = getattr(self, name)
+            return value.take(rows) if isinstance(value, Strings) else value[rows]
+
+        return Alerts(**{column.name: taken(column.name) for column in fields(self)})
 
     @staticmethod
     def concat(parts: Iterable[Alerts]) -> Alerts:

@@ -13,8 +13,8 @@ from stream_ad.config import Config, duration_ms
 from stream_ad.errors import ConfigError
 
 # kind -> what its parameter is; None = it takes none
-EVENT_KINDS = {"gap": None, "count": "span", "time_of_day": None, "day_of_week": None}
-NUMERIC_KINDS = {
+EVENT_KINDS: dict[str, str | None] = {"gap": None, "count": "span", "time_of_day": None, "day_of_week": None}
+NUMERIC_KINDS: dict[str, str | None] = {
     "raw": None,
     "log1p": None,
     "diff": None,
@@ -29,7 +29,7 @@ NUMERIC_KINDS = {
     "sum": "span",
     "missing": None,
 }
-CATEGORICAL_KINDS = {
+CATEGORICAL_KINDS: dict[str, str | None] = {
     "novelty": None,
     "frequency": None,
     "novelty_overall": None,
