@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from stream_ad.environment import overridden, refuse_secrets, variable_for
 from stream_ad.errors import ConfigError
 
-ENV_PREFIX = "STREAM_AD__"
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -34,7 +34,6 @@ def duration_ms(value: object) -> object:
 
 
 Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
-_SECRET = re.compile(r"password|secret|sasl\.oauthbearer\.config|\.pem$", re.I)
 
 
 class Section(BaseModel):
@@ -251,26 +250,34 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    _refuse_secrets(path, data)
+    refuse_secrets(path, data)
     return parse(data, environ, where=str(path))
 
 
 def parse(data: dict[str, Any], environ: Mapping[str, str] | None = None, where: str = "config") -> Config:
     """Checks plain data, with overrides from `environ`. Raises `ConfigError`."""
-    merged = _overridden(data, environ or {})
+    environ = environ or {}
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(overridden(Config, data, environ))
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                known = ", ".join(_known(problem["loc"][:-1]))
-                lines.append(f"{where}: {key}: unknown key; known here: {known}")
-            else:
-                text = problem["msg"].removeprefix("Value error, ")
-                lines.append(f"{where}: {key}: {text} (got {problem['input']!r})")
-        raise ConfigError("\n".join(lines)) from None
+        lines = [_line(where, dict(problem), environ) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> str:
+    path = problem["loc"]
+    text = problem["msg"].removeprefix("Value error, ")
+    if path[:2] == ("kafka", "options") and len(path) > 2:
+        # one line for an option, not one for each type that it might have been
+        path, text = path[:3], "must be text, a number, true or false"
+    if problem["type"] == "extra_forbidden":
+        text = f"unknown key; known here: {', '.join(_known(path[:-1]))}"
+    key = ".".join(str(part) for part in path)
+    if variable := variable_for(path, environ):
+        text += f" (set by {variable})"
+    elif problem["type"] != "extra_forbidden" and path[0] not in ("kafka", "redis"):  # may hold secrets
+        text += f" (got {problem['input']!r})"
+    return f"{where}: {key}: {text}"
 
 
 def _known(path: tuple[int | str, ...]) -> list[str]:
@@ -278,58 +285,3 @@ def _known(path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         model = model.model_fields[part].annotation
     return sorted(model.model_fields)
-
-
-def _overridden(data: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
-    for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX):
-            continue
-        path = name.removeprefix(ENV_PREFIX).lower().split("__")
-        node = merged
-        for part in path[:-1]:
-            child = node.get(part, {})
-            node[part] = dict(child) if isinstance(child, dict) else {}
-            node = node[part]
-        # librdkafka options have dots in their names, environment variables cannot
-        leaf = path[-1].replace("_", ".") if path[:2] == ["kafka", "options"] else path[-1]
-        node[leaf] = _from_text(path, text)
-    return merged
-
-
-def _from_text(path: list[str], text: str) -> object:
-    try:
-        field = Config.model_fields[path[0]]
-        for part in path[1:]:
-            field = field.annotation.model_fields[part]  # type: ignore[union-attr]
-    except (KeyError, AttributeError):
-        return text
-    if getattr(field.annotation, "__origin__", None) in (list, dict):
-        try:
-            return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            return text
-    return text
-
-
-def _refuse_secrets(path: Path, data: dict[str, Any]) -> None:
-    kafka = data.get("kafka")
-    options = kafka.get("options", {}) if isinstance(kafka, dict) else {}
-    for name in _flat(options):
-        if _SECRET.search(name) and not name.endswith((".file", ".location")):
-            variable = f"{ENV_PREFIX}KAFKA__OPTIONS__{name.upper().replace('.', '_')}"
-            raise ConfigError(
-                f"{path}: kafka.options.{name}: secrets do not belong in this file; set {variable}, "
-                f'or "{name}.file" to the path of a file that holds it'
-            )
-    redis = data.get("redis")
-    if isinstance(redis, dict) and re.search(r"://[^/@]*:[^/@]+@", str(redis.get("url", ""))):
-        raise ConfigError(
-            f"{path}: redis.url: a password does not belong in this file; set {ENV_PREFIX}REDIS__URL instead"
-        )
-
-
-def _flat(options: object, prefix: str = "") -> list[str]:
-    if not isinstance(options, dict):
-        return [prefix]
-    return [name for key, value in options.items() for name in _flat(value, f"{prefix}.{key}" if prefix else str(key))]

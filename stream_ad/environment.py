@@ -1,0 +1,93 @@
+"""Overrides from the environment, and secrets that must come from there.
+
+`STREAM_AD__REDIS__URL` sets `redis.url`. Under `kafka.options` underscores stand for dots, which a
+variable's name cannot hold: `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`. Lists
+and tables are written as in TOML. What a variable holds is never quoted in an error.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from stream_ad.errors import ConfigError
+
+ENV_PREFIX = "STREAM_AD__"
+_SECRET = re.compile(r"password|secret|sasl\.oauthbearer\.config|\.pem$", re.I)
+_URL_SECRET = re.compile(r"://.*:.+@|[?&]password=")
+
+
+def overridden(schema: type[BaseModel], data: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The data with every variable of ours written over it; neither is changed."""
+    merged = dict(data)
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            path = _path(name)
+            node = merged
+            for part in path[:-1]:
+                child = node.get(part)
+                node[part] = dict(child) if isinstance(child, dict) else {}
+                node = node[part]
+            node[path[-1]] = _from_text(schema, path, text)
+    return merged
+
+
+def variable_for(key: Sequence[int | str], environ: Mapping[str, str]) -> str | None:
+    """The variable that set this key, or something in it or around it."""
+    for name in environ:
+        if name.startswith(ENV_PREFIX):
+            path = _path(name)
+            if path[: len(key)] == list(key)[: len(path)]:
+                return name
+    return None
+
+
+def refuse_secrets(path: Path, data: dict[str, Any]) -> None:
+    """Raises `ConfigError` for a secret in the file."""
+    kafka = data.get("kafka")
+    options = kafka.get("options", {}) if isinstance(kafka, dict) else {}
+    for name in _flat(options):
+        if _SECRET.search(name) and not name.endswith((".file", ".location")):
+            variable = f"{ENV_PREFIX}KAFKA__OPTIONS__{name.upper().replace('.', '_')}"
+            raise ConfigError(
+                f"{path}: kafka.options.{name}: secrets do not belong in this file; set {variable}, "
+                f'or "{name}.file" to the path of a file that holds it'
+            )
+    redis = data.get("redis")
+    if isinstance(redis, dict) and _URL_SECRET.search(str(redis.get("url", ""))):
+        raise ConfigError(
+            f"{path}: redis.url: a password does not belong in this file; set {ENV_PREFIX}REDIS__URL instead"
+        )
+
+
+def _path(name: str) -> list[str]:
+    path = name.removeprefix(ENV_PREFIX).lower().split("__")
+    if path[:2] == ["kafka", "options"] and len(path) > 2:
+        return ["kafka", "options", ".".join(path[2:]).replace("_", ".")]
+    return path
+
+
+def _from_text(schema: type[BaseModel], path: list[str], text: str) -> object:
+    try:
+        field = schema.model_fields[path[0]]
+        for part in path[1:]:
+            field = field.annotation.model_fields[part]  # type: ignore[union-attr]
+    except (KeyError, AttributeError):
+        return text
+    if getattr(field.annotation, "__origin__", None) in (list, dict):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _flat(options: object, prefix: str = "") -> list[str]:
+    if not isinstance(options, dict):
+        return [prefix]
+    return [name for key, value in options.items() for name in _flat(value, f"{prefix}.{key}" if prefix else str(key))]

@@ -1,0 +1,249 @@
+"""Errors of the configuration name the key, and never show a secret."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_ad.config import Config, duration_ms, load, parse
+from stream_ad.errors import ConfigError
+
+SECTIONS = sorted(name for name, field in Config.model_fields.items() if hasattr(field.annotation, "model_fields"))
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
+
+
+def known(section: str | None) -> set[str]:
+    return set(Config.model_fields if section is None else Config.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+
+
+def refused(data: dict[str, Any], environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(data, environ)
+    return str(caught.value)
+
+
+def complaint(read: Callable[[], Config]) -> ConfigError | None:
+    try:
+        read()
+    except ConfigError as error:
+        return error
+    return None
+
+
+def test_nothing_at_all_is_a_valid_configuration() -> None:
+    config = parse({})
+    assert config.sink.alerts == "stream_ad.alerts"
+    assert config.sink.rejects == "stream_ad.rejects"
+    assert config.redis.prefix == "stream_ad:stream_ad"
+    assert config.swaps_topic == "stream_ad.models"
+
+
+def test_the_pipelines_name_is_the_prefix_of_what_it_owns() -> None:
+    config = parse({"pipeline": "cards", "sink": {"alerts": "mine"}})
+    assert (config.sink.alerts, config.sink.rejects) == ("mine", "cards.rejects")
+    assert config.redis.prefix == "stream_ad:cards"
+
+
+@given(
+    section=st.sampled_from([None, *SECTIONS]),
+    name=NAMES,
+    value=st.integers() | st.text() | st.dictionaries(NAMES, st.text()),
+)
+def test_an_unknown_key_is_named_with_its_path_and_its_neighbours(
+    section: str | None, name: str, value: object
+) -> None:
+    if name in known(section):
+        return
+    text = refused({name: value} if section is None else {section: {name: value}})
+    path = name if section is None else f"{section}.{name}"
+    assert f"config: {path}: unknown key; known here: " in text
+    assert set(text.rpartition("known here: ")[2].split(", ")) == known(section)
+
+
+@given(st.sets(st.tuples(st.sampled_from(SECTIONS), NAMES), min_size=2, max_size=5))
+def test_every_mistake_is_told_at_once(keys: set[tuple[str, str]]) -> None:
+    wrong = {(section, name) for section, name in keys if name not in known(section)}
+    data: dict[str, dict[str, int]] = {}
+    for section, name in wrong:
+        data.setdefault(section, {})[name] = 1
+    if wrong:
+        assert {line.split(": ")[1] for line in refused(data).splitlines()} == {f"{s}.{n}" for s, n in wrong}
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "hint"),
+    [
+        ({"server": {"port": "http"}}, "server.port", "got 'http'"),
+        ({"server": {"port": 70_000}}, "server.port", "65535"),
+        ({"window": {"late": "keep"}}, "window.late", "'accept', 'drop' or 'reject'"),
+        ({"window": {"rows": 0}}, "window.rows", "greater than or equal to 1"),
+        ({"window": {"span": 5}}, "window.span", '"250ms", "30s"'),
+        ({"window": "count"}, "window", "got 'count'"),
+        ({"features": {"numeric": {"amount": "raw"}}}, "features.numeric.amount", "list"),
+        ({"pipeline": "my cards"}, "pipeline", "got 'my cards'"),
+        ({"threshold": {"false_alarm_rate": 0}}, "threshold.false_alarm_rate", "greater than 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(data: dict[str, Any], key: str, hint: str) -> None:
+    text = refused(data)
+    assert text.startswith(f"config: {key}: ")
+    assert hint in text
+
+
+def test_an_option_of_the_wrong_type_is_one_line() -> None:
+    text = refused({"kafka": {"options": {"fetch.wait.max.ms": [5]}}})
+    assert text == "config: kafka.options.fetch.wait.max.ms: must be text, a number, true or false"
+
+
+# Durations
+
+
+@given(
+    st.integers(0, 10**6), st.sampled_from([("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)])
+)
+def test_a_duration_is_its_number_times_its_unit(number: int, unit: tuple[str, int]) -> None:
+    name, factor = unit
+    assert duration_ms(f"{number}{name}") == number * factor
+    assert duration_ms(f" {number} {name} ") == number * factor
+    assert duration_ms(f"{number}.5{name}") == round((number + 0.5) * factor)
+
+
+@given(
+    st.integers().filter(bool)
+    | st.floats().filter(bool)
+    | st.text(alphabet="0123456789.-+smhd ", max_size=6)
+    | st.none()
+)
+def test_a_number_without_a_unit_is_no_duration(value: object) -> None:
+    if isinstance(value, str) and value.strip().endswith(("s", "m", "h", "d")):
+        return
+    with pytest.raises(ValueError, match="a duration such as"):
+        duration_ms(value)
+
+
+# Environment
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "stream_ad.toml"
+    path.write_text('[source]\ntopic = "a"\n[window]\nspan = "5m"\nrows = 4\n')
+    environ = {
+        "STREAM_AD__SOURCE__TOPIC": "b",
+        "STREAM_AD__WINDOW__SPAN": "10m",
+        "STREAM_AD__SERVER__PORT": "0",
+        "STREAM_AD__SILENCE__ENABLED": "true",
+        "STREAM_AD__TRAIN__HIDDEN": "[8, 2]",
+        "STREAM_AD__FEATURES__NUMERIC": '{ "a.b" = ["raw"] }',
+        "STREAM_AD__KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "5",
+        "OTHER": "x",
+    }
+    config = load(path, environ)
+    assert (config.source.topic, config.window.span, config.window.rows) == ("b", 600_000, 4)
+    assert (config.server.port, config.silence.enabled, config.train.hidden) == (0, True, [8, 2])
+    assert config.features.numeric == {"a.b": ["raw"]}
+    assert config.kafka.options == {"fetch.wait.max.ms": "5"}
+
+
+@given(st.sampled_from(SECTIONS), st.text(max_size=8))
+def test_overriding_one_key_leaves_the_others_and_the_data_alone(section: str, topic: str) -> None:
+    data = {"source": {"topic": "kept", "start": "latest"}}
+    config = parse(data, {"STREAM_AD__PIPELINE": "p", "STREAM_AD__SOURCE__START": "earliest"})
+    assert (config.pipeline, config.source.topic, config.source.start) == ("p", "kept", "earliest")
+    assert data == {"source": {"topic": "kept", "start": "latest"}}
+    assert getattr(config, section) is not None
+
+
+def test_an_error_names_the_variable_that_caused_it() -> None:
+    assert refused({}, {"STREAM_AD__SERVER__PORT": "x"}).endswith("(set by STREAM_AD__SERVER__PORT)")
+    assert "unknown key" in refused({}, {"STREAM_AD__REDIS__HOST": "x"})
+
+
+# Secrets
+
+TOKEN = "correct-horse-battery"
+
+
+@pytest.mark.parametrize(
+    "name", ["SASL_PASSWORD", "SASL__PASSWORD", "SSL_KEY_PASSWORD", "SASL_OAUTHBEARER_CLIENT_SECRET"]
+)
+def test_a_secret_comes_from_the_environment(name: str) -> None:
+    config = parse({}, {f"STREAM_AD__KAFKA__OPTIONS__{name}": TOKEN})
+    assert config.kafka.options == {name.replace("__", ".").replace("_", ".").lower(): TOKEN}
+
+
+@given(
+    path=st.lists(
+        st.sampled_from([*SECTIONS, "options", "url", "password", "sasl", "port", "numeric", "x"]),
+        min_size=1,
+        max_size=4,
+    ),
+    shape=st.sampled_from(
+        ["{}", "redis://:{}@host/0", "[{}", '{{ "sasl.password" = "{}" }}', '["{}"]', '{{ a = ["{}"']
+    ),
+)
+def test_what_a_variable_holds_is_never_shown(path: list[str], shape: str) -> None:
+    environ = {"STREAM_AD__" + "__".join(path).upper(): shape.format(TOKEN)}
+    error = complaint(lambda: parse({}, environ))
+    if error is not None:
+        assert TOKEN not in str(error)
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f'[kafka.options]\n"sasl.password" = "{TOKEN}"', "kafka.options.sasl.password"),
+        (f'[kafka.options.sasl]\npassword = "{TOKEN}"', "kafka.options.sasl.password"),
+        (f'[kafka.options]\n"ssl.key.pem" = "{TOKEN}"', "kafka.options.ssl.key.pem"),
+        (f'[redis]\nurl = "redis://user:{TOKEN}@host/0"', "redis.url"),
+        (f'[redis]\nurl = "redis://:{TOKEN}/x@host/0"', "redis.url"),
+        (f'[redis]\nurl = "redis://host/0?password={TOKEN}"', "redis.url"),
+        (f'redis = "redis://:{TOKEN}@host/0"', "redis"),
+        (f'[redis]\npassword = "{TOKEN}"', "redis.password"),
+        (f'[kafka]\noptions = "sasl.password={TOKEN}"', "kafka.options"),
+        (f'[kafka.options]\nsasl = ["{TOKEN}"]', "kafka.options.sasl"),
+        (f'[redis]\nurl = "redis://:{TOKEN}@host', "not valid TOML"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "stream_ad.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f"{path}: {key}" in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_the_path_of_a_secret_may_stand_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "stream_ad.toml"
+    path.write_text('[kafka.options]\n"sasl.password.file" = "/run/secrets/kafka"\n"ssl.key.location" = "/etc/key.pem"')
+    assert load(path, {}).kafka.options["sasl.password.file"] == "/run/secrets/kafka"
+
+
+# The file itself
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file; `stream-ad init`"):
+        load(tmp_path / "none.toml", {})
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_read_or_refused_with_the_files_name(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+        file.write(content)
+        file.flush()
+        error = complaint(lambda: load(Path(file.name), {}))
+    assert error is None or str(error).startswith(file.name)
+
+
+def test_a_directory_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path, {})
