@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from stream_ad.batch import Phase, Rule
+
 REGISTRY = CollectorRegistry()
 
 EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
@@ -34,3 +36,13 @@ LATENCY = Histogram(
     registry=REGISTRY,
     buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300],
 )
+
+
+def alert(rule: int, phase: int) -> None:
+    ALERTS.labels(Rule(rule).name, Phase(phase).name).inc()
+
+
+def model(partition: int, old: str | None, new: str) -> None:
+    if old is not None:
+        MODEL.labels(partition, old).set(0)
+    MODEL.labels(partition, new).set(1)

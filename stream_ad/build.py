@@ -1,0 +1,126 @@
+"""The composition root: configuration -> parts. The only module that imports everything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from stream_ad import registry
+from stream_ad.batch import RawBatch, Scores, Verdicts
+from stream_ad.config import Config
+from stream_ad.fold.features import Featuriser
+from stream_ad.fold.incidents import Incidents
+from stream_ad.fold.keys import Keys
+from stream_ad.fold.recent import Recent
+from stream_ad.fold.silence import Silence
+from stream_ad.models import Models
+from stream_ad.pipeline import Pipeline
+from stream_ad.protocols import Codec, ModelStore, Sink, Source, StateStore, SwapLog
+from stream_ad.recovery import Recovery
+from stream_ad.shard import Folds, Shard
+from stream_ad.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from stream_ad.io.kafka_source import KafkaSource
+
+RECENT_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    source: Source
+    sink: Sink
+    states: StateStore
+    swaps: SwapLog
+
+
+def codec(config: Config) -> Codec:
+    found = registry.lookup("codec", config.record.format, "record.format")
+    made: Codec = found(config.record, tuple(config.features.numeric), tuple(config.features.categorical))
+    return made
+
+
+def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Folds:
+    key_bytes = config.record.max_key_bytes
+    window = registry.lookup("window", config.window.kind, "window.kind")
+    threshold = registry.lookup("threshold", config.threshold.kind, "threshold.kind")
+    layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes])
+    return Folds(
+        keys=Keys(config.window, key_bytes),
+        window=window(config.window, len(spec.numeric)),
+        features=Featuriser(spec),
+        recent=Recent(RECENT_ROWS, spec.rows, len(spec.features)),
+        threshold=threshold(config.threshold),
+        incidents=Incidents(config.incidents, key_bytes),
+        silence=Silence(config.silence, key_bytes),
+        capacity=capacity or config.window.max_keys,
+        layout=hashlib.sha256(layout).hexdigest(),
+    )
+
+
+def models(config: Config, spec: FeatureSpec, store: ModelStore | None, default: str | None = None) -> Models:
+    from stream_ad.score.engine import Engine
+
+    return Models(Engine(config.scoring, spec), store, default)
+
+
+def pipeline(
+    config: Config,
+    spec: FeatureSpec,
+    parts: Folds,
+    ports: Ports,
+    held: Models,
+    observe: Callable[[Verdicts], None] | None = None,
+) -> Pipeline:
+    recovery = Recovery(parts, ports.states, ports.swaps, config.redis)
+    return Pipeline(config, spec, ports.source, codec(config), ports.sink, held, recovery, observe)
+
+
+def warm(config: Config, spec: FeatureSpec) -> None:
+    """Loads (or, the first time, compiles) every kernel before the first event waits for it."""
+    made = codec(config)
+    raw = RawBatch("warm", 0, np.zeros(1, np.int64), np.zeros(1, np.int64), [b"k"], [b"{}"], lambda _: [], 1)
+    events, _ = made.decode(raw)
+    if not len(events):
+        from stream_ad.batch import EventBatch, Strings
+
+        d, c = len(spec.numeric), len(spec.categorical)
+        zero = np.zeros(1, np.int64)
+        blank = Strings.of([b""])
+        events = EventBatch(
+            raw, zero, zero, zero, Strings.of([b"k"]), np.zeros((1, d)), (blank,) * c, np.zeros((1, c), np.uint64)
+        )
+    shard = Shard(folds(config, spec, capacity=4), 0, 0, "")
+    batch = shard.submit(events)
+    shard.finish(Scores(batch, "", np.zeros(len(batch))))
+
+
+def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None) -> Ports:
+    """Of one worker of the group; `until` = offsets at which a bounded run ends."""
+    from stream_ad.io.kafka_sink import KafkaSink, KafkaSwapLog
+    from stream_ad.io.redis import RedisStateStore
+
+    source = kafka_source(config, worker, until)
+    sink = KafkaSink(
+        config.kafka,
+        topics(config),
+        config.sink.delivery,
+        f"{config.pipeline}-{worker}",
+        source,
+    )
+    return Ports(source, sink, RedisStateStore(config.redis), KafkaSwapLog(config.kafka, config.swaps_topic))
+
+
+def kafka_source(config: Config, worker: int, until: Mapping[int, int] | None) -> KafkaSource:
+    from stream_ad.io.kafka_source import KafkaSource
+
+    return KafkaSource(config.kafka, config.source, config.pipeline, worker, until)
+
+
+def topics(config: Config) -> dict[str, str]:
+    return {"alerts": config.sink.alerts, "rejects": config.sink.rejects, "models": config.swaps_topic}

@@ -1,0 +1,116 @@
+"""`stream-ad check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from stream_ad import config as configuration
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.output import answer, out
+from stream_ad.config import Config
+from stream_ad.errors import StreamAdError
+
+
+def check(
+    config: ConfigOption = DEFAULT_CONFIG,
+    workers: Annotated[int, typer.Option(min=1, help="how many are planned")] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Validates the file, what it points to, and says what a run will cost.
+
+    Every problem is told, with the key to change; the exit code is that of the first.
+    """
+    from stream_ad.spec import FeatureSpec
+
+    found = configuration.load(config)
+    spec = FeatureSpec.of(found)
+    facts: dict[str, Any] = {"features": [feature.name for feature in spec.features]}
+    problems: list[StreamAdError] = []
+
+    def attempt(part: Callable[[], dict[str, Any]]) -> None:
+        try:
+            facts.update(part())
+        except StreamAdError as error:
+            problems.append(error)
+
+    attempt(lambda: _memory(found, spec))
+    attempt(lambda: _kafka(found, workers))
+    attempt(lambda: _registry(found, spec))
+    facts["problems"] = [str(problem) for problem in problems]
+    if json:
+        answer(facts, True, "")
+    else:
+        _tell(facts)
+    if problems:
+        raise typer.Exit(problems[0].exit_code)
+
+
+def _memory(config: Config, spec: Any) -> dict[str, Any]:
+    from stream_ad import build
+    from stream_ad.memory import state_bytes
+
+    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    return {
+        "bytes_per_key": per_key,
+        "bytes_at_max_keys": fixed + per_key * config.window.max_keys,
+        "max_keys": config.window.max_keys,
+        "window_bytes": 8 * spec.rows * len(spec.numeric),
+    }
+
+
+def _kafka(config: Config, workers: int) -> dict[str, Any]:
+    from stream_ad.io import kafka_admin
+
+    partitions = kafka_admin.partitions(config.kafka, config.source.topic)
+    events = kafka_admin.events_held(config.kafka, config.source.topic)
+    return {
+        "topic": config.source.topic,
+        "partitions": partitions,
+        "events": events,
+        "partitions_per_worker": -(-partitions // workers),
+        "idle_workers": max(0, workers - partitions),
+        "missing_topics": kafka_admin.missing(config),
+    }
+
+
+def _registry(config: Config, spec: Any) -> dict[str, Any]:
+    from stream_ad.io.redis import RedisModelStore
+    from stream_ad.score.bundle import Bundle
+
+    store = RedisModelStore(config.redis)
+    wanted = store.wish().wanted
+    if wanted is not None:
+        Bundle.from_bytes(store.get(wanted), spec)
+    return {"model": wanted or "statistical (built in)", "models": len(store.list())}
+
+
+def _tell(facts: dict[str, Any]) -> None:
+    def line(mark: str, text: str) -> None:
+        out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
+
+    line("[green]✓[/]", f"{len(facts['features'])} features: {', '.join(facts['features'])}")
+    if "bytes_per_key" in facts:
+        mib = facts["bytes_at_max_keys"] / 2**20
+        line(
+            "[green]✓[/]",
+            f"{facts['bytes_per_key']:,.0f} bytes per key ({facts['window_bytes']} of them the raw window); "
+            f"at window.max_keys = {facts['max_keys']:,} a partition holds {mib:,.0f} MiB",
+        )
+    if "topic" in facts:
+        line(
+            "[green]✓[/]",
+            f"topic {facts['topic']}: {facts['partitions']} partitions, {facts['events']:,} events, "
+            f"at most {facts['partitions_per_worker']} partitions per worker",
+        )
+        if facts["idle_workers"]:
+            line("[yellow]![/]", f"{facts['idle_workers']} workers would have no partition: add partitions")
+        for topic in facts["missing_topics"]:
+            line("[yellow]![/]", f"topic {topic} does not exist yet; `run` creates it")
+    if "model" in facts:
+        line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")
+    for problem in facts["problems"]:
+        for text in problem.splitlines():
+            line("[red]✗[/]", text)

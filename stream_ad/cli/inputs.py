@@ -1,0 +1,42 @@
+"""What `--input`, `--from` and `--to` of a command mean: a file, or a range of a topic."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stream_ad.config import Config
+from stream_ad.errors import ConfigError, InputError
+from stream_ad.protocols import Source
+
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet")
+
+
+def is_file(text: str) -> bool:
+    return Path(text).exists() or text.endswith(SUFFIXES) or "/" in text
+
+
+def bounded(config: Config, text: str, first: str | None, last: str | None, partitions: int) -> Source:
+    """Raises `InputError`, `ConfigError`, `ConnectionFailed`."""
+    if is_file(text):
+        if first or last:
+            raise ConfigError("--from and --to are for topics; cut a file before you replay it")
+        from stream_ad.io.files import FileSource
+
+        if not Path(text).is_file():
+            raise InputError(f"--input: {text}: no such file")
+        return FileSource(Path(text), config, partitions)
+    from stream_ad.io.kafka_range import KafkaRange, whole
+
+    start, stop = whole(config.kafka, text, _time_ms(first, "--from"), _time_ms(last, "--to"))
+    return KafkaRange(config.kafka, text, start, stop)
+
+
+def _time_ms(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{option}: a time such as 2026-01-31T12:00:00Z (got {text!r})") from None
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,96 @@
+"""`stream-ad models`: the registry that running workers obey within a second."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from stream_ad import config as configuration
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.output import answer, out
+from stream_ad.protocols import ModelInfo, ModelStore
+
+models = typer.Typer(no_args_is_help=True, help="The registry of models; running workers obey within a second.")
+
+Version = Annotated[str, typer.Argument(help="as `models list` shows it")]
+
+
+def _store(config: Path) -> ModelStore:
+    from stream_ad.io.redis import RedisModelStore
+
+    return RedisModelStore(configuration.load(config).redis)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _row(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "version": info.version,
+        "kind": info.kind,
+        "created_ms": info.created_ms,
+        "size_bytes": info.size_bytes,
+        "sha256": info.sha256,
+        "metrics": dict(info.metrics),
+    }
+
+
+@models.command("list")
+def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """All versions, and which one is wanted."""
+    store = _store(config)
+    found, wish = store.list(), store.wish()
+    if json:
+        answer({"models": [_row(i) for i in found], "wanted": wish.wanted, "shadow": wish.shadow}, True, "")
+        return
+    if not found:
+        out.print("no model yet: the built-in statistical scorer judges; `stream-ad train --promote` makes one")
+        return
+    table = Table("version", "scorer", "created (UTC)", "size", "")
+    for info in found:
+        state = "wanted" if info.version == wish.wanted else "shadow" if info.version == wish.shadow else ""
+        table.add_row(info.version, info.kind, _time(info.created_ms), f"{info.size_bytes / 1024:.0f} KiB", state)
+    out.print(table)
+    if wish.wanted is None:
+        out.print("wanted: the built-in statistical scorer")
+
+
+@models.command()
+def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """What is known of one version: where it comes from, how good it is, what it expects."""
+    import orjson
+
+    from stream_ad.score.bundle import Bundle
+
+    store = _store(config)
+    bundle = Bundle.from_bytes(store.get(version), None)
+    manifest = orjson.loads(bundle.manifest.to_json())
+    lines = [f"{name}: {value}" for name, value in manifest.items() if name != "spec"]
+    answer(manifest, json, "\n".join(lines))
+
+
+@models.command()
+def promote(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Lets `version` judge: running workers swap between two commits."""
+    _store(config).promote(version)
+    answer({"wanted": version}, json, f"{version} is wanted now")
+
+
+@models.command()
+def rollback(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Back to what was wanted before."""
+    version = _store(config).rollback()
+    answer({"wanted": version}, json, f"{version or 'the built-in statistical scorer'} is wanted again")
+
+
+@models.command()
+def history(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Who was wanted when."""
+    found = _store(config).history()
+    words = "\n".join(f"{_time(ms)}  {action:9} {version}" for ms, action, version in found) or "nothing yet"
+    answer([{"time_ms": ms, "action": action, "version": version} for ms, action, version in found], json, words)

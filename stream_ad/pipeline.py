@@ -1,0 +1,324 @@
+"""The loop: read, fold, score, judge, publish, commit.
+
+Between two commits everything that is sent waits in one transaction with the offsets. A
+snapshot is saved only after a commit with nothing in flight: state may lag the log, never
+lead it. Whatever fails on the way out is treated as a crash: `TransactionFailed` leaves
+`run`, the caller drops this object and starts a new one, which restores.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_ad import alert, metrics, reject
+from stream_ad.batch import EventBatch, FeatureBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad.config import Config
+from stream_ad.errors import TransactionFailed
+from stream_ad.explain import contributors
+from stream_ad.models import Models
+from stream_ad.protocols import Codec, Sink, Source
+from stream_ad.reader import Decoded, Finished, Question, Reader
+from stream_ad.recovery import Recovery
+from stream_ad.shard import UNKNOWN, Shard
+from stream_ad.spec import FeatureSpec
+from stream_ad.swaps import encode_swap
+
+if TYPE_CHECKING:
+    from stream_ad.score.engine import Future
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.1
+SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
+
+
+@dataclass(slots=True)
+class Item:
+    """A stretch of one partition's log on its way to a commit."""
+
+    shard: Shard
+    next_offset: int
+    newest_ms: int
+    rejects: list[RejectBatch]
+    features: FeatureBatch | None
+
+
+@dataclass(slots=True)
+class Flight:
+    """Items whose scores are being computed together."""
+
+    items: list[Item]
+    version: str
+    future: Future | None
+
+
+class Pipeline:
+    """Judges what `source` gives until it ends or `stop` says so."""
+
+    def __init__(
+        self,
+        config: Config,
+        spec: FeatureSpec,
+        source: Source,
+        codec: Codec,
+        sink: Sink,
+        models: Models,
+        recovery: Recovery,
+        observe: Callable[[Verdicts], None] | None = None,
+    ) -> None:
+        self.config, self.spec = config, spec
+        self.source, self.codec, self.sink = source, codec, sink
+        self.models, self.recovery, self.observe = models, recovery, observe
+        self.shards: dict[int, Shard] = {}
+        self._waiting: list[Item] = []
+        self._waiting_rows = 0
+        self._waiting_since = 0.0
+        self._flights: deque[Flight] = deque()
+        self._offsets: dict[int, int] = {}
+        self._newest_ms = -1
+        now = time.monotonic()
+        self._committed_at = self._saved_at = now
+        self._save_pause_s = config.redis.snapshot_interval / 1000
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Raises `TransactionFailed` (start anew) and what the parts raise."""
+        with Reader(self.source, self.codec) as reader:
+            try:
+                while not stop():
+                    item = reader.get(self._patience_s())
+                    if isinstance(item, Decoded):
+                        self._accept(item)
+                    elif isinstance(item, Question):
+                        item.settle(self)
+                    elif isinstance(item, Finished):
+                        break
+                    self._advance()
+                self.checkpoint()
+            except BaseException:
+                self.sink.abort()
+                raise
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────
+
+    def _accept(self, decoded: Decoded) -> None:
+        shard = self.shards.get(decoded.raw.partition)
+        if shard is None:
+            return  # read before the partition was given up
+        events, rejects = decoded.events, decoded.rejects
+        if shard.next_offset == UNKNOWN:
+            self._begin(shard, decoded.raw)
+        while shard.swaps and shard.swaps[0].offset < decoded.raw.next_offset:
+            swap = shard.swaps.pop(0)
+            cut = int(np.searchsorted(events.offset, swap.offset))
+            head, tail = cut_rejects(rejects, swap.offset)
+            self._enqueue(shard, events.slice(0, cut), head, swap.offset, decoded.raw)
+            events, rejects = events.slice(cut, len(events)), tail
+            self._drain()
+            self.models.swap(shard, self.models.version(swap.version))
+        self._enqueue(shard, events, rejects, decoded.raw.next_offset, decoded.raw)
+
+    def _begin(self, shard: Shard, raw: RawBatch) -> None:
+        shard.next_offset = int(raw.offset[0]) if len(raw) else raw.next_offset
+        self.recovery.announce(shard)
+
+    def _enqueue(self, shard: Shard, events: EventBatch, rejects: RejectBatch, next_offset: int, raw: RawBatch) -> None:
+        found = [rejects] if len(rejects) else []
+        features = None
+        if len(events):
+            features = shard.submit(events)
+            keyed = features.windows.keyed
+            metrics.LATE.inc(keyed.dropped)
+            if keyed.rejects is not None:
+                found.append(keyed.rejects)
+        newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
+        if not self._waiting:
+            self._waiting_since = time.monotonic()
+        self._waiting.append(Item(shard, next_offset, newest_ms, found, features))
+        self._waiting_rows += len(features) if features is not None else 0
+
+    # ── scoring and judging ──────────────────────────────────────────────────────────────
+
+    def _patience_s(self) -> float:
+        now = time.monotonic()
+        if self._flights and len(self._flights) > 1:
+            return 0.0
+        if self._waiting:
+            return max(0.0, self._waiting_since + self.config.scoring.latency / 1000 - now)
+        return 0.001 if self._flights else IDLE_S
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        scoring = self.config.scoring
+        late = self._waiting and now - self._waiting_since >= scoring.latency / 1000
+        if late or self._waiting_rows >= scoring.batch_rows:
+            self._launch()
+        while self._flights and (len(self._flights) > scoring.in_flight or self._ready(self._flights[0])):
+            self._land(self._flights.popleft())
+        if now - self._committed_at >= self.config.sink.commit_interval / 1000:
+            self._commit()
+        if now - self._saved_at >= self._save_pause_s:
+            self.checkpoint()
+        version = self.models.wanted()
+        if version is not None:
+            self._obey(version)
+
+    @staticmethod
+    def _ready(flight: Flight) -> bool:
+        return flight.future is None or flight.future.done()
+
+    def _launch(self) -> None:
+        items, self._waiting, self._waiting_rows = self._waiting, [], 0
+        for version in dict.fromkeys(item.shard.version for item in items):
+            group = [item for item in items if item.shard.version == version]
+            x = [item.features.x for item in group if item.features is not None]
+            future = self.models.submit(version, x) if x else None
+            self._flights.append(Flight(group, version, future))
+
+    def _land(self, flight: Flight) -> None:
+        scores = iter(flight.future.result()) if flight.future is not None else iter(())
+        for item in flight.items:
+            if item.features is not None:
+                self._judge(item.shard, Scores(item.features, flight.version, next(scores)))
+                metrics.EVENTS.inc(len(item.features.windows))
+            for rejects in item.rejects:
+                _, spoken = cut_rejects(rejects, item.shard.mute_until)
+                self._reject(spoken)
+            item.shard.next_offset = item.next_offset
+            if item.next_offset > item.shard.mute_until:
+                self._offsets[item.shard.partition] = item.next_offset
+            self._newest_ms = max(self._newest_ms, item.newest_ms)
+
+    def _judge(self, shard: Shard, scores: Scores) -> None:
+        verdicts, alerts = shard.finish(scores)
+        if self.observe is not None:
+            self.observe(verdicts)
+        if len(verdicts):
+            metrics.SCORE.set(scores.score[-1])
+            metrics.THRESHOLD.set(verdicts.threshold[-1])
+        if len(alerts) and shard.replaying:
+            alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
+        if not len(alerts):
+            return
+        rows = np.unique(alerts.row[alerts.row >= 0])
+        told = {}
+        if len(rows):
+            batch = scores.features
+            explanation = self.models.explain(scores.version, batch.x[rows])
+            told = dict(zip(rows.tolist(), contributors(batch, rows, explanation, self.spec), strict=True))
+        messages = alert.encode(
+            alerts,
+            verdicts,
+            told,
+            pipeline=self.config.pipeline,
+            topic=self.source.topic,
+            partition=shard.partition,
+            payload_fields=self.config.sink.payload_fields,
+        )
+        self.sink.send("alerts", messages)
+        for rule, phase in zip(alerts.rule.tolist(), alerts.phase.tolist(), strict=True):
+            metrics.alert(rule, phase)
+
+    def _reject(self, rejects: RejectBatch) -> None:
+        if len(rejects):
+            self.sink.send("rejects", reject.encode(rejects))
+            for reason in rejects.reason:
+                metrics.REJECTS.labels(reason.partition(":")[0]).inc()
+
+    def _drain(self) -> None:
+        if self._waiting:
+            self._launch()
+        while self._flights:
+            self._land(self._flights.popleft())
+
+    # ── committing ───────────────────────────────────────────────────────────────────────
+
+    def _commit(self) -> None:
+        self._committed_at = time.monotonic()
+        if not self._offsets:
+            return
+        for partition in self._offsets:
+            shard = self.shards[partition]
+            if shard.announce is not None:
+                self.sink.send("models", [encode_swap(shard.announce)])
+        with metrics.COMMIT_SECONDS.time():
+            self.sink.commit(self._offsets)
+        for partition in self._offsets:
+            shard = self.shards[partition]
+            shard.announce = None
+            metrics.KEYS.labels(partition).set(shard.used)
+            metrics.MUTED.labels(partition).set(0)
+        if self._newest_ms > 0:
+            metrics.LATENCY.observe(max(0.0, time.time() - self._newest_ms / 1000))
+        self._offsets, self._newest_ms = {}, -1
+
+    def checkpoint(self) -> None:
+        """Commits what is under way, then saves every shard."""
+        self._drain()
+        self._commit()
+        begun = time.monotonic()
+        for shard in self.shards.values():
+            if not self.recovery.save(shard):
+                break
+        self._saved_at = time.monotonic()
+        spent = self._saved_at - begun
+        self._save_pause_s = max(self.config.redis.snapshot_interval / 1000, spent / SNAPSHOT_SHARE)
+
+    def _obey(self, version: str) -> None:
+        due = [s for s in self.shards.values() if s.version != version and not s.replaying and s.next_offset != UNKNOWN]
+        if not due:
+            return
+        self._drain()
+        self._commit()
+        for shard in due:
+            self.models.swap_saved(shard, version, self.recovery)
+        metrics.SWAPS.inc()
+
+    def status(self) -> dict[str, object]:
+        """For `/readyz`; called from another thread."""
+        shards = list(self.shards.values())
+        return {
+            "ready": bool(shards) and not any(shard.replaying for shard in shards),
+            "partitions": sorted(shard.partition for shard in shards),
+            "replaying": sorted(shard.partition for shard in shards if shard.replaying),
+            "models": sorted({shard.version for shard in shards}),
+            "store": not self.recovery.store_away,
+        }
+
+    # ── partitions come and go (Listener) ────────────────────────────────────────────────
+
+    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
+        starts = {}
+        for shard in self.recovery.restore(committed, self.models.current()):
+            self.shards[shard.partition] = shard
+            starts[shard.partition] = shard.next_offset
+        return starts
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        self.checkpoint()
+        self._forget(partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """What waits in the open transaction may belong to them, so all of it is dropped."""
+        self._forget(partitions)
+        raise TransactionFailed(f"partitions {sorted(partitions)} were taken by another worker")
+
+    def _forget(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self.shards.pop(partition, None)
+
+
+def cut_rejects(rejects: RejectBatch, offset: int) -> tuple[RejectBatch, RejectBatch]:
+    """Those below `offset`, and the rest."""
+    offsets = rejects.raw.offset[rejects.row] if len(rejects) else np.zeros(0, np.int64)
+    cut = int(np.searchsorted(offsets, offset))
+    return (
+        replace(rejects, row=rejects.row[:cut], reason=rejects.reason[:cut]),
+        replace(rejects, row=rejects.row[cut:], reason=rejects.reason[cut:]),
+    )

@@ -1,0 +1,126 @@
+"""Polls and decodes in a thread of its own, so that reading and folding overlap."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from stream_ad.batch import EventBatch, RawBatch, RejectBatch
+from stream_ad.protocols import Codec, Listener, Source
+
+DEPTH_BATCHES = 32
+POLL_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    raw: RawBatch
+    events: EventBatch
+    rejects: RejectBatch
+
+
+@dataclass(slots=True)
+class Question:
+    """What the source asks of the pipeline's thread, which answers by `settle`."""
+
+    ask: Callable[[Listener], Mapping[int, int] | None]
+    answer: Mapping[int, int] | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def settle(self, listener: Listener) -> None:
+        try:
+            self.answer = self.ask(listener)
+        finally:
+            self.done.set()
+
+
+class Finished:
+    """The source is bounded and has given everything."""
+
+
+class Stopped(Exception):
+    """The pipeline has gone away while the source waited for its answer."""
+
+
+class Reader:
+    """Iterate over what comes with `get`; every item is in the order in which the source gave it."""
+
+    def __init__(self, source: Source, codec: Codec) -> None:
+        self._source, self._codec = source, codec
+        self._queue: queue.Queue[Decoded | Question | Finished | BaseException] = queue.Queue(DEPTH_BATCHES)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                item = self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if isinstance(item, Question):
+                item.done.set()
+        self._source.close()
+
+    def get(self, timeout_s: float) -> Decoded | Question | Finished | None:
+        """The next item, or None when nothing came in time. Raises what the reading thread raised."""
+        try:
+            item = self._queue.get(timeout=timeout_s) if timeout_s > 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
+        answer = self._asked(lambda listener: listener.assigned(committed))
+        if answer is None:
+            raise Stopped
+        return answer
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        self._asked(lambda listener: listener.revoked(partitions))
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        self._asked(lambda listener: listener.lost(partitions))
+
+    def _asked(self, ask: Callable[[Listener], Mapping[int, int] | None]) -> Mapping[int, int] | None:
+        question = Question(ask)
+        if not self._stop.is_set():
+            self._put(question)
+            while not question.done.wait(0.1):
+                if self._stop.is_set():
+                    break
+        return question.answer
+
+    def _put(self, item: Decoded | Question | Finished | BaseException) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _run(self) -> None:
+        try:
+            self._source.open(self)
+            while not self._stop.is_set():
+                for raw in self._source.poll(POLL_MS):
+                    self._put(Decoded(raw, *self._codec.decode(raw)))
+                if self._source.finished():
+                    self._put(Finished())
+                    return
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._put(error)

@@ -1,0 +1,133 @@
+"""Where shards come from, and how they are saved.
+
+A partition's state is taken from its snapshot; the log from there to the committed offset
+is folded silently. Without a usable snapshot it is folded again from further back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+
+from stream_ad import metrics
+from stream_ad.config import Redis
+from stream_ad.errors import ConnectionFailed, StateError, TransactionFailed
+from stream_ad.protocols import StateStore, Swap, SwapLog
+from stream_ad.shard import UNKNOWN, Folds, Shard
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.25
+
+
+class Recovery:
+    """Restores and saves the shards of one worker."""
+
+    def __init__(self, folds: Folds, states: StateStore, swaps: SwapLog, config: Redis) -> None:
+        self._folds, self._states, self._swaps, self._config = folds, states, swaps, config
+        self.store_away = False
+
+    def restore(self, committed: Mapping[int, int | None], version: str) -> Iterator[Shard]:
+        """Shards for partitions with these committed offsets; `version` is for those without history."""
+        history = self._swaps.read(sorted(committed))
+        deadline = time.monotonic() + self._config.wait / 1000
+        for partition, offset in sorted(committed.items()):
+            owner, shard = self._load(partition, offset, deadline)
+            known = history.get(partition, [])
+            if shard is None:
+                shard = Shard(self._folds, partition, self._start(offset), version)
+                if known:
+                    past = [swap for swap in known if swap.offset <= shard.next_offset]
+                    shard.version = (past or known)[-1 if past else 0].version
+            shard.owner = owner
+            shard.mute_until = offset or 0
+            shard.swaps = _changes(known, shard)
+            told = known[-1].version if known else None
+            if shard.next_offset != UNKNOWN and told != (shard.swaps[-1] if shard.swaps else shard).version:
+                self.announce(shard)
+            if shard.replaying:
+                log.info(
+                    "partition %d: folds %d events again, silently", partition, shard.mute_until - shard.next_offset
+                )
+            metrics.model(partition, None, shard.version)
+            yield shard
+
+    def announce(self, shard: Shard) -> None:
+        """The log is to know which version judges from here on; the next transaction tells it."""
+        shard.announce = Swap(shard.partition, shard.next_offset, shard.version)
+
+    def save(self, shard: Shard) -> bool:
+        """Saves if anything is new. False when the store is away: said once, tried again at the next checkpoint."""
+        if shard.next_offset in (UNKNOWN, shard.saved_offset) or shard.replaying:
+            return True
+        try:
+            self._save(shard)
+        except ConnectionFailed as error:
+            if not self.store_away:
+                log.warning("snapshots wait, scoring goes on: %s", error)
+            self.store_away = True
+        else:
+            if self.store_away:
+                log.info("snapshots are saved again")
+            self.store_away = False
+        metrics.STORE_UP.set(0 if self.store_away else 1)
+        metrics.SNAPSHOT_LAG.labels(shard.partition).set(shard.next_offset - max(0, shard.saved_offset))
+        return not self.store_away
+
+    def checkpoint_swap(self, shard: Shard) -> None:
+        """Saves at once. Raises `ConnectionFailed` when the store is away."""
+        self._save(shard)
+        self.announce(shard)
+
+    def _save(self, shard: Shard) -> None:
+        if shard.owner is None:
+            shard.owner = self._states.claim(shard.partition)
+        if not self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot()):
+            raise TransactionFailed(f"partition {shard.partition}: another worker has saved a newer snapshot")
+        shard.saved_offset = shard.next_offset
+
+    def _load(self, partition: int, committed: int | None, deadline: float) -> tuple[int | None, Shard | None]:
+        while True:
+            try:
+                owner = self._states.claim(partition)
+                blob = self._states.load(partition)
+                break
+            except ConnectionFailed as error:
+                if time.monotonic() >= deadline:
+                    log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
+                    return None, None
+                time.sleep(RETRY_S)
+        if blob is None or committed is None:
+            return owner, None
+        try:
+            shard = Shard.restore(self._folds, partition, blob)
+        except StateError as error:
+            log.warning("%s; rebuilds from the log", error)
+            return owner, None
+        if shard.next_offset > committed:
+            log.warning(
+                "partition %d: the snapshot is at offset %d, the group at %d (was it reset?); rebuilds from the log",
+                partition,
+                shard.next_offset,
+                committed,
+            )
+            return owner, None
+        return owner, shard
+
+    def _start(self, committed: int | None) -> int:
+        if committed is None:
+            return UNKNOWN
+        if self._config.rebuild == "cold":
+            return committed
+        return max(0, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else 0
+
+
+def _changes(known: list[Swap], shard: Shard) -> list[Swap]:
+    """Those ahead of the shard that bring another version."""
+    changes, version = [], shard.version
+    for swap in known:
+        if swap.offset > shard.next_offset and swap.version != version:
+            changes.append(swap)
+            version = swap.version
+    return changes

@@ -1,0 +1,96 @@
+"""One worker process: a pipeline that is started anew whenever a commit fails."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+from stream_ad.config import Config
+from stream_ad.errors import StreamAdError, TransactionFailed
+
+log = logging.getLogger("stream_ad.worker")
+
+RESTART_S = 0.5
+
+
+def setup_logging(name: str, level: int = logging.INFO) -> None:
+    """One line per record on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {name}: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
+    """Runs worker `index` until SIGTERM, or until `until` (partition -> offset) is committed by the group.
+
+    Exits with the code of the `StreamAdError` that ended it.
+    """
+    setup_logging(f"worker {index}")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
+    _follow_parent(stop)
+    try:
+        run(config, index, until, stop)
+    except StreamAdError as error:
+        for line in str(error).splitlines():
+            log.error("%s", line)
+        sys.exit(error.exit_code)
+
+
+def run(config: Config, index: int, until: Mapping[int, int] | None, stop: threading.Event) -> None:
+    """Raises `StreamAdError`."""
+    from stream_ad import build
+    from stream_ad.io.redis import RedisModelStore
+    from stream_ad.server import Server
+    from stream_ad.spec import FeatureSpec
+
+    spec = FeatureSpec.of(config)
+    parts = build.folds(config, spec)
+    build.warm(config, spec)
+    held = build.models(config, spec, RedisModelStore(config.redis))
+    held.follow()
+    gc.freeze()
+    current: dict[str, object] = {}
+
+    def status() -> Mapping[str, object]:
+        running = current.get("pipeline")
+        return running.status() if running is not None else {"ready": False}  # type: ignore[attr-defined, no-any-return]
+
+    server = Server(config.server.host, config.server.port + index, status) if config.server.port else None
+    try:
+        while not stop.is_set():
+            ports = build.kafka_ports(config, index, until)
+            current["pipeline"] = judging = build.pipeline(config, spec, parts, ports, held)
+            try:
+                judging.run(stop.is_set)
+                return
+            except TransactionFailed as error:
+                from stream_ad import metrics
+
+                metrics.TRANSACTION_FAILURES.inc()
+                log.warning("starts anew from the last commit: %s", error)
+                stop.wait(RESTART_S)
+            finally:
+                ports.sink.close()
+    finally:
+        held.close()
+        if server is not None:
+            server.close()
+
+
+def _follow_parent(stop: threading.Event) -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
