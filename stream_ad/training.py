@@ -99,7 +99,7 @@ def fit(
     found = collect(config, spec, source, reading)
     if not found.events:
         rejected = (
-            f"; {found.rejects} records were rejected: see record.* in the configuration" if found.rejects else ""
+            f"; {found.rejects} records were rejected; see record.* in the configuration" if found.rejects else ""
         )
         raise InputError(f"{origin}: no events to learn from{rejected}")
     x, ts_ms = found.windows()

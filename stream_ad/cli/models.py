@@ -75,6 +75,38 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
 
 
 @models.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="a bundle, as `train --output` writes it")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Registers a bundle from a file, if it fits the pipeline."""
+    from stream_ad import training
+    from stream_ad.errors import InputError
+    from stream_ad.score.bundle import Bundle
+    from stream_ad.spec import FeatureSpec
+
+    found = configuration.load(config)
+    try:
+        blob = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    info = training.register(_store(config), Bundle.from_bytes(blob, FeatureSpec.of(found)), promote=False)
+    answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
+
+
+@models.command()
+def shadow(
+    version: Annotated[str | None, typer.Argument(help="a version; none ends the shadow")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Names a version to be scored beside the wanted one, without a say."""
+    _store(config).shadow(version)
+    answer({"shadow": version}, json, f"{version} is the shadow" if version else "no shadow")
+
+
+@models.command()
 def promote(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Lets `version` judge: running workers swap between two commits."""
     _store(config).promote(version)

@@ -16,7 +16,7 @@ def train(
     config: ConfigOption = DEFAULT_CONFIG,
     input: Annotated[
         str | None,
-        typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file, or a topic; default: source.topic"),
+        typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file, or a topic (source.topic)"),
     ] = None,
     first: Annotated[str | None, typer.Option("--from", help="record time at which to begin (topics)")] = None,
     last: Annotated[str | None, typer.Option("--to", help="record time at which to end (topics)")] = None,
