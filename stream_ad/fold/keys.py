@@ -1,0 +1,106 @@
+"""Which row of the state a key owns, and how late it is: the first fold of every partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_ad.batch import I32, I64, U8, U64, EventBatch, KeyedBatch, RejectBatch
+from stream_ad.config import Window
+from stream_ad.fold.key_kernel import LENGTH, assign, fill_table, watch
+from stream_ad.fold.state import per_key
+
+NEVER_MS = -(2**62)
+
+
+@dataclass
+class KeyState:
+    """The keys, and the order in which they were last seen.
+
+    The hash table over them is no field: it follows from the keys, is left out of
+    snapshots, and is made again at the first step after a restore.
+    """
+
+    ends: I32  # [2]  slots seen longest ago and last
+    used: I64  # [1]  slots in use: 0 ... used - 1
+    latest_ms: I64  # [1]  highest event time so far
+    key: U8 = per_key()  # [capacity, max_key_bytes]  zeros behind the key
+    link: I32 = per_key()  # [capacity, 3]  slots seen just before and just after; bytes of the key
+
+    def __post_init__(self) -> None:
+        size = 1 << (2 * len(self.key)).bit_length()
+        self.table: U64 = np.zeros(size, np.uint64)
+        self.tabled = 0  # keys in the table
+
+
+class Keys:
+    """Gives every key a slot, evicts the least recently seen key, and judges lateness.
+
+    Slots are handed out 0, 1, 2 … until all `capacity` are used; then a new key takes the
+    slot of the key whose last event lies furthest back in the log. Keys are compared byte
+    by byte, whatever their hashes say.
+
+    The watermark is the highest event time of the partition less `window.allowed_lateness`
+    (about `NEVER_MS` before the first event). An event behind it as it stands before that
+    event is late: `accept` lets it go on as any other, `drop` counts it, `reject` also
+    hands it back with a reason. Late events that do not go on leave no trace in the state.
+    """
+
+    def __init__(self, window: Window, max_key_bytes: int) -> None:
+        self.window = window
+        self.max_key_bytes = max_key_bytes
+
+    def init(self, capacity: int) -> KeyState:
+        return KeyState(
+            key=np.zeros((capacity, self.max_key_bytes), np.uint8),
+            link=np.zeros((capacity, 3), np.int32),
+            ends=np.zeros(2, np.int32),
+            used=np.zeros(1, np.int64),
+            latest_ms=np.full(1, NEVER_MS, np.int64),
+        )
+
+    def used(self, state: KeyState) -> int:
+        return int(state.used[0])
+
+    def name(self, state: KeyState, slot: int) -> bytes:
+        """The key that owns a slot. Raises `IndexError` for a slot not in use."""
+        if not 0 <= slot < self.used(state):
+            raise IndexError(f"slot {slot} of {self.used(state)} in use")
+        return state.key[slot, : state.link[slot, LENGTH]].tobytes()
+
+    def step(self, state: KeyState, batch: EventBatch) -> KeyedBatch:
+        """Raises `ValueError` for a key longer than `max_key_bytes` (codecs reject those)."""
+        longest = int(np.diff(batch.key.start).max(initial=0))
+        if longest > self.max_key_bytes:
+            raise ValueError(f"a key of {longest} bytes where at most {self.max_key_bytes} are expected")
+        n = len(batch)
+        watermark, late = np.empty(n, np.int64), np.empty(n, np.bool_)
+        lateness = self.window.allowed_lateness
+        dropped, rejects = 0, None
+        if watch(batch.ts_ms, state.latest_ms, lateness, watermark, late) and self.window.late != "accept":
+            if self.window.late == "drop":
+                dropped = int(late.sum())
+            else:
+                rejects = _rejects(batch, np.flatnonzero(late), watermark, lateness)
+            kept = np.flatnonzero(~late)
+            batch, watermark = batch.take(kept), watermark[kept]
+        if state.tabled != state.used[0]:
+            fill_table(state.table, state.key, state.link, state.used[0])
+        n = len(batch)
+        slot, fresh = np.empty(n, np.int32), np.empty(n, np.bool_)
+        hashes = np.empty(n, np.uint64)
+        data, start = np.ascontiguousarray(batch.key.data), batch.key.start
+        assign(data, start, state.key, state.link, state.ends, state.used, state.table, hashes, slot, fresh)
+        state.tabled = int(state.used[0])
+        return KeyedBatch(batch, slot, fresh, watermark, dropped, rejects)
+
+
+def _rejects(batch: EventBatch, rows: I64, watermark: I64, lateness_ms: int) -> RejectBatch:
+    # a late event leaves the watermark where it stood
+    reasons = [
+        f"late: event time {batch.ts_ms[row]} is {watermark[row] - batch.ts_ms[row]} ms behind the watermark "
+        f"{watermark[row]} (window.allowed_lateness is {lateness_ms} ms)"
+        for row in rows
+    ]
+    return RejectBatch(batch.raw, batch.row[rows].tolist(), reasons)
