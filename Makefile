@@ -93,7 +93,7 @@ types: $(INSTALLED)  ## mypy, strict
 	@$(BIN)/mypy
 
 imports: $(INSTALLED)  ## the layers of the architecture (.importlinter)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo --cache-dir .cache/imports
 
 audit: $(INSTALLED)  ## known vulnerabilities of the locked dependencies
 	@$(BIN)/python .ci/audit.py
@@ -109,4 +109,4 @@ lock:  ## requirements.lock anew (needs uv); ARGS=--upgrade
 	  --custom-compile-command "make lock" $(ARGS) -o requirements.lock
 
 clean:  ## all that was built, fetched or cached
-	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist out
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist out
