@@ -86,6 +86,14 @@ class RejectBatch:
     def __len__(self) -> int:
         return len(self.row)
 
+    def split(self, offset: int) -> tuple[RejectBatch, RejectBatch]:
+        """Those below `offset`, and the rest."""
+        cut = int(np.searchsorted(self.raw.offset[self.row], offset)) if self.row else 0
+        return (
+            RejectBatch(self.raw, self.row[:cut], self.reason[:cut]),
+            RejectBatch(self.raw, self.row[cut:], self.reason[cut:]),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventBatch:

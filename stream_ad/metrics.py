@@ -23,6 +23,12 @@ SNAPSHOT_LAG = Gauge(
 )
 STORE_UP = Gauge("stream_ad_store_up", "1 while Redis answers", registry=REGISTRY)
 SWAPS = Counter("stream_ad_swaps", "model swaps", registry=REGISTRY)
+SHADOW = Counter(
+    "stream_ad_shadow_events",
+    "events scored by the shadow, by who flagged them: both, live_only, shadow_only, neither",
+    ["version", "flagged_by"],
+    registry=REGISTRY,
+)
 TRANSACTION_FAILURES = Counter(
     "stream_ad_transaction_failures", "commits that failed; the shards were restored", registry=REGISTRY
 )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_ad import metrics
-from stream_ad.batch import F32, Explanation
+from stream_ad.batch import F32, F64, Explanation
 from stream_ad.errors import ConnectionFailed, ModelError, TransactionFailed
 from stream_ad.protocols import ModelStore
+from stream_ad.shadow import Shadow
 from stream_ad.shard import Shard
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Models:
         self._loaded: dict[str, Loaded] = {}
         self._wanted: str | None = default
         self._refused: str | None = None
+        self._shadow: Shadow | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,6 +62,10 @@ class Models:
         """The version a partition without history starts with."""
         return self._wanted or STATISTICAL
 
+    def shadow(self) -> Shadow | None:
+        """The version to score beside the one that judges."""
+        return self._shadow
+
     def version(self, version: str) -> str:
         """`version`, loaded. Raises `ModelError` where it cannot be had."""
         if version in self._loaded:
@@ -79,14 +85,17 @@ class Models:
     def explain(self, version: str, x: F32) -> Explanation:
         return self._engine.explain(self._loaded[self.version(version)], x)
 
+    def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:
+        """Scores [r] of the shard's recent windows by its own model and by `version`."""
+        x = shard.recent_windows()
+        if not len(x):
+            return np.zeros(0), np.zeros(0)
+        return self.submit(shard.version, [x]).result()[0], self.submit(version, [x]).result()[0]
+
     def swap(self, shard: Shard, version: str) -> None:
         """`version` judges from `shard.next_offset` on; thresholds are carried over by the recent windows."""
-        x = shard.recent_windows()
-        old = new = np.zeros(0)
-        if len(x):
-            old, new = (self.submit(name, [x]).result()[0] for name in (shard.version, version))
         metrics.model(shard.partition, shard.version, version)
-        shard.swap(version, old, new)
+        shard.swap(version, *self.compared(shard, version))
 
     def swap_saved(self, shard: Shard, version: str, recovery: Recovery) -> None:
         """A swap is a checkpoint: nothing is judged by the new version before that is saved."""
@@ -111,12 +120,18 @@ class Models:
     def _look(self) -> None:
         if self._store is None:
             return
+        version = None
         try:
-            version = self._store.wish().wanted or STATISTICAL
+            wish = self._store.wish()
             metrics.STORE_UP.set(1)
+            version = wish.shadow
+            if version is None or version == self._wanted:
+                self._shadow = None
+            elif version != self._refused and (self._shadow is None or self._shadow.version != version):
+                self._shadow = Shadow(self, self.version(version))
+            version = wish.wanted or STATISTICAL
             if version not in (self._wanted, self._refused):
                 self._wanted = self.version(version)
-                self._refused = None
         except ConnectionFailed as error:
             metrics.STORE_UP.set(0)
             log.debug("%s", error)

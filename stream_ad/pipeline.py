@@ -12,13 +12,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_ad import alert, metrics, reject
-from stream_ad.batch import EventBatch, FeatureBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad.batch import Alerts, EventBatch, FeatureBatch, RawBatch, RejectBatch, Scores, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.explain import contributors
@@ -26,6 +26,7 @@ from stream_ad.models import Models
 from stream_ad.protocols import Codec, Sink, Source
 from stream_ad.reader import Decoded, Finished, Question, Reader
 from stream_ad.recovery import Recovery
+from stream_ad.shadow import Shadow
 from stream_ad.shard import UNKNOWN, Shard
 from stream_ad.spec import FeatureSpec
 from stream_ad.swaps import encode_swap
@@ -57,6 +58,8 @@ class Flight:
     items: list[Item]
     version: str
     future: Future | None
+    shadow: Shadow | None
+    shadow_future: Future | None
 
 
 class Pipeline:
@@ -117,7 +120,7 @@ class Pipeline:
         while shard.swaps and shard.swaps[0].offset < decoded.raw.next_offset:
             swap = shard.swaps.pop(0)
             cut = int(np.searchsorted(events.offset, swap.offset))
-            head, tail = cut_rejects(rejects, swap.offset)
+            head, tail = rejects.split(swap.offset)
             self._enqueue(shard, events.slice(0, cut), head, swap.offset, decoded.raw)
             events, rejects = events.slice(cut, len(events)), tail
             self._drain()
@@ -179,23 +182,30 @@ class Pipeline:
             group = [item for item in items if item.shard.version == version]
             x = [item.features.x for item in group if item.features is not None]
             future = self.models.submit(version, x) if x else None
-            self._flights.append(Flight(group, version, future))
+            shadow = self.models.shadow() if x else None
+            beside = self.models.submit(shadow.version, x) if shadow is not None else None
+            self._flights.append(Flight(group, version, future, shadow, beside))
 
     def _land(self, flight: Flight) -> None:
         scores = iter(flight.future.result()) if flight.future is not None else iter(())
+        beside = iter(flight.shadow_future.result()) if flight.shadow_future is not None else iter(())
         for item in flight.items:
             if item.features is not None:
-                self._judge(item.shard, Scores(item.features, flight.version, next(scores)))
+                verdicts = self._judge(item.shard, Scores(item.features, flight.version, next(scores)))
+                if flight.shadow is not None:
+                    flight.shadow.judge(
+                        item.shard, Scores(item.features, flight.shadow.version, next(beside)), verdicts
+                    )
                 metrics.EVENTS.inc(len(item.features.windows))
             for rejects in item.rejects:
-                _, spoken = cut_rejects(rejects, item.shard.mute_until)
+                _, spoken = rejects.split(item.shard.mute_until)
                 self._reject(spoken)
             item.shard.next_offset = item.next_offset
             if item.next_offset > item.shard.mute_until:
                 self._offsets[item.shard.partition] = item.next_offset
             self._newest_ms = max(self._newest_ms, item.newest_ms)
 
-    def _judge(self, shard: Shard, scores: Scores) -> None:
+    def _judge(self, shard: Shard, scores: Scores) -> Verdicts:
         verdicts, alerts = shard.finish(scores)
         if self.observe is not None:
             self.observe(verdicts)
@@ -204,8 +214,12 @@ class Pipeline:
             metrics.THRESHOLD.set(verdicts.threshold[-1])
         if len(alerts) and shard.replaying:
             alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
-        if not len(alerts):
-            return
+        if len(alerts):
+            self._publish(shard, verdicts, alerts)
+        return verdicts
+
+    def _publish(self, shard: Shard, verdicts: Verdicts, alerts: Alerts) -> None:
+        scores = verdicts.scores
         rows = np.unique(alerts.row[alerts.row >= 0])
         told = {}
         if len(rows):
@@ -312,13 +326,3 @@ class Pipeline:
     def _forget(self, partitions: Sequence[int]) -> None:
         for partition in partitions:
             self.shards.pop(partition, None)
-
-
-def cut_rejects(rejects: RejectBatch, offset: int) -> tuple[RejectBatch, RejectBatch]:
-    """Those below `offset`, and the rest."""
-    offsets = rejects.raw.offset[rejects.row] if len(rejects) else np.zeros(0, np.int64)
-    cut = int(np.searchsorted(offsets, offset))
-    return (
-        replace(rejects, row=rejects.row[:cut], reason=rejects.reason[:cut]),
-        replace(rejects, row=rejects.row[cut:], reason=rejects.reason[cut:]),
-    )
