@@ -104,9 +104,11 @@ bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full pa
 docs: $(INSTALLED)  ## the generated pages of docs/
 	@$(BIN)/python docs/generate.py
 
-lock:  ## requirements.lock anew (needs uv); ARGS=--upgrade
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml --extra dev --extra demo \
-	  --custom-compile-command "make lock" $(ARGS) -o requirements.lock
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+
+lock:  ## requirements.lock anew, and what of it a deployment needs (needs uv); ARGS=--upgrade
+	$(LOCK) pyproject.toml --extra dev --extra demo $(ARGS) -o requirements.lock
+	$(LOCK) pyproject.toml --extra demo --constraints requirements.lock -o deploy/requirements.lock
 
 clean:  ## all that was built, fetched or cached
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist out

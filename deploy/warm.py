@@ -1,0 +1,13 @@
+"""Compiles every kernel into NUMBA_CACHE_DIR, so that a container's first event does not wait for that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stream_ad import build
+from stream_ad.config import load
+from stream_ad.spec import FeatureSpec
+
+config = load(Path(os.environ["STREAM_AD_CONFIG"]))
+build.warm(config, FeatureSpec.of(config))
