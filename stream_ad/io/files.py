@@ -1,0 +1,228 @@
+"""CSV, JSON Lines and Parquet as records, as a bounded source, and a sink of JSON Lines.
+
+A row becomes the same bytes, on the same partition and at the same offset, whether `produce`
+writes it to a fresh topic or `FileSource` reads it here: replaying the file is replaying the topic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import numpy as np
+import orjson
+
+from stream_ad.alert import text_of
+from stream_ad.batch import Message, RawBatch
+from stream_ad.config import Config, Record
+from stream_ad.errors import InputError
+from stream_ad.io.partition import partition_of
+from stream_ad.io.tables import documents
+from stream_ad.protocols import Listener, Role
+
+POLL_ROWS = 4096
+NO_TIME_MS = -1
+_UNIT_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+_MILLISECOND = timedelta(milliseconds=1)
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which fields of a row make the record around it."""
+
+    key: str  # dotted path; its text or integer is the record's key
+    timestamp: str  # dotted path of the event time
+    timestamp_format: str = "iso"
+    stamped: bool = False  # the record's own time carries the event time
+
+    @classmethod
+    def of(cls, record: Record, key: str | None = None, timestamp: str | None = None) -> Layout:
+        """As the configuration reads records. Rows have no key and no time of their own: the fields
+        `key` and `timestamp` stand for `$key` and `$timestamp` unless others are named.
+
+        The record's own time carries the event time only where `record.timestamp` reads it
+        there: brokers delete records by their time, and a file may be years old.
+        """
+        own_time = record.timestamp == "$timestamp"
+        return cls(
+            key=key or ("key" if record.key == "$key" else record.key),
+            timestamp=timestamp or ("timestamp" if own_time else record.timestamp),
+            timestamp_format=record.timestamp_format,
+            stamped=own_time,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    key: bytes | None
+    value: bytes
+    time_ms: int  # event time; -1 = none
+
+
+def rows(path: Path, layout: Layout) -> Iterator[Row]:
+    """The records of a file, in order. Lines of JSON pass byte for byte, malformed ones too; blank ones are skipped.
+
+    Raises `InputError`.
+    """
+    key, timestamp = layout.key.split("."), layout.timestamp.split(".")
+    for value, document in documents(path):
+        time_ms = moment_ms(_leaf(document, timestamp), layout.timestamp_format)
+        yield Row(_key_of(_leaf(document, key)), value, time_ms)
+
+
+def moment_ms(leaf: object, form: str) -> int:
+    """Event time of a JSON value in a `record.timestamp_format`, cut to milliseconds; -1 where it is none."""
+    try:
+        if form == "iso":
+            if not isinstance(leaf, str):
+                return NO_TIME_MS
+            moment = datetime.fromisoformat(leaf)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
+        elif isinstance(leaf, int) and not isinstance(leaf, bool):
+            ms = leaf * 1000 if form == "s" else leaf // round(1 / _UNIT_MS[form])
+        elif isinstance(leaf, float | str):
+            ms = int(float(leaf) * _UNIT_MS[form])
+        else:
+            return NO_TIME_MS
+    except (ValueError, OverflowError):
+        return NO_TIME_MS
+    return ms if 0 <= ms <= _LATEST_MS else NO_TIME_MS
+
+
+def stamp_ms(row: Row, layout: Layout) -> int:
+    """The record's own time; -1 = none is given. 0 is written as 1: Kafka clients read 0 as "now"."""
+    return max(row.time_ms, 1) if layout.stamped and row.time_ms >= 0 else NO_TIME_MS
+
+
+class FileSource:
+    """A file as if `produce` had written it to a fresh topic with so many partitions.
+
+    Raises `InputError` from `poll`.
+    """
+
+    def __init__(
+        self, path: Path, config: Config, partitions: int = 1, key: str | None = None, timestamp: str | None = None
+    ) -> None:
+        self.topic = config.source.topic
+        self._layout, self._partitions = Layout.of(config.record, key, timestamp), partitions
+        self._rows = enumerate(rows(path, self._layout))
+        self._start: Mapping[int, int] = {}
+        self._offset = [0] * partitions
+        self._finished = False
+
+    def open(self, listener: Listener) -> None:
+        self._start = listener.assigned(dict.fromkeys(range(self._partitions)))
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        found: dict[int, list[Row]] = {}
+        count = 0
+        for number, row in islice(self._rows, POLL_ROWS):
+            found.setdefault(partition_of(row.key, number, self._partitions), []).append(row)
+            count += 1
+        self._finished = count < POLL_ROWS
+        return [batch for partition, part in sorted(found.items()) if (batch := self._batch(partition, part))]
+
+    def finished(self) -> bool:
+        return self._finished
+
+    def close(self) -> None:
+        self._rows = enumerate(iter(()))
+        self._finished = True
+
+    def _batch(self, partition: int, part: list[Row]) -> RawBatch | None:
+        first = self._offset[partition]
+        self._offset[partition] = last = first + len(part)
+        skipped = min(max(self._start.get(partition, 0) - first, 0), len(part))
+        part = part[skipped:]
+        if not part:
+            return None
+        return RawBatch(
+            topic=self.topic,
+            partition=partition,
+            offset=np.arange(first + skipped, last),
+            timestamp_ms=np.array([stamp_ms(row, self._layout) for row in part], np.int64),
+            key=[row.key for row in part],
+            value=[row.value for row in part],
+            headers=lambda row: [],
+            next_offset=last,
+        )
+
+
+class JsonLinesSink:
+    """Alerts, one JSON object a line; rejects likewise, with key and value as text, to a file of their own.
+
+    Lines are written when their offsets are committed. Raises `InputError` when a file cannot be written.
+    """
+
+    def __init__(self, alerts: Path | None = None, rejects: Path | None = None) -> None:
+        self._files: dict[Role, TextIO] = {}
+        self._waiting: list[tuple[Role, Message]] = []
+        self._sent: Counter[Role] = Counter()
+        targets: dict[Role, Path | None] = {"alerts": alerts, "rejects": rejects}
+        for role, path in targets.items():
+            if path is not None:
+                try:
+                    self._files[role] = path.open("w", encoding="utf-8", newline="\n")
+                except OSError as error:
+                    raise InputError(f"{path}: cannot be written: {error}") from None
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None:
+        self._waiting += [(role, message) for message in messages]
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        for role, message in self._waiting:
+            self._sent[role] += 1
+            if role in self._files:
+                self._files[role].write((_alert_line if role == "alerts" else _reject_line)(message) + "\n")
+        self._waiting = []
+
+    def sent(self, role: Role) -> int:
+        """Messages committed so far, whether or not there is a file for them."""
+        return self._sent[role]
+
+    def abort(self) -> None:
+        self._waiting = []
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _alert_line(message: Message) -> str:
+    return (message.value or b"null").decode()
+
+
+def _reject_line(message: Message) -> str:
+    said = {name.removeprefix("reject_"): value for name, value in message.headers if name.startswith("reject_")}
+    line: dict[str, Any] = {name: (value or b"").decode() for name, value in said.items()}
+    line |= {name: int(line[name]) for name in ("partition", "offset")}
+    line["key"] = None if message.key is None else text_of(message.key)
+    line["value"] = None if message.value is None else text_of(message.value)
+    return orjson.dumps(line).decode()
+
+
+def _leaf(document: object, path: list[str]) -> object:
+    for name in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+def _key_of(leaf: object) -> bytes | None:
+    if isinstance(leaf, str):
+        return leaf.encode()
+    return str(leaf).encode() if isinstance(leaf, int) and not isinstance(leaf, bool) else None
