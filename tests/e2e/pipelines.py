@@ -1,0 +1,209 @@
+"""Runs the program as a user would: as processes, on a real broker and a real Redis."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DOMAINS = Path(__file__).resolve().parents[1] / "data" / "domains"
+WAIT_S = 120
+
+
+def prefix(file: str, rows: int, target: Path, drop: Sequence[str] = ("label", "scenario", "changepoint")) -> Path:
+    """The first rows of a labelled stream, without its labels. Skips where the data is absent."""
+    source = DATA / file
+    if not source.exists():
+        pytest.skip(f"{file} is not here: the labelled streams are not part of the repository")
+    with gzip.open(source, "rt", newline="") as read, target.open("w", newline="") as write:
+        reader = csv.DictReader(read)
+        assert reader.fieldnames is not None
+        writer = csv.DictWriter(write, [name for name in reader.fieldnames if name not in drop], extrasaction="ignore")
+        writer.writeheader()
+        for number, row in enumerate(reader):
+            if number == rows:
+                break
+            writer.writerow(row)
+    return target
+
+
+@dataclass
+class Program:
+    """`stream-ad` with the configuration of one pipeline."""
+
+    config: Path
+    pipeline: str
+    brokers: str
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "stream_ad", *arguments, "--config", str(self.config)]
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr if code else done.stdout
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A process that is asked to stop, and has to obey, at the end of the block."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            said, _ = process.communicate(timeout=WAIT_S)
+            assert process.returncode == 0, said
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                print(process.communicate()[0])
+
+    @contextmanager
+    def feeding(self, file: Path, topic: str, partitions: int, rate: int) -> Iterator[None]:
+        """Creates the topic and fills it at `rate` records/s; the block ends when all is written."""
+        process = subprocess.Popen(
+            self.command(
+                "produce", "--input", str(file), "--topic", topic, "--partitions", str(partitions), "--rate", str(rate)
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            while topic not in AdminClient({"bootstrap.servers": self.brokers}).list_topics(timeout=10).topics:
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.05)
+            yield
+            said, _ = process.communicate(timeout=WAIT_S)
+            assert process.returncode == 0, said
+        finally:
+            process.kill()
+
+
+def write_config(
+    target: Path, domain: str, pipeline: str, topic: str, brokers: str, redis: str, extra: str = ""
+) -> Program:
+    head = f'pipeline = "{pipeline}"\n'
+    tail = f'\n[kafka]\nbrokers = "{brokers}"\n\n[source]\ntopic = "{topic}"\n\n[redis]\nurl = "{redis}"\n'
+    tail += 'snapshot_interval = "300ms"\n\n[train]\nauto = false\nepochs = 4\n\n[server]\nport = 0\n'
+    target.write_text(head + (DOMAINS / f"{domain}.toml").read_text() + tail + extra)
+    return Program(target, pipeline, brokers)
+
+
+def published(brokers: str, topic: str) -> list[bytes]:
+    """All committed values of a topic, sorted: partitions have no order among them."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": brokers,
+            "group.id": "independent-reader",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in known])
+        values, open_partitions = [], set(known)
+        deadline = time.monotonic() + WAIT_S
+        while open_partitions:
+            assert time.monotonic() < deadline, f"{topic} does not end"
+            message = consumer.poll(0.5)
+            if message is None:
+                continue
+            if message.error():
+                open_partitions.discard(message.partition())
+            else:
+                values.append(message.value())
+        return sorted(values)
+    finally:
+        consumer.close()
+
+
+def committed(brokers: str, group: str) -> int:
+    """Sum of the group's committed offsets."""
+    client = AdminClient({"bootstrap.servers": brokers})
+    found = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
+    return sum(max(0, partition.offset) for partition in found.topic_partitions)
+
+
+def wait_committed(brokers: str, group: str, least: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while (count := committed(brokers, group)) < least:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{count} of {least} offsets committed after {WAIT_S} s"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes of a supervisor."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(stat[1]) == pid and b"spawn_main" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def ids(alerts: Sequence[bytes]) -> list[str]:
+    return [orjson.loads(alert)["id"] for alert in alerts]
+
+
+def plain(alerts: Sequence[bytes], topic: str) -> list[bytes]:
+    """Alerts without what names their topic and pipeline."""
+    kept = ("key", "phase", "rule", "event_time", "score", "threshold", "p_value", "severity", "model", "contributors")
+    found = []
+    for alert in alerts:
+        data = orjson.loads(alert)
+        assert data["position"].pop("topic") == topic
+        found.append(orjson.dumps({"position": data["position"], **{name: data[name] for name in kept}}))
+    return sorted(found)
+
+
+def flags_by_model(scores: Path) -> dict[str, list[bool]]:
+    """The flags of a scores file in its order, by the model that judged."""
+    found: dict[str, list[bool]] = {}
+    with scores.open(newline="") as read:
+        for row in csv.DictReader(read):
+            found.setdefault(row["model"], []).append(row["flag"] == "true")
+    return found
+
+
+def clean_lines(file: Path, rows: int) -> list[bytes]:
+    """The first rows of a CSV file as JSON lines: whole numbers and fractions as numbers, the rest as text."""
+
+    def cell(text: str) -> object:
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+        return text or None
+
+    with file.open(newline="") as read:
+        reader = csv.DictReader(read)
+        return [orjson.dumps({name: cell(text) for name, text in row.items()}) for row, _ in zip(reader, range(rows))]
