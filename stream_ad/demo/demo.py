@@ -1,0 +1,251 @@
+"""The whole thing on a simulated stream: broker, store, worker, simulator, view, report.
+
+Nothing is kept but the report. Signals only set a flag that every wait looks at, so that
+whatever was started is also stopped, in order, at whatever moment they come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+
+from stream_ad.demo import view
+from stream_ad.demo.feed import Feed
+from stream_ad.demo.measure import Heard
+from stream_ad.demo.scenarios import SCENARIOS
+from stream_ad.demo.simulate import Scenario
+from stream_ad.demo.watch import Watch
+from stream_ad.demo.worker import Worker, free_port
+from stream_ad.errors import StreamAdError
+from stream_ad.io.embedded import Broker, Tail, store
+
+INTERRUPTED = 130
+RATE = 2000.0  # events/s, on average over a simulated day
+HISTORY_RECORDS = 80_000
+STATISTICAL_S = 12.0  # of live stream before there is enough to train on
+AFTER_SWAP_S = 60.0
+GIVE_UP_S = 300.0  # of live stream without a trained model
+TICK_S = 0.1
+SAMPLE_S = 0.5
+PLAIN_S = 5.0
+SETTLE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    scenario: str
+    seconds: float | None  # of live stream; None = a minute after the trained model took over
+    forever: bool
+    report: Path
+    plain: bool
+    as_json: bool
+    seed: int
+
+
+def run(options: Options) -> int:
+    """Answers the exit code: 0, or 130 when interrupted. Raises `StreamAdError`."""
+    console = Console(stderr=options.as_json)
+    with _stopping() as stop:
+        watch = _play(options, console, stop)
+        if watch is None or not watch.feed.live_records:
+            if not stop.is_set():
+                raise StreamAdError("demo: ended before the live stream began")
+            console.print("interrupted before the live stream began: no report")
+            return INTERRUPTED
+        _tell(options, console, watch)
+        if watch.swapped_s is None and options.seconds is None and not stop.is_set():
+            raise StreamAdError(f"demo: no model was trained within {GIVE_UP_S:.0f} s of live stream; see the report")
+        return INTERRUPTED if stop.is_set() else 0
+
+
+def _play(options: Options, console: Console, stop: threading.Event) -> Watch | None:
+    """From the first server up to the last one down."""
+    scenario = SCENARIOS[options.scenario]
+    topic, name = f"demo.{scenario.name}", f"demo_{scenario.name}"
+    console.print(f"starting an embedded broker and store for {scenario.title}; everything stays on this machine")
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream_ad_demo_")))
+        url = stack.enter_context(store())
+        broker = Broker()
+        partitions = broker.create(topic)
+        outputs = {role: broker.create(f"{name}.{role}") for role in ("alerts", "rejects", "models")}
+        if stop.is_set():
+            return None
+        port = free_port()
+        config = folder / "stream_ad.toml"
+        config.write_text(config_text(scenario, name, topic, broker.address, url, port), encoding="utf-8")
+        worker = Worker(config, folder / "worker.log", port)
+        stack.callback(worker.stop)
+        tail = stack.enter_context(
+            Tail(broker.address, {f"{name}.alerts": outputs["alerts"], f"{name}.models": outputs["models"]})
+        )
+        feed = Feed(broker, topic, partitions, scenario, options.seed, HISTORY_RECORDS, RATE)
+        stack.callback(feed.stop)
+        watch = Watch(scenario, feed, worker, tail, f"{name}.alerts", f"{name}.models")
+        feed.start()
+        with _shown(options, console, watch) as show:
+            _follow(options, watch, worker, stop, show)
+            feed.stop()
+            show("the last events are judged", [])
+            _settle(watch, stop)
+        worker.stop()
+        time.sleep(SAMPLE_S)  # the tail reads what was published on the way out
+        watch.listen()
+        return watch
+
+
+def _follow(options: Options, watch: Watch, worker: Worker, stop: threading.Event, show: Show) -> None:
+    """Until it is time to end."""
+    sampled = 0.0
+    live_since: float | None = None
+    while not stop.wait(TICK_S):
+        if worker.exit_code() is not None:
+            raise StreamAdError(f"demo: the worker ended with code {worker.exit_code()}:\n{worker.log_tail(15)}")
+        if watch.feed.error is not None:
+            raise StreamAdError(f"demo: the simulator failed: {watch.feed.error}")
+        new = watch.listen()
+        now = time.monotonic()
+        if now - sampled >= SAMPLE_S:
+            sampled = now
+            watch.sample()
+        judged = watch.figures.events if watch.figures is not None else 0
+        if live_since is None and watch.feed.history_sent.is_set() and judged >= HISTORY_RECORDS:
+            live_since = now
+            watch.feed.go_live()
+        show(_phase(watch, live_since, judged), new)
+        if live_since is None or options.forever:
+            continue
+        if options.seconds is not None:
+            if now - live_since >= options.seconds:
+                return
+        elif watch.swapped_s is not None:
+            if watch.elapsed_s() - watch.swapped_s >= AFTER_SWAP_S:
+                return
+        elif now - live_since >= GIVE_UP_S:
+            return
+
+
+def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
+    if watch.figures is None:
+        return "the worker starts (the first time it compiles its kernels)"
+    if live_since is None:
+        return f"quiet history: {judged:,} of {HISTORY_RECORDS:,} events"
+    if watch.swapped_s is not None:
+        return "live, the trained model judges"
+    if judged < _enough():
+        return f"live, statistical scorer; training begins at {_enough():,} events"
+    return "live, statistical scorer; an autoencoder is being trained"
+
+
+def _settle(watch: Watch, stop: threading.Event) -> None:
+    """Waits until all that was sent is judged."""
+    sent = HISTORY_RECORDS + watch.feed.live_records
+    deadline = time.monotonic() + SETTLE_S
+    while not stop.is_set() and time.monotonic() < deadline:
+        watch.sample()
+        watch.listen()
+        if watch.figures is not None and watch.figures.events >= sent:
+            watch.settle()
+            return
+        stop.wait(TICK_S)
+
+
+Show = Callable[[str, list[Heard]], None]
+
+
+@contextlib.contextmanager
+def _shown(options: Options, console: Console, watch: Watch) -> Iterator[Show]:
+    """How a phase and new alerts are shown: a live screen, or lines."""
+    drawn = -1e9
+    if console.is_terminal and not options.plain:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+
+            def draw(phase: str, new: list[Heard]) -> None:
+                nonlocal drawn
+                if new or time.monotonic() - drawn >= SAMPLE_S:
+                    drawn = time.monotonic()
+                    live.update(view.screen(watch, phase, console.height, console.width), refresh=True)
+
+            yield draw
+        return
+
+    def write(phase: str, new: list[Heard]) -> None:
+        nonlocal drawn
+        for alert in new:
+            if alert.phase != "resolved":
+                console.print(escape(view.alert_line(alert)), soft_wrap=True, highlight=False)
+        if time.monotonic() - drawn >= PLAIN_S:
+            drawn = time.monotonic()
+            console.print(view.line(watch, phase), soft_wrap=True, highlight=False)
+
+    yield write
+
+
+def _tell(options: Options, console: Console, watch: Watch) -> None:
+    from stream_ad.demo import report
+
+    console.print(view.summary(watch))
+    if watch.history_alerts:
+        console.print(f"besides, {watch.history_alerts} incidents in the quiet history, all of them false")
+    report.write(options.report, watch)
+    console.print(f"report: {options.report}", soft_wrap=True)
+    if options.as_json:
+        import orjson
+
+        print(orjson.dumps(report.figures(watch), option=orjson.OPT_INDENT_2).decode())
+
+
+def config_text(scenario: Scenario, pipeline: str, topic: str, brokers: str, redis_url: str, port: int) -> str:
+    """The `stream_ad.toml` of the demo."""
+    return f"""\
+pipeline = "{pipeline}"
+
+[kafka]
+brokers = "{brokers}"
+
+[source]
+topic = "{topic}"
+
+[sink]
+delivery = "at_least_once"  # the embedded broker knows no transactions
+create_topics = false
+
+[redis]
+url = "{redis_url}"
+
+[server]
+port = {port}
+
+[train]
+min_events = {_enough()}
+max_rows = 60000
+epochs = 20
+
+{scenario.config}"""
+
+
+def _enough() -> int:
+    return HISTORY_RECORDS + round(STATISTICAL_S * RATE)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT, SIGTERM and SIGHUP set, however often they come."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

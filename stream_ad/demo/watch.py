@@ -1,0 +1,123 @@
+"""All that is known of a running demo, for the view, the plain lines and the report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from stream_ad.demo.feed import Feed, Placed
+from stream_ad.demo.measure import Heard, Quality, measure
+from stream_ad.demo.simulate import Episode, Scenario
+from stream_ad.demo.worker import Figures, Worker
+from stream_ad.io.embedded import Tail
+from stream_ad.swaps import decode_swap
+
+STATISTICAL = "statistical"
+KEPT_ALERTS = 20_000
+KEPT_SAMPLES = 20_000
+SETTLED_S = 2.0  # an episode that ended so long ago should have been noticed
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The worker at one moment."""
+
+    wall_s: float  # since the demo began
+    event_ms: int  # event time of the newest record sent
+    events_per_s: float
+    lag: int
+    score: float
+    threshold: float
+    trained: bool
+
+
+class Watch:
+    def __init__(self, scenario: Scenario, feed: Feed, worker: Worker, tail: Tail, alerts: str, models: str) -> None:
+        """`alerts` and `models` are the topics the tail reads."""
+        self.scenario, self.feed = scenario, feed
+        self._worker, self._tail, self._topics = worker, tail, (alerts, models)
+        self._begun = time.monotonic()
+        self._seen: set[str] = set()
+        self.alerts: deque[Heard] = deque(maxlen=KEPT_ALERTS)  # of the live part
+        self.history_alerts = 0  # opened on the quiet history: false, and not measured
+        self.samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self.figures: Figures | None = None
+        self.model = STATISTICAL
+        self.swapped_s: float | None = None  # seconds since the beginning
+        self._swaps: dict[int, int] = {}  # partition -> first offset judged by a trained model
+        self._clock: deque[tuple[float, int]] = deque()
+        self.settled_ms = 0
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._begun
+
+    def listen(self) -> list[Heard]:
+        """Takes what has arrived; answers the new alerts."""
+        new = []
+        for arrival in self._tail.take():
+            if arrival.value is None:
+                continue
+            if arrival.topic == self._topics[1]:
+                swap = decode_swap(arrival.value)
+                if swap.version != STATISTICAL:
+                    self._swaps.setdefault(swap.partition, swap.offset)
+                continue
+            alert = Heard.of(arrival.value, None)
+            if alert.id in self._seen:
+                continue  # at-least-once delivery
+            self._seen.add(alert.id)
+            if alert.offset < self.feed.live_from[alert.partition] or not self.feed.live_records:
+                self.history_alerts += alert.phase == "opened"
+                continue
+            if alert.rule != "silence" and alert.phase == "opened":
+                sent_ms = self.feed.sent_ms(alert.partition, alert.offset)
+                if sent_ms is not None:
+                    alert = Heard.of(arrival.value, arrival.arrived_ms - sent_ms)
+            self.alerts.append(alert)
+            new.append(alert)
+        return new
+
+    def sample(self) -> None:
+        """Asks the worker how it is."""
+        now = self.elapsed_s()
+        self._clock.append((now, self.feed.now_ms))
+        while self._clock and self._clock[0][0] < now - SETTLED_S:
+            self.settled_ms = self._clock.popleft()[1]
+        figures = self._worker.figures()
+        if figures is None:
+            return
+        before, self.figures = self.figures, figures
+        versions = set(figures.versions.values())
+        if versions and STATISTICAL not in versions and self.swapped_s is None:
+            self.swapped_s = now
+        self.model = ", ".join(sorted(versions)) or STATISTICAL
+        rate = 0.0
+        if before is not None and self.samples:
+            rate = (figures.events - before.events) / max(now - self.samples[-1].wall_s, 1e-3)
+        trained = self.swapped_s is not None
+        self.samples.append(Sample(now, self.feed.now_ms, rate, figures.lag, figures.score, figures.threshold, trained))
+
+    def settle(self) -> None:
+        """Everything sent has been judged: episodes up to the end count."""
+        self.settled_ms = self.feed.now_ms
+
+    def episodes(self) -> list[Episode]:
+        return [placed.episode for placed in list(self.feed.placed.values())]
+
+    def base_rate(self) -> float:
+        """Share of live events that lie in an episode's window: the precision of alerts at random."""
+        return self.feed.records_in_episodes / max(self.feed.live_records, 1)
+
+    def quality(self, trained: bool | None = None) -> Quality:
+        """Of the trained models, of the statistical one, or of all."""
+        placed = [p for p in list(self.feed.placed.values()) if p.episode.end_ms <= self.settled_ms]
+        alerts = list(self.alerts)
+        if trained is not None:
+            placed = [p for p in placed if self._is_trained(p) == trained]
+            alerts = [alert for alert in alerts if (alert.model != STATISTICAL) == trained]
+        return measure([p.episode for p in placed], alerts, self.episodes(), self.scenario.tolerance_ms)
+
+    def _is_trained(self, placed: Placed) -> bool:
+        return placed.offset >= self._swaps.get(placed.partition, math.inf)

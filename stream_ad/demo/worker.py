@@ -1,0 +1,94 @@
+"""`stream-ad run` as a child process, and what it says of itself at /metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    events: int  # judged since its start
+    lag: int
+    keys: int
+    versions: dict[int, str]  # partition -> version in use
+    score: float
+    threshold: float
+
+
+class Worker:
+    """Started at once, in a session of its own: Ctrl-C in the terminal is for the demo to pass on."""
+
+    def __init__(self, config: Path, log: Path, port: int) -> None:
+        self._log, self._url = log, f"http://127.0.0.1:{port}/metrics"
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stream_ad", "run", "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def log_tail(self, lines: int) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+    def figures(self) -> Figures | None:
+        """None while it does not answer."""
+        try:
+            with urllib.request.urlopen(self._url, timeout=2) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return None
+        return parsed(text)
+
+    def stop(self) -> None:
+        """Lets it commit and save; kills what is left of its process group after a while."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_S)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def parsed(text: str) -> Figures:
+    """From the text format of Prometheus; what is absent counts as zero."""
+    total: dict[str, float] = defaultdict(float)
+    versions: dict[int, str] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            total[sample.name] += sample.value
+            if sample.name == "stream_ad_model" and sample.value == 1:
+                versions[int(sample.labels["partition"])] = sample.labels["version"]
+    return Figures(
+        events=int(total["stream_ad_events_total"]),
+        lag=int(total["stream_ad_lag_events"]),
+        keys=int(total["stream_ad_keys"]),
+        versions=versions,
+        score=total["stream_ad_score"],
+        threshold=total["stream_ad_threshold"],
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
