@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDLE_S = 0.1
+FLIGHT_S = 0.0005
 SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
 
 
@@ -149,12 +150,11 @@ class Pipeline:
     # ── scoring and judging ──────────────────────────────────────────────────────────────
 
     def _patience_s(self) -> float:
-        now = time.monotonic()
-        if self._flights and len(self._flights) > 1:
-            return 0.0
+        patience = FLIGHT_S if self._flights else IDLE_S
         if self._waiting:
-            return max(0.0, self._waiting_since + self.config.scoring.latency / 1000 - now)
-        return 0.001 if self._flights else IDLE_S
+            due = self._waiting_since + self.config.scoring.latency / 1000
+            patience = min(patience, due - time.monotonic())
+        return max(0.0, patience)
 
     def _advance(self) -> None:
         now = time.monotonic()

@@ -50,6 +50,7 @@ class Recovery:
                 log.info(
                     "partition %d: folds %d events again, silently", partition, shard.mute_until - shard.next_offset
                 )
+            metrics.MUTED.labels(partition).set(int(shard.replaying))
             metrics.model(partition, None, shard.version)
             yield shard
 

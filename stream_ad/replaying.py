@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +15,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from stream_ad import build
-from stream_ad.batch import Verdicts
+from stream_ad.batch import Message, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.io.files import JsonLinesSink
 from stream_ad.io.memory import MemoryStateStore, MemorySwapLog
 from stream_ad.models import STATISTICAL
-from stream_ad.protocols import ModelStore, Source
+from stream_ad.protocols import ModelStore, Role, Source
 from stream_ad.spec import FeatureSpec
 
 SCHEMA = pa.schema(
@@ -81,6 +83,18 @@ class ScoreFile:
         self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
 
 
+class Tally(JsonLinesSink):
+    """Counts what is sent, written or not."""
+
+    def __init__(self, alerts: Path | None, rejects: Path | None) -> None:
+        super().__init__(alerts, rejects)
+        self.sent: Counter[Role] = Counter()
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None:
+        self.sent[role] += len(messages)
+        super().send(role, messages)
+
+
 @dataclass(slots=True)
 class Result:
     events: int = 0
@@ -105,8 +119,11 @@ def replayed(
     store, wanted = _registry(config, needed=model not in (None, STATISTICAL))
     held = build.models(config, spec, store, model or wanted or STATISTICAL)
     result = Result()
-    with JsonLinesSink(alerts, rejects) as sink:
-        written = ScoreFile(scores) if scores is not None else None
+    sink = Tally(alerts, rejects)
+    with ExitStack() as stack:
+        stack.callback(sink.close)
+        stack.callback(held.close)
+        written = stack.enter_context(ScoreFile(scores)) if scores is not None else None
 
         def observe(verdicts: Verdicts) -> None:
             result.events += len(verdicts.scores.features.windows)
@@ -117,14 +134,9 @@ def replayed(
                 written.write(verdicts)
             told(result.events)
 
-        try:
-            ports = build.Ports(source, sink, MemoryStateStore(), _swap_log(config) if swaps else MemorySwapLog())
-            build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
-        finally:
-            held.close()
-            if written is not None:
-                written.__exit__(None, None, None)
-        result.alerts, result.rejects = sink.sent("alerts"), sink.sent("rejects")
+        ports = build.Ports(source, sink, MemoryStateStore(), _swap_log(config) if swaps else MemorySwapLog())
+        build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
+    result.alerts, result.rejects = sink.sent["alerts"], sink.sent["rejects"]
     return result
 
 
