@@ -1,0 +1,177 @@
+"""What a sample tells, and that whatever it tells becomes a configuration that works."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_ad.batch import RawBatch
+from stream_ad.cli.config_text import toml_of
+from stream_ad.codec.json import JsonCodec
+from stream_ad.config import Config, parse
+from stream_ad.infer import Proposal, Sample, infer
+from stream_ad.spec import FeatureSpec
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def sample_of(documents, keys=None) -> Sample:
+    values = [document if isinstance(document, bytes) else orjson.dumps(document) for document in documents]
+    return Sample(keys or [None] * len(values), values, [0] * len(values))
+
+
+def config_of(proposal: Proposal) -> Config:
+    text = toml_of(proposal, "p", "t", "127.0.0.1:9092", "a test")
+    return parse(tomllib.loads(text))
+
+
+def rejected(sample: Sample, config: Config) -> list[str]:
+    spec = FeatureSpec.of(config)
+    n = len(sample.value)
+    raw = RawBatch("t", 0, np.arange(n), np.full(n, 1), list(sample.key), list(sample.value), lambda row: [], n)
+    return JsonCodec(config.record, spec.numeric, spec.categorical).decode(raw)[1].reason
+
+
+def cards(count: int = 400):
+    random = np.random.default_rng(1)
+    for i in range(count):
+        yield {
+            "tx_id": f"tx-{i}",
+            "card": f"c{random.integers(20)}",
+            "at": (START + timedelta(seconds=int(i * 60 + random.integers(50)))).isoformat(),
+            "amount": round(float(random.lognormal(3, 1.5)), 2),
+            "merchant_id": int(random.integers(50)),
+            "where": {"country": str(random.choice(["CZ", "DE"])), "lat": round(float(random.normal()), 3)},
+            "currency": "EUR",
+            "is_fraud": int(random.random() < 0.01),
+            "note": None,
+            "tags": ["a"],
+        }
+
+
+def test_a_stream_of_transactions():
+    sample = sample_of(cards())
+    found = infer(sample)
+    assert (found.key, found.timestamp, found.timestamp_format) == ("card", "at", "iso")
+    assert {name: choice.features for name, choice in found.numeric.items()} == {
+        "amount": ["log1p", "zscore"],
+        "where.lat": ["zscore"],
+    }
+    assert list(found.categorical) == ["merchant_id", "where.country"]
+    assert found.event == ["gap", "count:1h"] or found.event == ["gap", "count:1d"]
+    assert "label" in found.left_out["is_fraud"]
+    assert found.left_out["currency"] == "always EUR"
+    assert found.left_out["tags"] == "holds arrays"
+    assert found.left_out["tx_id"] == "nearly every record has its own"
+    config = config_of(found)
+    assert config.record.key == "card"
+    assert rejected(sample, config) == []
+
+
+def test_a_stream_of_sensors():
+    levels = np.cumsum(np.random.default_rng(2).normal(size=600)) + 100
+    documents = [
+        {"device": f"d{i % 3}", "ts": 1_767_225_600_000 + 300_000 * (i // 3), "level": float(level)}
+        for i, level in enumerate(levels)
+    ]
+    keys = [document["device"].encode() for document in documents]
+    found = infer(sample_of(documents, keys))
+    assert (found.key, found.timestamp, found.timestamp_format) == ("$key", "ts", "ms")
+    assert found.numeric["level"].features == ["zscore", "diff"]
+    assert found.left_out["device"] == "repeats the record's key"
+    assert (found.steady, found.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
+    config = config_of(found)
+    assert config.incidents.resolve_after == 3_600_000
+    assert config.threshold.escape_after == 10_800_000
+    assert rejected(sample_of(documents, keys), config) == []
+
+
+def test_rows_that_only_count_up():
+    found = infer(sample_of([{"timestamp": i, "key": "http", "x": i % 7 * 1.5} for i in range(100)]))
+    assert (found.key, found.timestamp, found.timestamp_format, found.real_time) == ("key", "timestamp", "s", False)
+    assert found.event == []
+    assert any("counts up" in text for text in found.undecided)
+
+
+def test_keys_that_never_repeat_name_nobody():
+    documents = [{"customer_id": i % 5, "x": i} for i in range(50)]
+    found = infer(sample_of(documents, [b"%d" % i for i in range(50)]))
+    assert found.key == "customer_id"
+    found = infer(sample_of([{"x": i * 0.5} for i in range(50)]))
+    assert found.key == "$key"
+    assert any("record.key" in text for text in found.undecided)
+    assert any("record.timestamp" in text for text in found.undecided)
+
+
+def test_numbers_as_text_and_missing_values():
+    documents = [{"key": "a", "x": str(i * 0.5), "y": None if i % 4 else i, "zip": f"0{i % 5}"} for i in range(80)]
+    found = infer(sample_of(documents))
+    assert found.numbers_as_text
+    assert found.numeric["y"].features[-1] == "missing"
+    assert list(found.categorical) == ["zip"]
+    assert rejected(sample_of(documents), config_of(found)) == []
+
+
+def test_late_events_and_garbage():
+    documents = [
+        {"key": "a", "time": (START + timedelta(seconds=i - 30 * (i == 40))).isoformat(), "x": i % 9} for i in range(60)
+    ]
+    found = infer(sample_of([*documents, b"{", b"[]", b"\xff"]))
+    assert (found.records, found.unreadable, found.lateness_ms) == (60, 3, 29_000)
+    assert config_of(found).window.allowed_lateness == 29_000
+
+
+@pytest.mark.parametrize("values", [[], [b"{"], [b"{}"], [b'{"a": null}'], [b'{"": 1}'], [b'{"a.b": 1}']])
+def test_a_poor_sample_still_gives_a_configuration(values):
+    found = infer(Sample([None] * len(values), values, [0] * len(values)))
+    assert found.undecided
+    FeatureSpec.of(config_of(found))
+
+
+names = st.text(min_size=0, max_size=6) | st.sampled_from(
+    ["key", "timestamp", "ts", "amount", "user_id", "label", "a", "b", "$key", "event"]
+)
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6) | st.sampled_from(["2026-01-01T00:00:00Z", "1.5", "007"])
+)  # fmt: skip
+
+
+@st.composite
+def tables(draw):
+    """Mostly well-behaved columns, some with cells of another kind."""
+    columns = draw(
+        st.dictionaries(names, st.sampled_from(["int", "float", "text", "time", "any", "object"]), max_size=5)
+    )
+    kinds = {
+        "int": st.integers(0, 5) | st.integers(0, 2**40),
+        "float": st.floats(-1e9, 1e9),
+        "text": st.sampled_from(["x", "y", "z"]),
+        "time": st.integers(0, 10**6).map(lambda s: (START + timedelta(seconds=s)).isoformat()),
+        "any": scalars,
+        "object": st.dictionaries(names, scalars, max_size=2),
+    }
+    rows = draw(st.integers(1, 30))
+    table = [{name: draw(kinds[kind]) for name, kind in columns.items()} for _ in range(rows)]
+    keys = draw(st.sampled_from([[None], [b"k"], [b"a", b"b"]]))
+    return table, [keys[row % len(keys)] for row in range(rows)]
+
+
+@given(tables())
+@settings(max_examples=150, deadline=None)
+def test_any_table_gives_a_configuration_that_reads_it(table):
+    documents, keys = table
+    sample = sample_of(documents, keys)
+    proposal = infer(sample)
+    config = config_of(proposal)
+    reasons = rejected(sample, config)
+    # the key and the time may be missing from a few records, or be left undecided
+    assert [reason for reason in reasons if not reason.startswith(("bad_key", "bad_timestamp"))] == []
+    if not proposal.undecided:
+        assert len(reasons) <= 0.02 * len(documents)
