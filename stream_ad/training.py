@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -109,16 +110,15 @@ def fit(
 
 def register(store: ModelStore, bundle: Bundle, promote: bool) -> ModelInfo:
     """Puts the bundle into the registry."""
-    import hashlib
-
     blob = bundle.to_bytes()
+    manifest = bundle.manifest
     info = ModelInfo(
         bundle.version,
-        bundle.manifest.kind,
-        bundle.manifest.created_ms,
+        manifest.kind,
+        manifest.created_ms,
         hashlib.sha256(blob).hexdigest(),
         len(blob),
-        bundle.manifest.metrics,
+        manifest.metrics,
     )
     store.put(info, blob)
     if promote:

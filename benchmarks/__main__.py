@@ -1,0 +1,93 @@
+"""`make bench`: each stage alone and the full path, side by side in one run, on a real broker.
+
+Ratios are what counts: figures of one machine are no figures of another. ARGS="--quick" is a
+tenth of the size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import load, stages
+from tests.servers import kafka_broker, redis_server
+
+LEAST = {"full / consume": 0.15, "1M keys / 1k keys": 0.6}
+MOST = {"first score [s]": 5.0}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="a tenth of the events and keys")
+    arguments.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (median)")
+    arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
+    chosen = arguments.parse_args()
+    scale = 10 if chosen.quick else 1
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
+        run = stages.Run(brokers, redis, Path(folder), console)
+        few, many = 1_000, 1_000_000 // scale
+        events = 2_000_000 // scale
+        for name, keys in (("few", few), ("many", many)):
+            with console.status(f"filling a topic: {events:,} events of {keys:,} keys"):
+                load.fill(brokers, name, events, keys)
+        run.train("few", few)
+        figures: dict[str, list[float]] = {}
+        for number in range(chosen.rounds):
+            for name, measure in (
+                ("consume", lambda: run.consume("few")),
+                ("decode", lambda: run.decode("few")),
+                ("fold", lambda: run.fold("few", few)),
+                ("score", lambda: run.score("few", few)),
+                ("full", lambda: run.full("few", few)),
+                ("full, many keys", lambda: run.full("many", many)),
+            ):
+                with console.status(f"round {number + 1} of {chosen.rounds}: {name}"):
+                    figures.setdefault(name, []).append(measure())
+        seconds = [run.first_score() for _ in range(chosen.rounds + 1)][1:]
+        rates = {name: statistics.median(values) for name, values in figures.items()}
+        ratios = {
+            "full / consume": rates["full"] / rates["consume"],
+            "1M keys / 1k keys": rates["full, many keys"] / rates["full"],
+            "first score [s]": statistics.median(seconds),
+        }
+        memory = run.memory(few)
+    report(console, figures, ratios, memory)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    (chosen.output / "bench.json").write_text(
+        json.dumps({"events_per_s": figures, "ratios": ratios, "memory": memory, "at": time.time()}, indent=2)
+    )
+    stages.draw(figures, chosen.output / "bench.svg")
+    console.print(f"{chosen.output}/bench.json, {chosen.output}/bench.svg")
+
+
+def report(
+    console: Console, figures: dict[str, list[float]], ratios: dict[str, float], memory: dict[str, float]
+) -> None:
+    consume = statistics.median(figures["consume"])
+    table = Table("stage (one process)", "events/s, median", "least", "most", "÷ consume", title="throughput")
+    for name, values in figures.items():
+        median = statistics.median(values)
+        cells = [f"{value:,.0f}" for value in (median, min(values), max(values))]
+        table.add_row(name, *cells, f"{median / consume:.2f}")
+    console.print(table)
+    goals = Table("ratio", "measured", "goal")
+    for name, value in ratios.items():
+        goal = f"≥ {LEAST[name]}" if name in LEAST else f"≤ {MOST[name]}"
+        met = value >= LEAST[name] if name in LEAST else value <= MOST[name]
+        goals.add_row(name, f"{value:.2f}", f"{goal} {'✓' if met else '✗'}")
+    console.print(goals)
+    console.print(
+        f"state: {memory['bytes_per_key']:,.0f} bytes per key, {memory['window_bytes']:,.0f} of them the raw window"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Each stage on its own, and all of them together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+from stream_ad.io.kafka_range import KafkaRange, whole
+from stream_ad.io.redis import RedisModelStore
+
+from benchmarks import load
+from stream_ad import build, training
+from stream_ad.batch import FeatureBatch, RawBatch, Scores
+from stream_ad.config import Config
+from stream_ad.protocols import Source
+from stream_ad.reader import Decoded
+from stream_ad.shard import Shard
+from stream_ad.spec import FeatureSpec
+
+T = TypeVar("T")
+KEPT_ROWS = 400_000
+TUNED = {"fetch.queue.backoff.ms": 2, "fetch.wait.max.ms": 10, "queued.min.messages": 200_000}
+
+
+class Timed:
+    """A source that notes when its first events came."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.topic = source, source.topic
+        self.open, self.finished, self.close = source.open, source.finished, source.close
+        self.began = 0.0
+        self.events = 0
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        before = time.perf_counter()
+        found = self._source.poll(timeout_ms)
+        count = sum(map(len, found))
+        if count and not self.began:
+            self.began = before
+        self.events += count
+        return found
+
+
+class Run:
+    """One broker, one Redis, one trained model."""
+
+    def __init__(self, brokers: str, redis: str, folder: Path, console: Console) -> None:
+        self._brokers, self._redis, self._folder, self._console = brokers, redis, folder, console
+        self._runs = 0
+        self._version = ""
+        self._raw: dict[str, list[RawBatch]] = {}
+
+    def config(self, topic: str, keys: int) -> Config:
+        self._runs += 1
+        capacity = int(keys / load.PARTITIONS * 1.2) + 1000
+        return load.config(self._brokers, self._redis, topic, f"bench-{os.getpid()}-{self._runs}", capacity)
+
+    def train(self, topic: str, keys: int) -> None:
+        config = self.config(topic, keys)
+        with self._console.status("training the autoencoder"):
+            source = KafkaRange(config.kafka, topic, *whole(config.kafka, topic))
+            bundle = training.fit(config, source, topic)
+        self._version, self._bundle = bundle.version, bundle
+
+    def consume(self, topic: str) -> float:
+        """The client alone: messages fetched, nothing asked of them."""
+        consumer = Consumer(
+            {"bootstrap.servers": self._brokers, "group.id": "none", "auto.offset.reset": "earliest", **TUNED}
+        )
+        total = 0
+        for partition in range(load.PARTITIONS):
+            total += consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(load.PARTITIONS)])
+        seen = len(consumer.consume(1, 10))
+        began = time.perf_counter()
+        while seen < total:
+            seen += len(consumer.consume(1000, 1))
+        spent = time.perf_counter() - began
+        consumer.close()
+        return total / spent
+
+    def decode(self, topic: str) -> float:
+        codec = build.codec(self.config(topic, 1))
+        batches = self._batches(topic)
+        return rate(batches, codec.decode)
+
+    def fold(self, topic: str, keys: int) -> float:
+        """All folds; the score between them is a constant."""
+        config = self.config(topic, keys)
+        spec = FeatureSpec.of(config)
+        build.warm(config, spec)
+        codec, folds = build.codec(config), build.folds(config, spec)
+        shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
+
+        def step(item: Decoded) -> None:
+            shard = shards[item.raw.partition]
+            batch = shard.submit(item.events)
+            shard.finish(Scores(batch, "", np.zeros(len(batch))))
+
+        return rate([Decoded(raw, *codec.decode(raw)) for raw in self._batches(topic)], step)
+
+    def score(self, topic: str, keys: int) -> float:
+        config = self.config(topic, keys)
+        held = self._models(config)
+        x = [batch.x for batch in self._features(config, topic)]
+
+        def step(chunk: list[object]) -> None:
+            held.submit(self._version, chunk).result()  # type: ignore[arg-type]
+
+        groups = [x[first : first + 4] for first in range(0, len(x), 4)]
+        held.version(self._version)
+        try:
+            return rate(groups, step, sum(map(len, x)))
+        finally:
+            held.close()
+
+    def full(self, topic: str, keys: int) -> float:
+        """Kafka to Kafka, exactly once, in this process; from the first events to the last commit."""
+        config = self.config(topic, keys)
+        spec = FeatureSpec.of(config)
+        build.warm(config, spec)
+        from stream_ad.io import kafka_admin
+
+        kafka_admin.prepare(config)
+        held = self._models(config)
+        held.version(self._version)
+        until = kafka_admin.end_offsets(config.kafka, topic)
+        ports = build.kafka_ports(config, 0, until)
+        timed = Timed(ports.source)
+        ended = 0.0
+
+        def observe(_: object) -> None:
+            nonlocal ended
+            ended = time.perf_counter()
+
+        pipeline = build.pipeline(
+            config,
+            spec,
+            build.folds(config, spec),
+            build.Ports(timed, ports.sink, ports.states, ports.swaps),
+            held,
+            observe,
+        )
+        pipeline.run(lambda: False)
+        ports.sink.close()
+        held.close()
+        return timed.events / (ended - timed.began)
+
+    def first_score(self) -> float:
+        """Seconds from starting `stream-ad run` to the first committed event, caches warm."""
+        config = self.config("few", 1000)
+        file = self._folder / "bench.toml"
+        file.write_text(toml(config))
+        store = RedisModelStore(config.redis)
+        training.register(store, self._bundle, promote=True)
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stream_ad", "run", "--config", str(file)], stderr=subprocess.DEVNULL
+        )
+        try:
+            group = Consumer({"bootstrap.servers": self._brokers, "group.id": config.pipeline})
+            partitions = [TopicPartition("few", partition) for partition in range(load.PARTITIONS)]
+            while all(found.offset <= 0 for found in group.committed(partitions, timeout=10)):
+                if process.poll() is not None:
+                    raise RuntimeError(f"stream-ad run ended with {process.returncode}")
+                time.sleep(0.01)
+            spent = time.perf_counter() - began
+            group.close()
+        finally:
+            process.terminate()
+            process.wait()
+        return spent
+
+    def memory(self, keys: int) -> dict[str, float]:
+        from stream_ad.memory import state_bytes
+
+        config = self.config("few", keys)
+        spec = FeatureSpec.of(config)
+        _, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+        return {"bytes_per_key": per_key, "window_bytes": 8 * spec.rows * len(spec.numeric)}
+
+    def _models(self, config: Config) -> build.Models:
+        store = RedisModelStore(config.redis)
+        training.register(store, self._bundle, promote=True)
+        return build.models(config, FeatureSpec.of(config), store, self._version)
+
+    def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
+        spec = FeatureSpec.of(config)
+        codec, folds = build.codec(config), build.folds(config, spec)
+        shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
+        return [shards[raw.partition].submit(codec.decode(raw)[0]) for raw in self._batches(topic)]
+
+    def _batches(self, topic: str) -> list[RawBatch]:
+        """The beginning of the topic, held in memory."""
+        if topic not in self._raw:
+            kafka = self.config(topic, 1).kafka
+            source = KafkaRange(kafka, topic, *whole(kafka, topic))
+
+            class Beginning:
+                def assigned(self, committed: dict[int, int | None]) -> dict[int, int]:
+                    return dict.fromkeys(committed, 0)
+
+                def revoked(self, partitions: Sequence[int]) -> None: ...
+
+                lost = revoked
+
+            source.open(Beginning())  # type: ignore[arg-type]
+            found: list[RawBatch] = []
+            while sum(map(len, found)) < KEPT_ROWS and not source.finished():
+                found += [raw for raw in source.poll(100) if len(raw)]
+            source.close()
+            self._raw[topic] = found
+        return self._raw[topic]
+
+
+def rate(items: Sequence[T], step: Callable[[T], object], rows: int | None = None) -> float:
+    """Events per second of `step` over `items`, the first tenth being the warm-up."""
+    cut = max(1, len(items) // 10)
+    for item in items[:cut]:
+        step(item)
+    count = sum(len(item) if hasattr(item, "__len__") else len(item.raw) for item in items[cut:])  # type: ignore[attr-defined]
+    if rows is not None:
+        count = rows * (len(items) - cut) // len(items)
+    began = time.perf_counter()
+    for item in items[cut:]:
+        step(item)
+    return count / (time.perf_counter() - began)
+
+
+def toml(config: Config) -> str:
+    """The configuration as a file (durations in ms)."""
+    features = config.features
+    numeric = "\n".join(f"{name} = {list(kinds)}" for name, kinds in features.numeric.items())
+    categorical = "\n".join(f"{name} = {list(kinds)}" for name, kinds in features.categorical.items())
+    return f"""
+pipeline = "{config.pipeline}"
+kafka.brokers = "{config.kafka.brokers}"
+source.topic = "{config.source.topic}"
+redis.url = "{config.redis.url}"
+record = {{ key = "card", timestamp = "ts", timestamp_format = "ms" }}
+window = {{ rows = {config.window.rows}, max_keys = {config.window.max_keys} }}
+train.auto = false
+server.port = 0
+[features]
+event = {list(features.event)}
+[features.numeric]
+{numeric}
+[features.categorical]
+{categorical}
+"""
+
+
+def draw(figures: dict[str, list[float]], path: Path) -> None:
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    names = list(figures)[::-1]
+    medians = [float(np.median(figures[name])) / 1e6 for name in names]
+    axis.barh(names, medians, color=["#c44e52" if name.startswith("full") else "#4c72b0" for name in names])
+    for row, value in enumerate(medians):
+        axis.text(value, row, f" {value:.2f}", va="center")
+    axis.set_xlabel("million events per second, one process, median")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+    plt.close(figure)
