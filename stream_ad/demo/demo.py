@@ -72,7 +72,7 @@ def _play(options: Options, console: Console, stop: threading.Event) -> Watch | 
     """From the first server up to the last one down."""
     scenario = SCENARIOS[options.scenario]
     topic, name = f"demo.{scenario.name}", f"demo_{scenario.name}"
-    console.print(f"starting an embedded broker and store for {scenario.title}; everything stays on this machine")
+    console.print(f"{scenario.title}: an embedded broker and store start; nothing leaves this machine", soft_wrap=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream_ad_demo_")))
         url = stack.enter_context(store())

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.dates import ConciseDateFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from stream_ad.demo.measure import Heard, Quality, matches
 from stream_ad.demo.simulate import Episode
@@ -50,7 +51,8 @@ def course(watch: Watch) -> str:
         for axis in axes:
             if watch.swapped_s is not None:
                 axis.axvline(watch.swapped_s, color="black", linestyle="--", linewidth=1, label="trained model")
-        axes[2].legend(loc="upper left", frameon=False, ncols=3)
+            _plain(axis)
+        figure.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", frameon=False, ncols=3)
         return _svg(figure)
 
 
@@ -78,7 +80,7 @@ def recall(qualities: Sequence[tuple[str, Quality]]) -> str:
             axis.barh(kinds, missed, left=found, color="#ced4da", label="missed")
             axis.set_title(name, fontsize=9)
             axis.xaxis.get_major_locator().set_params(integer=True)
-        axes[-1].legend(frameon=False, loc="lower right")
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower right", frameon=False, ncols=2)
         return _svg(figure)
 
 
@@ -129,9 +131,16 @@ def _key(axis: Any, watch: Watch, episode: Episode, alerts: Sequence[Heard]) -> 
             axis.axvline(_time(alert.event_ms), color=_SEVERITY[alert.severity], linestyle=style, linewidth=1.2)
     if watch.scenario.log_scale:
         axis.set_yscale("symlog", linthresh=10)
+        _plain(axis)
     axis.set_ylabel(watch.scenario.plot_field)
     axis.set_title(f"{episode.key}: {episode.kind}", fontsize=9, loc="left")
     axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+
+
+def _plain(axis: Any) -> None:
+    """From zero, and 1,000 instead of 10³."""
+    axis.set_ylim(bottom=0)
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _time(ts_ms: int) -> datetime:

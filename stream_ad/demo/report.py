@@ -20,7 +20,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem aut
 h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem } .note { color: #5c636a }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .25rem .6rem; vertical-align: top;
 border-bottom: 1px solid #dee2e6 } td.r, th.r { text-align: right; font-variant-numeric: tabular-nums }
-svg { max-width: 100%; height: auto } .indent { padding-left: 1.6rem; color: #5c636a }
+td.w { white-space: nowrap } svg { max-width: 100%; height: auto } .indent { padding-left: 1.6rem; color: #5c636a }
 .low { color: #0b7285 } .medium { color: #946c00 } .high { color: #d9480f; font-weight: 600 }
 .critical { color: #c92a2a; font-weight: 700 } .true { color: #2b8a3e } .false { color: #868e96 }
 
@@ -120,7 +120,7 @@ def _alerts(watch: Watch) -> str:
         label = f'<td class="true">{escape(kinds[episode])}</td>' if episode else '<td class="false">nothing</td>'
         lines.append(
             f'<tr><td class="{alert.severity}">{alert.severity}</td>{label}'
-            f"<td>{escape(alert.model)}</td><td>{escape(alert.summary)}</td></tr>"
+            f'<td class="w">{escape(alert.model)}</td><td>{escape(alert.summary)}</td></tr>'
         )
     return "".join(lines) + "</table>"
 

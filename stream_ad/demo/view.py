@@ -74,7 +74,7 @@ def rows(qualities: Sequence[Quality], base_rate: float) -> list[tuple[str, list
     """(what, one cell per model): the summary's and the report's."""
     found: list[tuple[str, list[str]]] = [
         ("precision", [f"{percent(q.precision)} ({q.true} of {q.incidents} incidents)" for q in qualities]),
-        ("  alerts at random", [percent(base_rate) for _ in qualities]),
+        ("  alerts at random", [f"{base_rate:.1%}" for _ in qualities]),
         ("recall", [f"{percent(q.recall)} ({q.found} of {q.injected} episodes)" for q in qualities]),
     ]
     for kind in sorted({recall.kind for quality in qualities for recall in quality.kinds}):

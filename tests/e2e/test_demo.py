@@ -1,0 +1,122 @@
+"""The real `stream-ad demo`: from nothing to a report, and out of it at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+MARK = "STREAM_AD_DEMO_TEST"
+
+
+class Demo:
+    """A run of the command, its output line by line, and the processes that descend from it."""
+
+    def __init__(self, *options: str) -> None:
+        self._mark = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stream_ad", "demo", "--plain", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, MARK: self._mark},
+            start_new_session=True,
+        )
+        self.said: list[str] = []
+        self._news = threading.Condition()
+        assert self.process.stderr is not None
+        self._listener = threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, stream: Any) -> None:
+        for line in stream:
+            with self._news:
+                self.said.append(line)
+                self._news.notify_all()
+
+    def until(self, text: str, timeout_s: float = 200) -> None:
+        with self._news:
+            heard = self._news.wait_for(lambda: any(text in line for line in self.said), timeout_s)
+        assert heard, f"{text!r} was not said:\n" + "".join(self.said)
+
+    def end(self, timeout_s: float = 240) -> str:
+        """Its standard output, when it is over."""
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        self.process.wait(timeout_s)
+        self._listener.join(5)
+        return out
+
+    def left_over(self) -> list[str]:
+        """Commands of processes that still run."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self._mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue  # gone, or somebody else's
+        return found
+
+
+@pytest.fixture
+def begun() -> Iterator[list[Demo]]:
+    demos: list[Demo] = []
+    yield demos
+    for demo in demos:
+        if demo.process.poll() is None:
+            demo.process.terminate()
+            demo.process.wait(60)
+
+
+def test_a_model_is_trained_and_the_report_tells(begun: list[Demo], tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    demo = Demo("--json", "--scenario", "sensors", "--seconds", "60", "--report", str(report))
+    begun.append(demo)
+    figures = orjson.loads(demo.end())
+    said = "".join(demo.said)
+    assert demo.process.returncode == 0, said
+    assert demo.left_over() == []
+    assert figures["model"] != "statistical"
+    assert figures["events"] == 80_000 + figures["live_events"]
+    injected = figures["statistical"]["injected"] + figures["trained"]["injected"]
+    found = figures["statistical"]["found"] + figures["trained"]["found"]
+    assert injected >= 10
+    assert found / injected > 0.3, said
+    assert found / injected > 10 * figures["base_rate"]
+    text = report.read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert figures["model"] in text
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"), [("embedded broker", signal.SIGINT), ("events/s", signal.SIGTERM), ("live,", signal.SIGINT)]
+)
+def test_it_ends_cleanly_at_any_moment(begun: list[Demo], tmp_path: Path, moment: str, number: signal.Signals) -> None:
+    report = tmp_path / "report.html"
+    demo = Demo("--json", "--report", str(report))
+    begun.append(demo)
+    demo.until(moment)
+    demo.process.send_signal(number)
+    demo.end()
+    said = "".join(demo.said)
+    assert demo.process.returncode == 130, said
+    assert "Traceback" not in said
+    assert demo.left_over() == []
+    assert report.exists() == (moment == "live,")
+
+
+def test_the_report_needs_a_folder(tmp_path: Path) -> None:
+    demo = Demo("--report", str(tmp_path / "nowhere" / "report.html"))
+    demo.end(30)
+    assert demo.process.returncode == 2
+    assert "--report" in "".join(demo.said)
