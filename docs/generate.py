@@ -1,0 +1,164 @@
+"""Writes the generated parts of the documentation: `make docs`.
+
+configuration.md is made from the schema; in other pages, what stands between
+`<!-- generated: NAME -->` and `<!-- end -->` is made by the function called NAME.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from stream_ad import metrics
+from stream_ad.config import Config, duration_ms
+from stream_ad.registry import BUILT_IN
+from stream_ad.spec import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
+
+FOLDER = Path(__file__).resolve().parent
+
+HEAD = """# Configuration reference
+
+<!-- Generated from stream_ad/config.py by `make docs`; do not edit. -->
+
+One TOML file is one pipeline: `stream-ad init` writes it, `stream-ad check` checks it, and every command
+reads it (`--config`, `STREAM_AD_CONFIG`; default `./stream_ad.toml`). Every key has a default. An unknown
+key is an error that names it and lists its neighbours.
+
+- **Durations** are text with a unit: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`. A bare number has no unit
+  and is refused.
+- **Environment**: `STREAM_AD__SECTION__KEY` overrides a key, as in `STREAM_AD__REDIS__URL`. Lists and tables
+  are written as in TOML. Under `kafka.options`, underscores stand for dots:
+  `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`.
+- **Secrets** are refused in the file. Put them into the environment, or name a file that holds one:
+  `"sasl.password.file" = "/run/secrets/kafka"`. No error and no log repeats them.
+"""
+
+UNITS = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
+
+
+def configuration() -> str:
+    """The whole of configuration.md."""
+    top = {name: field for name, field in Config.model_fields.items() if not _is_section(field)}
+    parts = [HEAD, "\n## The pipeline\n\n", _table(top)]
+    for name, field in Config.model_fields.items():
+        if _is_section(field):
+            section: type[BaseModel] = typing.cast(Any, field.annotation)
+            parts += [f"\n## [{name}]\n\n{(section.__doc__ or '').strip()}\n\n", _table(section.model_fields)]
+    return "".join([*parts, "\n## Features\n\n", features(), "\n## Registered parts\n\n", registered()])
+
+
+def features() -> str:
+    """What `features.event`, `features.numeric.*` and `features.categorical.*` may list."""
+    parameters = {None: "", "span": ":SPAN", "rows": ":ROWS"}
+    lines = ["| of | features |", "| --- | --- |"]
+    for of, kinds in (("the event", EVENT_KINDS), ("a number", NUMERIC_KINDS), ("a category", CATEGORICAL_KINDS)):
+        lines.append(f"| {of} | {', '.join(f'`{kind}{parameters[what]}`' for kind, what in kinds.items())} |")
+    return "\n".join(lines) + "\n\n`SPAN` is a duration of event time, `ROWS` a half-life in events of the key.\n"
+
+
+def registered() -> str:
+    """What the registry knows without plug-ins."""
+    keys = {"codec": "record.format", "window": "window.kind", "threshold": "threshold.kind", "scorer": "train.scorer"}
+    lines = ["| kind | key | built in | entry point group of plug-ins |", "| --- | --- | --- | --- |"]
+    for kind, names in BUILT_IN.items():
+        lines.append(f"| {kind} | `{keys[kind]}` | {', '.join(f'`{name}`' for name in names)} | `stream_ad.{kind}` |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics_table() -> str:
+    """Every metric of stream_ad/metrics.py, as Prometheus sees it."""
+    lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            family = next(iter(metric.describe()))
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+GENERATED: dict[str, Callable[[], str]] = {"metrics": metrics_table}
+
+
+def pages() -> dict[Path, str]:
+    """Each page with generated parts, as it should be."""
+
+    def part(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{GENERATED[match[2]]()}{match[3]}"
+
+    wanted = {FOLDER / "configuration.md": configuration()}
+    for page in sorted(FOLDER.glob("*.md")):
+        if page.name != "configuration.md":
+            text = page.read_text(encoding="utf-8")
+            wanted[page] = re.sub(r"(<!-- generated: (\w+) -->)\n.*?(<!-- end -->)", part, text, flags=re.S)
+    return wanted
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in fields.items():
+        meaning = (field.description or "").replace("|", "\\|")
+        lines.append(f"| `{name}` | {_type(field)} | {_default(field)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    return any(getattr(part, "func", None) is duration_ms for part in field.metadata)
+
+
+def _type(field: FieldInfo) -> str:
+    if _is_duration(field):
+        return "duration"
+    if typing.get_origin(field.annotation) is typing.Literal:
+        return " · ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(part, name):g}"
+        for part in field.metadata
+        for name, sign in signs.items()
+        if getattr(part, name, None) is not None
+    ]
+    return ", ".join([_name(field.annotation), *bounds])
+
+
+def _name(annotation: Any) -> str:
+    plain = {str: "text", int: "integer", float: "number", bool: "true/false"}
+    if annotation in plain:
+        return plain[annotation]
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is list:
+        return f"list of {_name(arguments[0])}"
+    if typing.get_origin(annotation) is dict:
+        return f"table of {_name(arguments[1])}"
+    if isinstance(annotation, types.UnionType):
+        return "text, number or true/false"
+    raise TypeError(f"no words for {annotation}")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if _is_duration(field):
+        unit, factor = next((unit, factor) for unit, factor in UNITS if value % factor == 0 and (value or unit == "s"))
+        return f'`"{value // factor}{unit}"`'
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if value in ("", {}, []):
+        return "none"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{str(value).replace(chr(39), chr(34))}`"
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,134 @@
+"""The documentation is true where a test can tell: generated parts, examples, links, commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import typer.main
+
+from stream_ad.cli.commands import app
+from stream_ad.config import load, parse
+from stream_ad.environment import ENV_PREFIX
+from stream_ad.registry import BUILT_IN
+from stream_ad.score.engine import Engine
+from stream_ad.score.train import train
+from stream_ad.spec import FeatureSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CODE = re.compile(r"```(\w*)\n(.*?)```", re.S)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    for path, wanted in generator().pages().items():
+        assert path.read_text(encoding="utf-8") == wanted, f"{name(path)} is stale: run `make docs`"
+
+
+def test_no_metric_and_no_key_is_left_without_words() -> None:
+    made = generator()
+    rows = [line for line in (made.configuration() + made.metrics_table()).splitlines() if line.startswith("| `")]
+    assert len(rows) > 60
+    assert [row for row in rows if row.split("|")[-2].strip() == ""] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_toml_examples_are_valid_configurations(path: Path) -> None:
+    for language, text in CODE.findall(path.read_text(encoding="utf-8")):
+        if language == "toml":
+            parse(tomllib.loads(text))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
+    text = CODE.sub("", path.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) + re.findall(r'(?:src|href)="([^"#]+)"', text):
+        if not re.match(r"[a-z]+:", target):
+            assert (path.parent / target).exists(), f"{name(path)}: {target}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_commands_in_the_documentation_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    commands = typer.main.get_command(app)
+    known = set(getattr(commands, "commands", {}))
+    # `stream-ad NAME`, at the start of a code span or of a line of a code block
+    assert set(re.findall(r"(?:^|`|\$ )stream-ad ([a-z]+)", text, flags=re.M)) <= known
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.M)) <= targets
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_every_test_that_is_named_as_proof_exists(path: Path) -> None:
+    for file, _, function in re.findall(r"`(tests/[\w/]+\.py)(::(\w+))?`", path.read_text(encoding="utf-8")):
+        assert (ROOT / file).exists(), f"{name(path)} names {file}"
+        assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), f"{name(path)} names {function}"
+
+
+def test_the_scorer_of_the_guide_trains_scores_and_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs" / "writing-a-scorer.md").read_text(encoding="utf-8")
+    (code,) = [text for language, text in CODE.findall(guide) if language == "python"]
+    module = ModuleType("guide")
+    exec(compile(code, "writing-a-scorer.md", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "guide", module)
+    monkeypatch.setitem(BUILT_IN["scorer"], "distance", "guide:Distance")
+    config = parse({"window": {"rows": 4}, "features": {"numeric": {"a": ["raw"]}}, "train": {"scorer": "distance"}})
+    spec = FeatureSpec.of(config)
+    x = np.random.default_rng(0).normal(size=(900, spec.rows, len(spec.features))).astype(np.float32)
+    bundle = train(x[:600], np.arange(600), spec, config.train, "noise", 0)
+    engine = Engine(config.scoring, spec)
+    try:
+        scorer = engine.load(bundle.to_bytes())
+        odd = x[600:].copy()
+        odd[7, -1, 0] = 50.0
+        odd[8] = np.nan
+        (scores,) = engine.submit(scorer, [odd]).result()
+        alone = [float(engine.submit(scorer, [odd[row : row + 1]]).result()[0][0]) for row in (0, 7, 8, 299)]
+        told = engine.explain(scorer, odd[7:8])
+    finally:
+        engine.close()
+    assert np.isfinite(scores).all()
+    assert int(scores.argmax()) == 7
+    assert abs(float(np.median(scores))) < 1
+    assert alone == [float(scores[row]) for row in (0, 7, 8, 299)]
+    assert told.contribution[0, -1, 0] == told.contribution.max()
+    assert told.contribution.sum() == pytest.approx(1.0)
+
+
+# deploy/
+
+
+def test_the_compose_file_keeps_the_compose_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, str(ROOT / "docker-compose.yml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_deployed_configuration_is_valid_with_the_composed_environment() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    environ = dict(re.findall(rf'^\s+({ENV_PREFIX}\w+): "?([^"\n]+)"?$', text, flags=re.M))
+    assert environ
+    config = load(ROOT / "deploy" / "stream_ad.toml", environ)
+    assert config.kafka.brokers.startswith("kafka:")
+    assert config.redis.url.startswith("redis://redis:")
+    assert config.server.host == "0.0.0.0"

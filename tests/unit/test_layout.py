@@ -1,0 +1,42 @@
+"""The size and order of the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "stream_ad").rglob("*.py"))
+MOST_LINES = 300
+LONGER: set[str] = set()  # a file that must be longer is named here, with the reason
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_file_is_read_in_one_sitting(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES or name(path) in LONGER, f"{lines} lines; split it along what it is about"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree) or not tree.body, "a module needs a docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_nothing_is_called_by_a_word_that_says_nothing(path: Path) -> None:
+    empty = ("Manager", "Helper", "Utils", "Util", "Base")
+    assert path.stem not in {"utils", "util", "helpers", "common", "misc", "base"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            assert not node.name.endswith(empty), f"{node.name} does not say what it is"
+
+
+def test_exceptions_are_still_needed() -> None:
+    assert {name(path) for path in MODULES if len(path.read_text().splitlines()) > MOST_LINES} >= LONGER
