@@ -13,6 +13,7 @@ import numpy.typing as npt
 from stream_ad.batch import F32, F64, I32, I64, U64, Bool
 from stream_ad.fold.feature_parts import (
     COUNT,
+    LEVEL,
     OUT_LIMIT,
     PREVIOUS,
     PREVIOUS_MS,
@@ -94,8 +95,8 @@ def featurise(
                     seconds = (now_ms - fields[s, c, PREVIOUS_MS]) / 1000.0
                     if seconds > 0:
                         rate[c] = diff[c] / seconds
+                learn_pool(pool, c, value, fields[s, c, COUNT], fields[s, c, LEVEL], recipe.pool_alpha)
                 learn(fields, s, c, value, mean, deviation, real, recipe.alpha)
-                learn_pool(pool, c, value, recipe.pool_alpha)
                 fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
         for e in range(len(recipe.tracker_column)):
             c = recipe.tracker_column[e]

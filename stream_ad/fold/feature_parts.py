@@ -20,7 +20,9 @@ LIMIT = 1e100  # values beyond are taken as this: their squares stay finite
 OUT_LIMIT = 1e30  # of a feature: finite in float32
 Z_LIMIT = 1e4
 KEY_WARM, POOL_WARM = 16, 256  # values before outliers are cut
-COUNT, LEVEL, VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)  # columns of `fields`; the first three of `pool`
+WITHIN_WARM = 64.0  # residuals before the variance within keys is trusted fully
+COUNT, LEVEL, VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)  # columns of `fields`; `pool` shares the first three
+RESIDUALS, WITHIN = 3, 4  # columns of `pool`: how many, and their mean square
 
 
 class Kind(IntEnum):
@@ -63,6 +65,7 @@ class Recipe(NamedTuple):
     sketch_column: I64  # [k]
     overall_column: I64  # [o]
     half_life_rows: float
+    memory_rows: float  # values that an exponentially weighted mean is worth: half-life / ln 2
     prior_rows: float
     alpha: float  # decay of a key's fields
     pool_alpha: float  # decay of the pool
@@ -92,14 +95,21 @@ def expected(fields: F64, s: int, c: int, pool: F64, recipe: Recipe) -> tuple[fl
     """Mean, standard deviation, and whether the deviation is more than its floor."""
     if pool[c, COUNT] == 0:
         return math.nan, math.nan, False
-    count = fields[s, c, COUNT]
-    own = min(count, recipe.half_life_rows / math.log(2.0))
-    lives = count / recipe.half_life_rows
-    prior = recipe.prior_rows * 0.5**lives if lives < 64.0 else 0.0
-    share = own / (own + prior) if own > 0 else 0.0
-    mean = pool[c, LEVEL] + share * (fields[s, c, LEVEL] - pool[c, LEVEL])
-    deviation = math.sqrt(share * fields[s, c, VARIANCE] + (1.0 - share) * pool[c, VARIANCE])
-    floor = max(1e-3 * math.sqrt(pool[c, VARIANCE]), 1e-9 * abs(mean) + 1e-12)
+    count, total = fields[s, c, COUNT], pool[c, VARIANCE]
+    mean, variance, spread = pool[c, LEVEL], total, total
+    if count > 0:
+        trust = min(pool[c, RESIDUALS] / WITHIN_WARM, 1.0)
+        spread = trust * pool[c, WITHIN] + (1.0 - trust) * total
+        own = min(count, recipe.memory_rows)
+        lives = count / recipe.half_life_rows
+        prior = recipe.prior_rows * 0.5**lives if lives < 64.0 else 0.0
+        between = total - spread
+        mean_prior = min(prior, spread / between) if between > 0 else prior
+        mean += own / (own + mean_prior) * (fields[s, c, LEVEL] - mean)
+        share = own / (own + prior)
+        variance = share * fields[s, c, VARIANCE] + (1.0 - share) * spread
+    deviation = math.sqrt(variance)
+    floor = max(1e-3 * math.sqrt(spread), 1e-9 * abs(mean) + 1e-12)
     return mean, max(deviation, floor), deviation > floor
 
 
@@ -121,7 +131,18 @@ def learn(fields: F64, s: int, c: int, value: float, mean: float, deviation: flo
 
 
 @kernel
-def learn_pool(pool: F64, c: int, value: float, floor: float) -> None:
+def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: float, floor: float) -> None:
+    """Moves the statistics of all keys; `own_*` are the key's before the value."""
+    if own_count > 0:
+        count = pool[c, RESIDUALS] + 1.0
+        alpha = max(1.0 / count, floor)
+        residual, scale = value - own_mean, math.sqrt(pool[c, WITHIN])
+        if count > POOL_WARM and scale > 1e-9 * abs(own_mean) + 1e-12:
+            residual = within(residual, 0.0, scale, alpha)
+        # a mean of k values is off by 1/k of the variance itself
+        square = residual * residual * own_count / (own_count + 1.0)
+        pool[c, WITHIN] += alpha * (square - pool[c, WITHIN])
+        pool[c, RESIDUALS] = count
     mean, deviation = pool[c, LEVEL], math.sqrt(pool[c, VARIANCE])
     count = pool[c, COUNT] + 1.0
     alpha = max(1.0 / count, floor)

@@ -12,13 +12,17 @@ Of a numeric field with value `v` (beyond ±1e100 taken as that; missing gives N
   event's included (West 1979; Finch 2009, section 9): the k-th value has weight
   max(1/k, 1 - 2^(-1/ROWS)), so the first values count alike. A missing value repeats the last.
 - `zscore`: (v - m) / s with m, s the mean and deviation expected before the event: the key's own
-  (exponentially weighted, half-life `half_life_rows`) blended with the shard's, pooled over all keys
-  (100 times that half-life): m = (k·m_key + p·m_pool) / (k + p), likewise the variance, where
-  k = min(values of the key, half_life_rows / ln 2) and p = prior_rows·2^(-values/half_life_rows),
-  so that the pool is forgotten once a key is known. s is at least 1e-3 of the pool's deviation and
-  1e-9·|m| + 1e-12: a constant series does not explode. |z| is at most 1e4 and at most √N after N
-  values in the pool, the most that the last of N + 1 values can deviate (Samuelson 1968); so the first
-  event of a shard has z = 0.
+  (exponentially weighted as above, half-life `half_life_rows`) blended with the shard's, pooled over all
+  keys (100 times that half-life). With k = min(values of the key, half_life_rows / ln 2):
+  m = (k·m_key + q·m_pool) / (k + q), s² = (k·var_key + p·within) / (k + p);
+  `within` is the mean square of what values deviate from their own key's mean, p = prior_rows ·
+  2^(-values/half_life_rows), so that the pool is forgotten once a key is known, and
+  q = min(p, within / between), between = var_pool - within: where keys differ in level the pool's mean
+  says little about a key (Efron & Morris 1975). A new key has m = m_pool, s² = var_pool. Until 64 deviations
+  are known `within` is drawn towards var_pool.
+  s is at least 1e-3·√within and 1e-9·|m| + 1e-12: a constant series does not explode. |z| is at most 1e4,
+  and at most √N after N values in the pool, the most by which one of N + 1 values can deviate
+  (Samuelson 1968); so the first event of a shard has z = 0.
   What is learnt is the value cut to m ± r·s, r = max(8, 2/(3√a)) for a weight of a: one event raises a
   variance by half at most, and a wild one does not poison it (winsorising, Huber & Ronchetti 2009).
   Not cut: a key's first 16 values, the pool's first 256, and whatever follows a constant series.
@@ -76,7 +80,7 @@ GROUP = {
 class FeatureState:
     """e trackers (field and half-life), b spans, k and o sketches, as the spec needs them."""
 
-    pool: F64  # [d,3]  values, mean, variance over all keys
+    pool: F64  # [d,5]  values, mean, variance over all keys; residuals, variance within keys
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
     overall_total: I64  # [o]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
@@ -117,6 +121,7 @@ class Featuriser:
             sketch_column=_integers(column for column, _ in needed["sketch"]),
             overall_column=_integers(column for column, _ in needed["overall"]),
             half_life_rows=float(spec.half_life_rows),
+            memory_rows=spec.half_life_rows / math.log(2.0),
             prior_rows=float(spec.prior_rows),
             alpha=_decay(spec.half_life_rows),
             pool_alpha=_decay(spec.half_life_rows * POOL_HALF_LIVES),
@@ -126,7 +131,7 @@ class Featuriser:
         recipe, d, o = self.recipe, len(self.spec.numeric), len(self.recipe.overall_column)
         k = len(recipe.sketch_column)
         return FeatureState(
-            pool=np.zeros((d, 3)),
+            pool=np.zeros((d, 5)),
             overall=np.zeros((o, 2, OVERALL_SKETCH), np.uint32),
             overall_total=np.zeros(o, np.int64),
             seen=np.zeros((capacity, 2), np.int64),
