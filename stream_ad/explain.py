@@ -183,8 +183,7 @@ def _told(cell: _Cell, share: float) -> Contributor:
     elif kind.startswith(("novelty", "frequency")):
         observed, direction, text = _category(cell)
         if kind.startswith("frequency"):
-            low, high = _clamped(cell, 0.0, 1.0)
-            expected = cell.expected
+            expected, low, high = (_share(end) for end in _ends(cell))
             text += f", expected {number_range(100 * low, 100 * high)} %"
     else:
         observed, direction = _moment(cell), "unusual"
@@ -208,8 +207,7 @@ def _told(cell: _Cell, share: float) -> Contributor:
 def _figures(cell: _Cell) -> tuple[float, float, float, float]:
     """Observed, expected, low, high in original units. Inverts the feature at the cell's lag."""
     kind, column, lag = cell.feature.kind, cell.feature.column, cell.lag
-    reach = _RANGE * max(cell.spread, 0.0)
-    ends = (cell.expected, cell.expected - reach, cell.expected + reach)
+    ends = _ends(cell)
     value = float(cell.values[lag, column]) if kind in _LEVELS else math.nan
     if kind in ("log1p", "sum"):
         expected, low, high = (math.copysign(_expm1(abs(end)), end) for end in ends)
@@ -236,10 +234,14 @@ def _expm1(x: float) -> float:
     return math.expm1(min(x, 700.0))
 
 
-def _clamped(cell: _Cell, least: float, most: float) -> tuple[float, float]:
+def _share(logarithm: float) -> float:
+    return math.exp(min(logarithm, 0.0))
+
+
+def _ends(cell: _Cell) -> tuple[float, float, float]:
+    """Expected, low, high in units of the feature."""
     reach = _RANGE * max(cell.spread, 0.0)
-    low, high = cell.expected - reach, cell.expected + reach
-    return min(max(low, least), most), min(max(high, least), most)
+    return cell.expected, cell.expected - reach, cell.expected + reach
 
 
 def _figure_text(
@@ -248,7 +250,9 @@ def _figure_text(
     kind = cell.feature.kind
     expected = f"{duration(low)} to {duration(high)}" if kind == "gap" else number_range(low, high)
     value = duration(observed) if kind == "gap" else number(observed)
-    text = f"{_subject(cell)} {value}, expected {expected}"
+    text = f"{_subject(cell)} {value}"
+    if math.isfinite(low + high):
+        text += f", expected {expected}"
     if deviations is None:
         return f"{text}, {direction}"
     return f"{text}, {number(deviations, 1)} σ {direction}"
@@ -276,7 +280,7 @@ def _category(cell: _Cell) -> tuple[str | None, Direction, str]:
         if high:
             return observed, "novel", f"{subject} never seen for {whose}"
         return observed, "known", f"{subject} seen before for {whose}, where new ones are usual"
-    share = number(100 * min(max(cell.x, 0.0), 1.0))
+    share = number(100 * _share(cell.x))
     return observed, "frequent" if high else "rare", f"{subject} in {share} % of the events of {whose}"
 
 

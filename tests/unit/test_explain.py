@@ -132,9 +132,10 @@ def test_categories_are_told_by_name_for_the_newest_event_only():
     earlier = told(spec, 1.0, 0.0, 0.1, lag=2, cats=[b"X9"])
     assert (earlier.text, earlier.observed) == ("merchant never seen for this key (2 events before)", None)
     spec = spec_of(categorical={"merchant": ["frequency"]})
-    one = told(spec, 0.01, 0.4, 0.1, cats=[b"X9"])
+    low, high = math.log(0.2), math.log(0.6)
+    one = told(spec, math.log(0.01), (low + high) / 2, (high - low) / 4, cats=[b"X9"])
     assert one.text == "merchant X9 in 1 % of the events of this key, expected 20–60 %"
-    assert one.direction == "rare"
+    assert (one.direction, one.low, one.high) == ("rare", pytest.approx(0.2), pytest.approx(0.6))
 
 
 def test_missing_values_and_unusual_times_are_said():
