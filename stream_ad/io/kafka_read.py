@@ -16,12 +16,17 @@ _STRETCHES = 4
 _WAIT_S = 0.25
 
 
-def follow(kafka: Kafka, topic: str, key: str) -> Generator[list[Message], None, None]:
-    """Committed records from the beginning on, as they come, and an empty list when there is none just now.
+def follow(kafka: Kafka, topic: str, key: str, after: Mapping[int, int]) -> Generator[list[Message], None, None]:
+    """Committed records as they come, and an empty list when there is none just now.
 
-    `key` names the topic's configuration key in errors. Raises `InputError`, `ConnectionFailed`.
+    Begins after the offsets `after`, or at the start of partitions that are not named there. `key`
+    names the topic's configuration key in errors. Raises `InputError`, `ConnectionFailed`.
     """
-    yield from _read(kafka, topic, start_offsets(kafka, topic, key), key)
+    starts = {
+        partition: max(start, after.get(partition, -1) + 1)
+        for partition, start in start_offsets(kafka, topic, key).items()
+    }
+    yield from _read(kafka, topic, starts, key)
 
 
 def committed(kafka: Kafka, topic: str, key: str) -> list[Message]:

@@ -1,0 +1,72 @@
+"""`stream-ad alerts`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.text import Text
+
+from stream_ad import config as configuration
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption
+from stream_ad.cli.output import out
+
+_COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
+
+
+def alerts(
+    config: ConfigOption = DEFAULT_CONFIG,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what comes, until Ctrl-C")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="the last so many; 0 = all")] = 20,
+    key: Annotated[str | None, typer.Option(help="of this key only")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Prints alerts, oldest first: committed ones only, so each exactly once."""
+    from stream_ad.io import kafka_read
+
+    found = configuration.load(config)
+    topic = found.sink.alerts
+    past = kafka_read.committed(found.kafka, topic, "sink.alerts")
+    # partitions are read one by one: the record's own time puts their alerts into one order
+    past.sort(key=lambda message: (message.timestamp()[1], message.partition(), message.offset()))
+    shown = [alert for message in past if (alert := _parsed(message.value(), key)) is not None]
+    for alert in shown[-limit:] if limit else shown:
+        _tell(alert, json)
+    if not follow:
+        if not shown and not json:
+            out.print(f"no alerts in topic {topic}", highlight=False, markup=False)
+        return
+    ends: dict[int, int] = {}
+    for message in past:
+        ends[message.partition()] = max(ends.get(message.partition(), -1), message.offset())
+    for batch in kafka_read.follow(found.kafka, topic, "sink.alerts", ends):
+        for message in batch:
+            alert = _parsed(message.value(), key)
+            if alert is not None:
+                _tell(alert, json)
+
+
+def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:
+    """None for another key's, and for what is no alert."""
+    try:
+        alert = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(alert, dict) or "summary" not in alert:
+        return None
+    return alert if key is None or alert.get("key") == key else None
+
+
+def _tell(alert: dict[str, Any], json: bool) -> None:
+    if json:
+        sys.stdout.write(orjson.dumps(alert).decode() + "\n")
+        sys.stdout.flush()
+        return
+    severity = str(alert.get("severity", ""))
+    line = Text(f"{str(alert.get('event_time', '')).replace('T', ' ').removesuffix('Z')}  ", style="dim")
+    resolved = alert.get("phase") == "resolved"
+    line.append(f"{'resolved' if resolved else severity:<9}", style="green" if resolved else _COLOURS.get(severity, ""))
+    line.append(" " + str(alert["summary"]), style="dim" if resolved else "default")
+    out.print(line, soft_wrap=True, highlight=False)

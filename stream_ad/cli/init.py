@@ -1,0 +1,161 @@
+"""`stream-ad init`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream_ad import config as configuration
+from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption
+from stream_ad.cli.output import answer
+from stream_ad.config import Config
+from stream_ad.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from stream_ad.infer import Proposal, Sample
+
+_SAMPLE_ROWS = 2000
+_FILE_ROWS = 100_000  # of a file, stretches are taken from so many
+_STRETCHES = 8
+
+
+def init(
+    topic: Annotated[str | None, typer.Option("--topic", "-t", help="the topic to watch")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", "-i", help="look at a CSV, JSONL or Parquet file instead of the topic")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the file to write")] = DEFAULT_CONFIG,
+    brokers: Annotated[
+        str | None, typer.Option(help="bootstrap servers; default $STREAM_AD__KAFKA__BROKERS, else 127.0.0.1:9092")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite the output")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Looks at a sample of a topic or a file and writes a commented configuration that works as it is.
+
+    Says what it decided and why, and what it could not decide.
+    """
+    from stream_ad.cli.config_text import toml_of
+    from stream_ad.infer import infer
+
+    if topic is None and input is None:
+        raise ConfigError("--topic or --input: name a topic or a file to look at")
+    if output.exists() and not force:
+        raise ConfigError(f"--output: {output} is there already; --force overwrites it")
+    kafka = configuration.parse({}, os.environ, "environment").kafka
+    if brokers is not None:
+        kafka = kafka.model_copy(update={"brokers": brokers})
+    if input is not None:
+        sample, seen_in = _of_file(input), str(input)
+        topic = topic or _plain(
+            re.sub(r"(\.csv|\.jsonl|\.ndjson|\.json|\.parquet)?(\.gz)?$", "", input.name, flags=re.I)
+        )
+    else:
+        assert topic is not None
+        sample, seen_in = _of_topic(kafka, topic), f"topic {topic}"
+    proposal = infer(sample)
+    if not proposal.records:
+        first = next((value for value in sample.value if value), b"")
+        raise InputError(
+            f"{seen_in}: none of {len(sample.value)} records is a JSON object; the first begins with {first[:60]!r}"
+        )
+    text = toml_of(proposal, _plain(topic), topic, kafka.brokers, seen_in)
+    rejects = _rejects(configuration.parse(tomllib.loads(text)), sample)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--output: {output} cannot be written: {error}") from None
+    answer(
+        {"output": str(output), "topic": topic, **asdict(proposal), "rejects": rejects},
+        json,
+        _words(proposal, output, seen_in, rejects, input),
+    )
+
+
+def _of_file(path: Path) -> Sample:
+    from stream_ad.infer import Sample
+    from stream_ad.io.tables import documents
+
+    values = [value for value, _ in islice(documents(path), _FILE_ROWS)]
+    if not values:
+        raise InputError(f"{path}: has no records")
+    stretch = _SAMPLE_ROWS // _STRETCHES
+    if len(values) > _SAMPLE_ROWS:
+        starts = [(len(values) - stretch) * at // (_STRETCHES - 1) for at in range(_STRETCHES)]
+        values = [value for start in starts for value in values[start : start + stretch]]
+    return Sample([None] * len(values), values, [0] * len(values))
+
+
+def _of_topic(kafka: configuration.Kafka, topic: str) -> Sample:
+    from stream_ad.infer import Sample
+    from stream_ad.io.kafka_read import sample
+
+    found = sample(kafka, topic, _SAMPLE_ROWS)
+    if not found:
+        raise InputError(
+            f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
+            "wait for some, or look at a file with --input"
+        )
+    return Sample(
+        [message.key() for message in found],
+        [message.value() for message in found],
+        [message.partition() for message in found],
+    )
+
+
+def _plain(name: str) -> str:
+    """The name of a topic and of a pipeline made of any text."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:200] or "events"
+
+
+def _rejects(config: Config, sample: Sample) -> dict[str, int]:
+    """Reject code -> records of the sample that this configuration would reject."""
+    import numpy as np
+
+    from stream_ad.batch import RawBatch
+    from stream_ad.codec.json import JsonCodec
+    from stream_ad.spec import FeatureSpec
+
+    spec = FeatureSpec.of(config)
+    count = len(sample.value)
+    raw = RawBatch(
+        topic=config.source.topic,
+        partition=0,
+        offset=np.arange(count),
+        timestamp_ms=np.ones(count, np.int64),
+        key=list(sample.key),
+        value=list(sample.value),
+        headers=lambda row: [],
+        next_offset=count,
+    )
+    rejects = JsonCodec(config.record, spec.numeric, spec.categorical).decode(raw)[1]
+    return dict(Counter(reason.partition(":")[0] for reason in rejects.reason))
+
+
+def _words(proposal: Proposal, output: Path, seen_in: str, rejects: dict[str, int], input: Path | None) -> str:
+    def listed(names: Sequence[str]) -> str:
+        return ", ".join(names) if names else "none"
+
+    lines: list[tuple[str, Any]] = [
+        ("key", f"{proposal.key} ({proposal.key_why})"),
+        ("event time", f"{proposal.timestamp} ({proposal.timestamp_why})"),
+        ("numeric", listed([f"{name} ({' '.join(choice.features)})" for name, choice in proposal.numeric.items()])),
+        ("categorical", listed([f"{name} ({' '.join(c.features)})" for name, c in proposal.categorical.items()])),
+        ("of the event", listed(proposal.event)),
+    ]
+    lines += [("left out", f"{name}: {why}") for name, why in proposal.left_out.items()]
+    lines += [("not decided", text) for text in proposal.undecided]
+    lines += [("rejected", f"{count} records of the sample: {code}") for code, count in rejects.items()]
+    produce = "" if input is None else f"stream-ad produce --config {output} --input {input}; "
+    lines.append(("next", f"{produce}stream-ad check --config {output}; stream-ad run --config {output}"))
+    text = "\n".join(f"  {label:<13}{words}" for label, words in lines)
+    return f"wrote {output} from {proposal.records:,} records of {seen_in}\n{text}"
