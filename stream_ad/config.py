@@ -185,6 +185,9 @@ class Train(Section):
     held_back: float = Field(0.2, gt=0, lt=0.9, description="last part of the time range: early stopping, calibration")
     epochs: int = Field(30, ge=1, description="at most")
     hidden: list[int] = Field(default_factory=lambda: [64, 16], description="layer widths down to the latent one")
+    samples: int = Field(
+        0, ge=0, le=256, description="vae: samples of the reconstruction probability; 0 scores by the posterior's mean"
+    )
     seed: int = Field(0, description="of weights and sampling")
 
 

@@ -1,0 +1,179 @@
+"""A model on its way between trainer, registry and workers: safetensors with a JSON manifest. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from stream_ad import registry
+from stream_ad.errors import ConfigError, ModelError
+from stream_ad.protocols import ModelInfo
+from stream_ad.spec import FeatureSpec
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says about itself."""
+
+    kind: str  # the scorer's registered name
+    architecture: Mapping[str, Any]  # w, f and whatever else the scorer needs to know its tensors' shapes
+    spec: str  # FeatureSpec.to_json()
+    source: str  # where the training rows came from
+    first_ms: int  # event time of the first and the last training row
+    last_ms: int
+    rows: int
+    metrics: Mapping[str, float]
+    quality: Mapping[str, list[float]]  # what the report draws: see `train.quality`
+    created_ms: int
+    format: int = FORMAT
+    version: str = ""  # filled in by `Bundle.of`
+    sha256: str = ""  # of the manifest without these two, and the tensors
+
+    def to_json(self) -> str:
+        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def new_version(created_ms: int, sha: str) -> str:
+    """As in "20261122T161500-ab12cd34": sorts by time, and names the content."""
+    return f"{datetime.fromtimestamp(created_ms / 1000, UTC):%Y%m%dT%H%M%S}-{sha[:8]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    version: str
+    manifest: Manifest
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Bundle:
+        """Completes the manifest with hash and version."""
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        sha = _sha256(manifest, held)
+        version = new_version(manifest.created_ms, sha)
+        return cls(version, replace(manifest, version=version, sha256=sha), held)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        return FeatureSpec.from_json(self.manifest.spec)
+
+    def info(self) -> ModelInfo:
+        m = self.manifest
+        return ModelInfo(self.version, m.kind, m.created_ms, m.sha256, len(self.to_bytes()), dict(m.metrics))
+
+    def to_bytes(self) -> bytes:
+        return safetensors.torch.save(self.tensors, {"manifest": self.manifest.to_json()})
+
+    @classmethod
+    def from_bytes(cls, blob: bytes, spec: FeatureSpec | None) -> Bundle:
+        """Checks everything before a weight is used; `spec` is the pipeline's (None = any).
+
+        Raises `ModelError`: not a bundle, damaged, of a newer program, of an unknown scorer, for
+        other features, or with weights that are not finite.
+        """
+        manifest = _manifest(blob)
+        try:
+            tensors = safetensors.torch.load(blob)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ModelError(f"model {manifest.version}: damaged: {error}") from None
+        if _sha256(manifest, tensors) != manifest.sha256:
+            raise ModelError(f"model {manifest.version}: damaged: its content does not fit its sha256; fetch it again")
+        if new_version(manifest.created_ms, manifest.sha256) != manifest.version:
+            raise ModelError(f"model {manifest.version}: damaged: the version does not belong to this content")
+        bundle = cls(manifest.version, manifest, tensors)
+        bundle._check_tensors()
+        bundle._check_spec(spec)
+        return bundle
+
+    def _check_tensors(self) -> None:
+        m = self.manifest
+        try:
+            wanted = registry.lookup("scorer", m.kind, "scorer").shapes(m.architecture)
+        except (ConfigError, AttributeError):
+            known = ", ".join(registry.names("scorer"))
+            raise ModelError(
+                f"model {self.version}: there is no trained scorer {m.kind!r} here (known: {known})"
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"model {self.version}: architecture not understood: {error!r}") from None
+        for name in sorted(wanted.keys() | self.tensors.keys()):
+            found = list(self.tensors[name].shape) if name in self.tensors else "nothing"
+            expected = list(wanted[name]) if name in wanted else "nothing"
+            if found != expected:
+                raise ModelError(f"model {self.version}: {name}: {found} where {expected} is expected")
+            if not torch.isfinite(self.tensors[name]).all():
+                raise ModelError(f"model {self.version}: {name}: holds values that are not finite; train it again")
+
+    def _check_spec(self, spec: FeatureSpec | None) -> None:
+        try:
+            own = self.spec
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"model {self.version}: feature spec not understood: {error!r}") from None
+        shape = (self.manifest.architecture.get("w"), self.manifest.architecture.get("f"))
+        if shape != (own.rows, len(own.features)):
+            raise ModelError(
+                f"model {self.version}: built for [w,f] = {list(shape)}, but its feature spec says otherwise"
+            )
+        if spec is not None and spec != own:
+            raise ModelError(
+                f"model {self.version}: made for other features: {_difference(own, spec)}; "
+                "train a new one with this configuration, or go back to the configuration it was trained with"
+            )
+
+
+def _manifest(blob: bytes) -> Manifest:
+    if blob[:1] == b"\x80" or blob[:4] == b"PK\x03\x04":
+        raise ModelError("model: a pickle or torch.save file; such files can run code and are never loaded")
+    try:
+        (length,) = struct.unpack_from("<Q", blob)
+        data = orjson.loads(orjson.loads(blob[8 : 8 + length])["__metadata__"]["manifest"])
+        if not isinstance(data["format"], int) or data["format"] > FORMAT:
+            raise ModelError(f"model: format {data['format']}, this program reads up to {FORMAT}; upgrade stream-ad")
+        manifest = Manifest(**data)
+    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"model: not a bundle, or cut short ({len(blob)} bytes): {error}") from None
+    for field in fields(Manifest):
+        kind = {"int": int, "str": str, "Mapping": dict}[str(field.type).partition("[")[0]]
+        if not isinstance(getattr(manifest, field.name), kind):
+            raise ModelError(f"model: damaged: manifest.{field.name} is not what it should be")
+    return manifest
+
+
+def _sha256(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:
+    content = replace(manifest, version="", sha256="")
+    digest = hashlib.sha256(content.to_json().encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _difference(model: FeatureSpec, pipeline: FeatureSpec) -> str:
+    for index, (ours, theirs) in enumerate(zip(model.features, pipeline.features, strict=False)):
+        if ours != theirs:
+            if ours.name != theirs.name:
+                return f"feature {index} is {ours.name} in the model and {theirs.name} in the configuration"
+            return f"feature {ours.name} was {asdict(ours)} in training and is {asdict(theirs)} now"
+    if len(model.features) != len(pipeline.features):
+        more, where = max(
+            (model.features, "model"), (pipeline.features, "configuration"), key=lambda side: len(side[0])
+        )
+        less = min(len(model.features), len(pipeline.features))
+        return f"only the {where} has {', '.join(feature.name for feature in more[less:])}"
+    for field in fields(FeatureSpec):
+        ours_value, theirs_value = getattr(model, field.name), getattr(pipeline, field.name)
+        if ours_value != theirs_value:
+            return f"{field.name} was {ours_value} in training and is {theirs_value} now"
+    raise AssertionError("the specs are equal")

@@ -1,0 +1,111 @@
+"""Robust deviations from the key's own recent past: no training, no bundle, sensible from the first event."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stream_ad.batch import F32, Bool, Explanation
+from stream_ad.score import kernels
+from stream_ad.score.scaling import LIMIT, shares
+from stream_ad.spec import FeatureSpec
+
+MIN_LAGS = 4
+CLIP = 20.0  # deviations; so that one feature cannot hide how many others agree
+_POWER = 4  # of the mean over features: near the largest, yet several small ones add up
+_NOVEL = 5.0  # deviations of something never seen where everything had been seen
+_CONTEXT = {"mean", "std", "min", "max", "ew_mean", "ew_std"}  # move by steps; no deviation of the event itself
+_INDICATORS = {"novelty", "novelty_overall", "missing"}
+
+
+class Statistical:
+    """Power mean over the features of |deviation| of the newest lag, as a calibrated logarithm.
+
+    Deviations are: z-scores as they are (they carry the shard's prior, so a key's first event
+    is judged); for indicators, how much rarer than in the key's previous lags; for all other
+    features (value - median) / spread of the previous lags, where at least four are present.
+    The spread is the mean of 1.4826*MAD and 1.2533*mean absolute deviation: the first is robust,
+    the second is not 0 for features that rarely move (Iglewicz & Hoaglin 1993 fall back alike).
+
+    Always computed on the CPU.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        kinds = [feature.kind for feature in spec.features]
+        self.standard: Bool = np.array([kind == "zscore" for kind in kinds])
+        self.indicator: Bool = np.array([kind in _INDICATORS for kind in kinds])
+        used = np.array([kind not in _CONTEXT and not kind.endswith(("_sin", "_cos")) for kind in kinds])
+        self.used: Bool = used if used.any() else np.ones(len(kinds), np.bool_)
+        self.pairs = kernels.comparators(max(spec.rows - 1, 1))
+        self.centre, self.spread = 0.0, 1.0
+        noise = np.random.Generator(np.random.PCG64(0)).standard_normal((4096, spec.rows, len(kinds)), np.float32)
+        noise[:, :, self.indicator] = 0.0
+        level = self._level(*self._deviations(noise))
+        level = level[np.isfinite(level)]
+        if len(level) and level.std() > 0:
+            # rounded, so that machines whose logarithms differ in the last bit agree
+            self.centre, self.spread = round(float(level.mean()), 3), round(float(level.std()), 3)
+
+    def score(self, x: Tensor) -> Tensor:
+        """float32 [n,w,f] -> [n]; 0 where there is nothing to compare with."""
+        level = self._level(*self._deviations(x.cpu().numpy()))
+        score = np.where(np.isfinite(level), (level - self.centre) / self.spread, 0.0)
+        return torch.from_numpy(np.clip(score, -LIMIT, LIMIT).astype(np.float32)).to(x.device)
+
+    def explain(self, x: Tensor) -> Explanation:
+        """Only the newest lag contributes. `spread` is 0 where the scorer, having learnt nothing, knows none."""
+        values = x.cpu().numpy()
+        deviation, expected_newest = self._deviations(values)
+        parts = np.zeros(values.shape, np.float32)
+        parts[:, -1] = np.nan_to_num(np.abs(deviation)) ** _POWER
+        expected = np.nan_to_num(values)
+        expected[:, -1] = expected_newest
+        return Explanation(
+            contribution=shares(torch.from_numpy(parts)).numpy(),
+            expected=expected,
+            spread=self.standard.astype(np.float32),
+        )
+
+    def _deviations(self, x: F32) -> tuple[F32, F32]:
+        """[n,w,f] -> deviation of the newest lag (NaN = not judged) and what was expected of it, [n,f]."""
+        n, _, f = x.shape
+        x = np.clip(x, -kernels.HUGE, kernels.HUGE)
+        newest = x[:, -1]
+        count = np.zeros((n, f), np.int32)
+        median, mad, mean_ad = (np.zeros((n, f), np.float32) for _ in range(3))
+        kernels.history(x, self.pairs, count, median, mad, mean_ad)
+        spread = np.float32(0.5 * 1.4826) * mad + np.float32(0.5 * 1.2533) * mean_ad
+        still = spread <= np.float32(1e-6) * np.abs(median)
+        spread = np.where(still, np.float32(0.05) * np.abs(median) + np.float32(1e-3), spread)
+        # few lags tell little about the spread
+        spread *= np.float32(1.0) + np.float32(MIN_LAGS) / np.maximum(count, 1)
+        deviation = (newest - median) / spread
+        deviation = np.clip(deviation, *np.where(still, CLIP / 2, CLIP) * np.array([[[-1.0]], [[1.0]]]))
+        deviation[count < MIN_LAGS] = np.nan
+        expected = np.where(count > 0, median, np.nan_to_num(newest))
+        if self.standard.any():
+            deviation[:, self.standard] = np.clip(newest[:, self.standard], -CLIP, CLIP)
+            expected[:, self.standard] = 0.0
+        if self.indicator.any():
+            seen = x[:, :-1, self.indicator]
+            # two imagined lags without history have it set, so that a first event is no surprise
+            usual = (np.nansum(seen, axis=1) + 2.0) / (count[:, self.indicator] + 2.0)
+            rarer = np.clip(newest[:, self.indicator] - usual, 0.0, 1.0)
+            deviation[:, self.indicator] = _NOVEL * rarer
+            expected[:, self.indicator] = usual
+        deviation[:, ~self.used] = np.nan
+        return deviation.astype(np.float32), expected.astype(np.float32)
+
+    def _level(self, deviation: F32, expected: F32) -> F32:
+        """[n,f] -> log of the power mean [n]; -inf where nothing is judged."""
+        judged = ~np.isnan(deviation)
+        power = np.where(judged, np.abs(deviation), 0.0).astype(np.float64) ** _POWER
+        # a sum in index order: numpy's reductions may group by the shape of the batch
+        total = np.zeros(len(deviation))
+        for j in range(deviation.shape[1]):
+            total += power[:, j]
+        share = total / np.maximum(judged.sum(axis=1), 1)
+        with np.errstate(divide="ignore"):
+            level = np.log(share ** (1 / _POWER) + 0.3)
+        return np.where(judged.any(axis=1), level, -np.inf)
