@@ -1,0 +1,241 @@
+"""JSON objects to columns: a plain decoder, and a fast one that agrees with it on any bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from stream_ad.batch import I64, Bool, EventBatch, RawBatch, RejectBatch, Strings
+from stream_ad.codec import guard, hashing, leaves
+from stream_ad.codec.timestamps import END_MS
+from stream_ad.config import Record
+from stream_ad.errors import ConfigError
+
+CHUNK_ROWS = 1000  # decoded at once: documents of a chunk still lie in the cache when its columns are taken
+MAX_CATEGORY_BYTES = 256
+
+
+class JsonCodec:
+    """Decodes records that are one JSON object (RFC 8259, UTF-8) each.
+
+    A field is a dotted path into nested objects, as in `device.temp`; a key that itself contains
+    a dot cannot be named. Unknown fields are ignored, of duplicate keys the last one counts.
+
+    * numeric: a JSON number; missing or null is NaN; -0.0 becomes 0.0. With `numbers_as_text`
+      decimal text too, where empty text is missing.
+    * categorical: text, a 64-bit integer or a boolean, at most 256 bytes; missing or null is empty.
+    * key: non-empty text or a 64-bit integer, at most `max_key_bytes`; `$key` is the record's key.
+    * timestamp: see `codec.timestamps`; `$timestamp` is the record's own.
+
+    What does not fit is rejected with a reason that starts with one of: tombstone, bad_json,
+    not_an_object, bad_key, bad_timestamp, bad_number, bad_category (the first that applies).
+    Raises `ConfigError` for paths that cannot be.
+    """
+
+    def __init__(self, record: Record, numeric: Sequence[str], categorical: Sequence[str]) -> None:
+        self._record = record
+        self._numeric = tuple(numeric)
+        self._categorical = tuple(categorical)
+        named = {
+            **({} if record.key == "$key" else {record.key: "record.key"}),
+            **({} if record.timestamp == "$timestamp" else {record.timestamp: "record.timestamp"}),
+            **dict.fromkeys(self._numeric, "features.numeric"),
+            **dict.fromkeys(self._categorical, "features.categorical"),
+        }
+        self._column = {field: column for column, field in enumerate(named)}
+        self._paths = [tuple(field.split(".")) for field in named]
+        self._tree = _tree(named)
+        self._lines = _line_decoder(self._tree)
+
+    def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
+        rows: list[int] = []
+        columns: list[list[Any]] = [[] for _ in self._paths]
+        rejected: dict[int, str] = {}
+        for first in range(0, len(raw), CHUNK_ROWS):
+            chunk = raw.value[first : first + CHUNK_ROWS]
+            found = self.fast(chunk)
+            if found is None:
+                kept, found, failed = self.plain(chunk)
+                rows += [first + row for row in kept]
+                rejected |= {first + row: reason for row, reason in failed.items()}
+            else:
+                rows += range(first, first + len(chunk))
+            for column, part in zip(columns, found, strict=True):
+                column += part
+        return self._batches(raw, np.array(rows, np.int64), columns, rejected)
+
+    def plain(self, values: Sequence[bytes | None]) -> tuple[list[int], list[list[Any]], dict[int, str]]:
+        """The reference: one document at a time. Rows that are objects, their leaves by path, reasons of the rest."""
+        rows: list[int] = []
+        documents: list[dict[str, Any]] = []
+        rejected: dict[int, str] = {}
+        for row, value in enumerate(values):
+            if value is None:
+                rejected[row] = "tombstone: the record has no value"
+                continue
+            try:
+                document = orjson.loads(value)
+            except ValueError as error:
+                rejected[row] = f"bad_json: {error}" if value else "bad_json: the value is empty"
+                continue
+            if type(document) is not dict:
+                rejected[row] = f"not_an_object: the value {leaves.described(document)}"
+                continue
+            rows.append(row)
+            documents.append(document)
+        return rows, [_leaves(documents, path) for path in self._paths], rejected
+
+    def fast(self, values: Sequence[bytes | None]) -> list[list[Any]] | None:
+        """The same leaves for all rows at once, or None: then one of them needs the plain way."""
+        if self._lines is None or not values:
+            return None
+        try:
+            lines = b"\n".join(values)  # type: ignore[arg-type]
+        except TypeError:
+            return None  # a tombstone
+        if not guard.safe(lines, len(values)):
+            return None
+        try:
+            documents = self._lines.decode_lines(lines)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        if len(documents) != len(values):
+            return None
+        columns: list[list[Any]] = [[] for _ in self._paths]
+        self._spread(self._tree, documents, columns)
+        return columns
+
+    def _spread(self, tree: _Tree, documents: list[Any], columns: list[list[Any]]) -> None:
+        for place, (_, child) in enumerate(tree.items()):
+            take = attrgetter(f"f{place}")
+            found = [None if document is None else take(document) for document in documents]
+            if isinstance(child, str):
+                columns[self._column[child]] = found
+            else:
+                self._spread(child, found, columns)
+
+    def _batches(
+        self, raw: RawBatch, row: I64, columns: list[list[Any]], rejected: dict[int, str]
+    ) -> tuple[EventBatch, RejectBatch]:
+        """Columns from the leaves [n] of `row` [n]; `rejected` (rows of `raw`) takes what does not fit."""
+        record = self._record
+
+        def leaf(field: str) -> list[Any]:
+            return columns[self._column[field]]
+
+        def reject(code: str, field: str, misfits: leaves.Misfits) -> None:
+            for at, what in misfits.items():
+                rejected.setdefault(int(row[at]), f"{code}: {field}: {what}")
+
+        misfits: leaves.Misfits
+        if record.key == "$key":
+            key, misfits = Strings.of([raw.key[at] or b"" for at in row.tolist()]), {}
+        else:
+            key, misfits = leaves.texts(leaf(record.key), bools=False)
+        reject("bad_key", record.key, misfits)
+        reject("bad_key", record.key, _outside(key, 1, record.max_key_bytes))
+
+        if record.timestamp == "$timestamp":
+            ts_ms = raw.timestamp_ms[row]
+            out = np.flatnonzero((ts_ms < 0) | (ts_ms >= END_MS)).tolist()
+            misfits = dict.fromkeys(out, "the record has no timestamp between 1970 and 2261")
+        else:
+            ts_ms, misfits = leaves.times_ms(leaf(record.timestamp), record.timestamp_format, record.numbers_as_text)
+        reject("bad_timestamp", record.timestamp, misfits)
+
+        values = np.empty((len(row), len(self._numeric)))
+        for column, field in enumerate(self._numeric):
+            values[:, column], misfits = leaves.numbers(leaf(field), record.numbers_as_text)
+            reject("bad_number", field, misfits)
+
+        cats = []
+        for field in self._categorical:
+            cat, misfits = leaves.texts(leaf(field), bools=True)
+            reject("bad_category", field, misfits)
+            reject("bad_category", field, _outside(cat, 0, MAX_CATEGORY_BYTES))
+            cats.append(cat)
+
+        if rejected:
+            keep = ~np.isin(row, np.fromiter(rejected, np.int64, len(rejected)))
+            row, ts_ms, values = row[keep], ts_ms[keep], values[keep]
+            key, cats = _kept(key, keep), [_kept(cat, keep) for cat in cats]
+        codes = np.empty((len(row), len(cats)), np.uint64)
+        for column, cat in enumerate(cats):
+            codes[:, column] = hashing.codes(cat)
+        events = EventBatch(raw, row, raw.offset[row], ts_ms, key, values, tuple(cats), codes)
+        order = sorted(rejected)
+        return events, RejectBatch(raw, order, [rejected[at] for at in order])
+
+
+class _Tree(dict[str, "_Tree | str"]):
+    """The objects on the way to the fields: name -> subtree, or the field's whole path."""
+
+
+def _tree(named: dict[str, str]) -> _Tree:
+    root = _Tree()
+    for field, key in named.items():
+        *parents, name = field.split(".")
+        if not all((*parents, name)):
+            raise ConfigError(f"{key}: {field!r} is not a path; it is names joined by dots, as in device.temp")
+        node = root
+        for parent in parents:
+            child = node.setdefault(parent, _Tree())
+            if isinstance(child, str):
+                raise ConfigError(f"{key}: {field!r} lies within {child!r}, which is used as a field ({named[child]})")
+            node = child
+        if name in node:
+            raise ConfigError(f"{key}: {field!r} is used as a field, but other fields lie within it")
+        node[name] = field
+    return root
+
+
+def _line_decoder(tree: _Tree) -> msgspec.json.Decoder[Any] | None:
+    """None where a name cannot be matched against the bytes as they are."""
+    try:
+        return msgspec.json.Decoder(_struct(tree))
+    except ValueError:
+        return None
+
+
+def _struct(tree: _Tree) -> type[msgspec.Struct]:
+    # fields are typed Any: leaves then come out as the plain decoder's do, and are checked by the same code
+    fields = [
+        (f"f{place}", Any if isinstance(child, str) else _struct(child) | None, None)
+        for place, child in enumerate(tree.values())
+    ]
+    names = {f"f{place}": name for place, name in enumerate(tree)}
+    return msgspec.defstruct("Fields", fields, rename=names, gc=False)
+
+
+def _leaves(documents: list[dict[str, Any]], path: tuple[str, ...]) -> list[Any]:
+    first, *rest = path
+    found = [document.get(first) for document in documents]
+    for name in rest:
+        found = [_member(node, name) for node in found]
+    return found
+
+
+def _member(node: Any, name: str) -> Any:
+    if type(node) is dict:
+        return node.get(name)
+    return None if node is None else leaves.NO_OBJECT
+
+
+def _outside(column: Strings, least_bytes: int, most_bytes: int) -> leaves.Misfits:
+    size = np.diff(column.start)
+    misfits = dict.fromkeys(np.flatnonzero(size < least_bytes).tolist(), "is missing or empty")
+    for at in np.flatnonzero(size > most_bytes).tolist():
+        misfits[at] = f"has {size[at]} bytes, at most {most_bytes} are allowed"
+    return misfits
+
+
+def _kept(column: Strings, keep: Bool) -> Strings:
+    size = np.diff(column.start)
+    start = np.zeros(int(keep.sum()) + 1, np.int64)
+    np.cumsum(size[keep], out=start[1:])
+    return Strings(column.data[np.repeat(keep, size)], start)
