@@ -47,7 +47,7 @@ class SimRecord:
 class Anomaly:
     """Takes the place of a key's next events."""
 
-    times_ms: Sequence[int]  # ascending; the first is not before the event it replaces
+    times_ms: Sequence[int]  # ascending; until the first, the key goes on as usual
     alter: Callable[[int, Reading], Reading]  # (index of the event, what would have been) -> what is
 
 
@@ -114,20 +114,20 @@ def simulate(scenario: Scenario, seed: int, history: int, start_ms: int = START_
             episode = Episode(next(ids), kind, subject.key, anomaly.times_ms[0], anomaly.times_ms[-1])
             next_episode_ms = ts_ms + round(scenario.episode_every_ms * rng.uniform(0.5, 1.5))
             rested_ms[row] = episode.end_ms + 4 * scenario.tolerance_ms
-            open_[row] = episode, anomaly, 0
-            heapq.heappush(due, (episode.start_ms, row))
-            continue
-        reading = subject.reading(ts_ms)
-        if plan is None:
-            labelled = None
-        else:
-            labelled, anomaly, index = plan
-            reading = anomaly.alter(index, reading)
-            if index + 1 < len(anomaly.times_ms):
-                open_[row] = labelled, anomaly, index + 1
-                heapq.heappush(due, (anomaly.times_ms[index + 1], row))
-        if row not in open_:
-            heapq.heappush(due, (subject.next_ms(ts_ms), row))
+            plan = episode, anomaly, 0
+        reading, labelled, next_ms = subject.reading(ts_ms), None, subject.next_ms(ts_ms)
+        if plan is not None:
+            episode, anomaly, index = plan
+            if ts_ms >= episode.start_ms:
+                reading, labelled = anomaly.alter(index, reading), episode
+                index += 1
+                if index < len(anomaly.times_ms):
+                    next_ms = anomaly.times_ms[index]
+            else:
+                next_ms = min(next_ms, episode.start_ms)
+            if index < len(anomaly.times_ms):
+                open_[row] = episode, anomaly, index
+        heapq.heappush(due, (next_ms, row))
         value = orjson.dumps({scenario.key_field: subject.key, "ts": ts_ms, **reading})
         number = float(reading[scenario.plot_field])  # type: ignore[arg-type]
         yield SimRecord(subject.key.encode(), value, ts_ms, number, labelled)

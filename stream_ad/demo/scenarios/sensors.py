@@ -22,7 +22,7 @@ DEVICES = 120
 INTERVAL_MS = 5 * MINUTE_MS
 
 SPIKE = "spike"
-STUCK = "stuck at a value"
+STUCK = "stuck at full scale"
 LEAK = "slow leak"
 NIGHT = "runs out of hours"
 SILENCE = "silence"
@@ -44,10 +44,10 @@ class Device:
         self._last_noise = 0.0
 
     def _load(self, ts_ms: int) -> float:
-        # machines start and stop within about an hour
+        # machines start and stop over some three hours
         hour = hour_of_day(ts_ms)
-        started = 1 / (1 + math.exp(-6 * (hour - self._shift_start)))
-        return started / (1 + math.exp(6 * (hour - self._shift_end)))
+        started = 1 / (1 + math.exp(-1.5 * (hour - self._shift_start)))
+        return started / (1 + math.exp(1.5 * (hour - self._shift_end)))
 
     def next_ms(self, ts_ms: int) -> int:
         return ts_ms + round(INTERVAL_MS * self._rng.uniform(0.96, 1.04))
@@ -72,8 +72,8 @@ class Device:
             field, size = rng.choice((("temperature", 25.0), ("vibration", 8.0), ("current", 20.0)))
             return Anomaly([ts_ms], lambda index, normal: {**normal, field: round(_number(normal, field) + size, 3)})
         if kind == STUCK:
-            held = self.reading(ts_ms)
-            return Anomaly(self._times(ts_ms, 24), lambda index, normal: dict(held))
+            field, value = rng.choice((("temperature", 95.0), ("vibration", 10.0), ("current", 40.0)))
+            return Anomaly(self._times(ts_ms, 24), lambda index, normal: {**normal, field: value})
         if kind == LEAK:
             heat, current = rng.uniform(0.5, 0.8), rng.uniform(0.15, 0.3)
 
