@@ -14,13 +14,13 @@ import matplotlib as mpl
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
-from stream_ad.io.kafka_range import KafkaRange, whole
-from stream_ad.io.redis import RedisModelStore
 
 from benchmarks import load
 from stream_ad import build, training
 from stream_ad.batch import FeatureBatch, RawBatch, Scores
 from stream_ad.config import Config
+from stream_ad.io.kafka_range import KafkaRange, range_of
+from stream_ad.io.redis import RedisModelStore
 from stream_ad.protocols import Source
 from stream_ad.reader import Decoded
 from stream_ad.shard import Shard
@@ -67,7 +67,7 @@ class Run:
     def train(self, topic: str, keys: int) -> None:
         config = self.config(topic, keys)
         with self._console.status("training the autoencoder"):
-            source = KafkaRange(config.kafka, topic, *whole(config.kafka, topic))
+            source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
             bundle = training.fit(config, source, topic)
         self._version, self._bundle = bundle.version, bundle
 
@@ -130,7 +130,7 @@ class Run:
         build.warm(config, spec)
         from stream_ad.io import kafka_admin
 
-        kafka_admin.prepare(config)
+        kafka_admin.create_outputs(config)
         held = self._models(config)
         held.version(self._version)
         until = kafka_admin.end_offsets(config.kafka, topic)
@@ -203,7 +203,7 @@ class Run:
         """The beginning of the topic, held in memory."""
         if topic not in self._raw:
             kafka = self.config(topic, 1).kafka
-            source = KafkaRange(kafka, topic, *whole(kafka, topic))
+            source = KafkaRange(kafka, topic, *range_of(kafka, topic))
 
             class Beginning:
                 def assigned(self, committed: dict[int, int | None]) -> dict[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -20,13 +19,10 @@ from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
 from stream_ad.models import Models
 from stream_ad.pipeline import Pipeline
-from stream_ad.protocols import Codec, ModelStore, Sink, Source, StateStore, SwapLog
+from stream_ad.protocols import Codec, ModelStore, Role, Sink, Source, StateStore, SwapLog
 from stream_ad.recovery import Recovery
 from stream_ad.shard import Folds, Shard
 from stream_ad.spec import FeatureSpec
-
-if TYPE_CHECKING:
-    from stream_ad.io.kafka_source import KafkaSource
 
 RECENT_ROWS = 256
 
@@ -102,25 +98,22 @@ def warm(config: Config, spec: FeatureSpec) -> None:
 
 def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None) -> Ports:
     """Of one worker of the group; `until` = offsets at which a bounded run ends."""
-    from stream_ad.io.kafka_sink import KafkaSink, KafkaSwapLog
+    from stream_ad.io.kafka_sink import KafkaSink
+    from stream_ad.io.kafka_source import KafkaSource, member_name
+    from stream_ad.io.kafka_swaps import KafkaSwapLog
+    from stream_ad.io.kafka_until import UntilCommitted
     from stream_ad.io.redis import RedisStateStore
 
-    source = kafka_source(config, worker, until)
-    sink = KafkaSink(
-        config.kafka,
-        topics(config),
-        config.sink.delivery,
-        f"{config.pipeline}-{worker}",
-        source,
+    source = KafkaSource(config.kafka, config.source, config.pipeline, worker)
+    topics: dict[Role, str] = {
+        "alerts": config.sink.alerts,
+        "rejects": config.sink.rejects,
+        "models": config.swaps_topic,
+    }
+    name = member_name(config.pipeline, worker)
+    return Ports(
+        source if until is None else UntilCommitted(source, until),
+        KafkaSink(config.kafka, topics, source, config.sink.delivery, name),
+        RedisStateStore(config.redis),
+        KafkaSwapLog(config.kafka, config.swaps_topic),
     )
-    return Ports(source, sink, RedisStateStore(config.redis), KafkaSwapLog(config.kafka, config.swaps_topic))
-
-
-def kafka_source(config: Config, worker: int, until: Mapping[int, int] | None) -> KafkaSource:
-    from stream_ad.io.kafka_source import KafkaSource
-
-    return KafkaSource(config.kafka, config.source, config.pipeline, worker, until)
-
-
-def topics(config: Config) -> dict[str, str]:
-    return {"alerts": config.sink.alerts, "rejects": config.sink.rejects, "models": config.swaps_topic}

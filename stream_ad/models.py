@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_ad import metrics
 from stream_ad.batch import F32, F64, Explanation
-from stream_ad.errors import ConnectionFailed, ModelError, TransactionFailed
+from stream_ad.errors import ConnectionFailed, ModelError
 from stream_ad.protocols import ModelStore
 from stream_ad.shadow import Shadow
 from stream_ad.shard import Shard
@@ -101,17 +101,12 @@ class Models:
         """A swap is a checkpoint: nothing is judged by the new version before that is saved."""
         before, old_version = shard.thresholds(), shard.version
         self.swap(shard, self.version(version))
-        try:
-            recovery.checkpoint_swap(shard)
-        except ConnectionFailed:
-            shard.states.threshold = before
-            metrics.model(shard.partition, version, old_version)
-            shard.version = old_version
-            log.warning("partition %d: stays with model %s until the swap can be saved", shard.partition, old_version)
-        except TransactionFailed:
-            raise
-        else:
+        if recovery.save_swap(shard):
             log.info("partition %d: model %s from offset %d on", shard.partition, version, shard.next_offset)
+            return
+        shard.states.threshold, shard.version = before, old_version
+        metrics.model(shard.partition, version, old_version)
+        log.debug("partition %d: stays with model %s until the swap can be saved", shard.partition, old_version)
 
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_S):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from stream_ad import metrics
 from stream_ad.config import Redis
-from stream_ad.errors import ConnectionFailed, StateError, TransactionFailed
+from stream_ad.errors import ConnectionFailed, StateError
 from stream_ad.protocols import StateStore, Swap, SwapLog
 from stream_ad.shard import UNKNOWN, Folds, Shard
 
@@ -63,7 +63,12 @@ class Recovery:
         if shard.next_offset in (UNKNOWN, shard.saved_offset) or shard.replaying:
             return True
         try:
-            self._save(shard)
+            if not self._saved(shard):
+                log.warning(
+                    "partition %d: a newer snapshot is there, ours at %d is not saved",
+                    shard.partition,
+                    shard.next_offset,
+                )
         except ConnectionFailed as error:
             if not self.store_away:
                 log.warning("snapshots wait, scoring goes on: %s", error)
@@ -76,17 +81,23 @@ class Recovery:
         metrics.SNAPSHOT_LAG.labels(shard.partition).set(shard.next_offset - max(0, shard.saved_offset))
         return not self.store_away
 
-    def checkpoint_swap(self, shard: Shard) -> None:
-        """Saves at once. Raises `ConnectionFailed` when the store is away."""
-        self._save(shard)
-        self.announce(shard)
+    def save_swap(self, shard: Shard) -> bool:
+        """Saves at once. False when the store is away, or refuses because it holds something newer."""
+        try:
+            saved = self._saved(shard)
+        except ConnectionFailed:
+            return False
+        if saved:
+            self.announce(shard)
+        return saved
 
-    def _save(self, shard: Shard) -> None:
+    def _saved(self, shard: Shard) -> bool:
         if shard.owner is None:
             shard.owner = self._states.claim(shard.partition)
-        if not self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot()):
-            raise TransactionFailed(f"partition {shard.partition}: another worker has saved a newer snapshot")
-        shard.saved_offset = shard.next_offset
+        saved = self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot())
+        if saved:
+            shard.saved_offset = shard.next_offset
+        return saved
 
     def _load(self, partition: int, committed: int | None, deadline: float) -> tuple[int | None, Shard | None]:
         while True:

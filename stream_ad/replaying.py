@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from stream_ad import build
-from stream_ad.batch import Message, Verdicts
+from stream_ad.batch import Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.io.files import JsonLinesSink
 from stream_ad.io.memory import MemoryStateStore, MemorySwapLog
 from stream_ad.models import STATISTICAL
-from stream_ad.protocols import ModelStore, Role, Source
+from stream_ad.protocols import ModelStore, Source
 from stream_ad.spec import FeatureSpec
 
 SCHEMA = pa.schema(
@@ -83,18 +82,6 @@ class ScoreFile:
         self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
 
 
-class Tally(JsonLinesSink):
-    """Counts what is sent, written or not."""
-
-    def __init__(self, alerts: Path | None, rejects: Path | None) -> None:
-        super().__init__(alerts, rejects)
-        self.sent: Counter[Role] = Counter()
-
-    def send(self, role: Role, messages: Sequence[Message]) -> None:
-        self.sent[role] += len(messages)
-        super().send(role, messages)
-
-
 @dataclass(slots=True)
 class Result:
     events: int = 0
@@ -119,7 +106,7 @@ def replayed(
     store, wanted = _registry(config, needed=model not in (None, STATISTICAL))
     held = build.models(config, spec, store, model or wanted or STATISTICAL)
     result = Result()
-    sink = Tally(alerts, rejects)
+    sink = JsonLinesSink(alerts, rejects)
     with ExitStack() as stack:
         stack.callback(sink.close)
         stack.callback(held.close)
@@ -136,7 +123,7 @@ def replayed(
 
         ports = build.Ports(source, sink, MemoryStateStore(), _swap_log(config) if swaps else MemorySwapLog())
         build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
-    result.alerts, result.rejects = sink.sent["alerts"], sink.sent["rejects"]
+    result.alerts, result.rejects = sink.sent("alerts"), sink.sent("rejects")
     return result
 
 
@@ -153,6 +140,6 @@ def _registry(config: Config, needed: bool) -> tuple[ModelStore | None, str | No
 
 
 def _swap_log(config: Config) -> Any:
-    from stream_ad.io.kafka_sink import KafkaSwapLog
+    from stream_ad.io.kafka_swaps import KafkaSwapLog
 
     return KafkaSwapLog(config.kafka, config.swaps_topic)

@@ -123,7 +123,7 @@ class Supervisor:
 
 def _untrained_events(config: Config) -> int:
     """Events in the topic; 0 when there is a model already, or no registry to put one into."""
-    from stream_ad.io.kafka_admin import events_held
+    from stream_ad.io.kafka_range import range_of
     from stream_ad.io.redis import RedisModelStore
 
     try:
@@ -131,20 +131,21 @@ def _untrained_events(config: Config) -> int:
             return 0
     except ConnectionFailed:
         return 0
-    return events_held(config.kafka, config.source.topic)
+    start, stop = range_of(config.kafka, config.source.topic)
+    return sum(stop.values()) - sum(start.values())
 
 
 def train_first(config: Config) -> None:
     """Trains on what the topic holds and promotes the result."""
     from stream_ad import training
-    from stream_ad.io.kafka_range import KafkaRange, whole
+    from stream_ad.io.kafka_range import KafkaRange, range_of
     from stream_ad.io.redis import RedisModelStore
 
     worker.setup_logging("trainer")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         topic = config.source.topic
-        bundle = training.fit(config, KafkaRange(config.kafka, topic, *whole(config.kafka, topic)), topic)
+        bundle = training.fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)
         training.register(RedisModelStore(config.redis), bundle, promote=True)
         log.info("model %s is trained and promoted", bundle.version)
     except StreamAdError as error:

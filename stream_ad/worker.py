@@ -61,7 +61,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: threa
 
     def status() -> Mapping[str, object]:
         running = current.get("pipeline")
-        return running.status() if running is not None else {"ready": False}  # type: ignore[attr-defined, no-any-return]
+        return running.status() if running is not None else {"ready": False}  # type: ignore[attr-defined]
 
     server = Server(config.server.host, config.server.port + index, status) if config.server.port else None
     try:

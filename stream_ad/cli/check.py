@@ -62,17 +62,18 @@ def _memory(config: Config, spec: Any) -> dict[str, Any]:
 
 
 def _kafka(config: Config, workers: int) -> dict[str, Any]:
-    from stream_ad.io import kafka_admin
+    from stream_ad.io.kafka_admin import missing
+    from stream_ad.io.kafka_range import range_of
 
-    partitions = kafka_admin.partitions(config.kafka, config.source.topic)
-    events = kafka_admin.events_held(config.kafka, config.source.topic)
+    start, stop = range_of(config.kafka, config.source.topic)
+    partitions = len(stop)
     return {
         "topic": config.source.topic,
         "partitions": partitions,
-        "events": events,
+        "events": sum(stop.values()) - sum(start.values()),
         "partitions_per_worker": -(-partitions // workers),
         "idle_workers": max(0, workers - partitions),
-        "missing_topics": kafka_admin.missing(config),
+        "missing_topics": missing(config.kafka, [config.sink.alerts, config.sink.rejects, config.swaps_topic]),
     }
 
 

@@ -26,9 +26,9 @@ def bounded(config: Config, text: str, first: str | None, last: str | None, part
         if not Path(text).is_file():
             raise InputError(f"--input: {text}: no such file")
         return FileSource(Path(text), config, partitions)
-    from stream_ad.io.kafka_range import KafkaRange, whole
+    from stream_ad.io.kafka_range import KafkaRange, range_of
 
-    start, stop = whole(config.kafka, text, _time_ms(first, "--from"), _time_ms(last, "--to"))
+    start, stop = range_of(config.kafka, text, _time_ms(first, "--from"), _time_ms(last, "--to"), "--input")
     return KafkaRange(config.kafka, text, start, stop)
 
 

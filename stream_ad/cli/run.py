@@ -30,6 +30,6 @@ def run(
     found = configuration.load(config)
     FeatureSpec.of(found)
     setup_logging("run")
-    kafka_admin.prepare(found)
+    kafka_admin.create_outputs(found)
     until = kafka_admin.end_offsets(found.kafka, found.source.topic) if until_end else None
     raise typer.Exit(Supervisor(found, workers, until).run())
