@@ -28,21 +28,20 @@ $(INSTALLED): requirements.lock pyproject.toml
 	if [ -z "$$python" ]; then \
 	  echo "Python 3.11 or newer is needed and was not found; install it, or: make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
-	uv=""; if uv --version >/dev/null 2>&1; then uv=uv; fi; \
+	if uv --version >/dev/null 2>&1; then uv=uv; else uv=$(BIN)/uv; fi; \
 	if [ ! -x $(BIN)/python ]; then \
 	  echo "creating .venv ($$("$$python" --version))"; \
-	  if [ -n "$$uv" ]; then uv venv --quiet --python "$$python" .venv; \
+	  if [ "$$uv" = uv ]; then uv venv --quiet --python "$$python" .venv; \
 	  else "$$python" -m venv .venv || { rm -rf .venv; \
 	    echo "python -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; fi; \
 	fi; \
 	echo "installing the locked dependencies (the first time a few GB: torch with CUDA)"; \
-	if [ -n "$$uv" ]; then \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
-	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-	fi
+	if [ "$$uv" != uv ] && [ ! -x $(BIN)/uv ]; then \
+	  awk '/^[a-z]/ { keep = /^uv==/ } keep' requirements.lock >.venv/uv.lock; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock; \
+	fi; \
+	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(INSTALLED)  ## the whole thing on a simulated stream: SCENARIO=transactions|network|sensors, ARGS=--forever …
