@@ -85,7 +85,7 @@ class Shard:
 
     @property
     def replaying(self) -> bool:
-        return self.next_offset < self.mute_until
+        return UNKNOWN != self.next_offset < self.mute_until
 
     @property
     def used(self) -> int:
