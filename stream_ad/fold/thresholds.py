@@ -1,6 +1,8 @@
 """What a score is compared with: an adaptive threshold per key, calibrated over the shard.
 
-A score is judged first and learnt afterwards, and only if it was not flagged (the gate).
+A score is judged first and learnt afterwards, and only if it was not flagged (the gate), nor is
+near a flag of its key: of a new level that noise brings below the threshold now and then, those
+rows alone would be learnt, and raise it.
 
 * *Level*: exponentially weighted mean and variance of the key's scores. A key of `k` learnt
   rows is judged by the moments of those `k` rows merged with `prior_rows` rows of the pool
@@ -12,7 +14,11 @@ A score is judged first and learnt afterwards, and only if it was not flagged (t
   Siffer et al., KDD 2017) laid through its 9.7 %, 4.4 % and 2 % quantiles (after Pickands,
   Annals of Statistics 1975), its index kept in [-0.1, 0.4]. Fitting the far tail itself breaks
   down: as soon as more than `false_alarm_rate` of the events are anomalies, it learns those.
-* *Escape*: a streak of flags that lasts becomes the key's new normal, reported once.
+* *Escape*: a streak of flags that lasts becomes the key's new normal, reported once. It ends
+  with five normal rows in a row.
+
+With a `false_alarm_rate` above 0.5 % the gate and the streaks go by the 0.5 % cut: who wants to see
+one event in three does not want to learn from the other two only.
 """
 
 from __future__ import annotations
@@ -32,16 +38,17 @@ _STREAK, _STREAK_MEAN, _STREAK_VAR, _STREAK_MS, _CALM = 3, 4, 5, 6, 7  # of flag
 _ESCAPED = 8  # 1 = the level is the key's own: the pool's says nothing about it any more
 
 # columns of ThresholdState.tail
-_U, _SIGMA, _XI, _CUT, _SINCE, _NEXT = 0, 1, 2, 3, 4, 5
+_U, _SIGMA, _XI, _CUT, _GATE, _SINCE, _NEXT = 0, 1, 2, 3, 4, 5, 6
 
 _POOL_HALF_LIFE_ROWS = 10_000.0
 _POOL_PRIOR_ROWS = 100.0  # weight of "mean 0, standard deviation 1", which calibrated scores are about
-_POOL_OPEN_ROWS = 200.0  # until then the pool learns flags too (at the threshold), if the calibration is off
+_POOL_OPEN_ROWS = 200.0  # until then the pool learns flags too (at the gate), if the calibration is off
 _POOL_ALPHA = 1.0 - 0.5 ** (1.0 / _POOL_HALF_LIFE_ROWS)
 # A key of nearly constant scores must not alarm on noise that is nothing to the other keys: with
 # a quarter of the pool's, it takes a deviation that is visible on the shard's scale.
 _STD_FLOOR = 0.25
-_CALM_ROWS = 3.0  # so many normal rows in a row end a streak: noise around a new level must not
+_CALM_ROWS = 5.0  # that end a streak
+_GATE_RATE = 0.005
 
 _Q, _STEP = 0.02, 2.2  # the tail begins at this quantile; the other two lie this factor apart
 _XI_MIN, _XI_MAX = -0.1, 0.4
@@ -60,7 +67,7 @@ _AHEAD = 8
 @dataclass(slots=True)
 class ThresholdState:
     pool: F64  # [3]  rows, mean, variance of what was learnt in the shard
-    tail: F64  # [6]  u, sigma, xi of the fit; the cut; rows since the fit, rows until the next
+    tail: F64  # [7]  u, sigma, xi of the fit; the cuts of flags and gate; rows since the fit, rows until the next
     bins: F64  # [256]  decayed counts of deviations
     key: F64 = per_key()  # [capacity,9]
 
@@ -81,7 +88,7 @@ class EwmaThreshold:
         beyond[0] = 1.0
         state = ThresholdState(
             pool=np.array([_POOL_PRIOR_ROWS, 0.0, 1.0]),
-            tail=np.array([0.0, 0.0, 0.0, 0.0, 0.0, _FIT_ROWS_FIRST]),
+            tail=np.array([0.0] * 6 + [_FIT_ROWS_FIRST]),
             bins=-np.diff(beyond) * _TAIL_PRIOR_ROWS,
             key=np.zeros((capacity, 9)),
         )
@@ -135,10 +142,12 @@ def _learn(x: float, rows: float, mean: float, var: float, alpha: float) -> tupl
 
 @kernel
 def _fit(tail: F64, bins: F64, rate: float) -> None:
-    """The tail through three quantiles of the deviations, and the cut that `rate` of them exceed."""
-    total = bins.sum()
+    """The tail through three quantiles of the deviations, and the cuts that `rate` of them exceed, or the gate's."""
+    # The gate keeps from the histogram what lies beyond the cut: that share of normal rows is missing.
+    missing = min(rate, _GATE_RATE)
+    total = bins.sum() / (1.0 - missing)
     quantile = np.empty(3)
-    found, above, wanted = 0, 0.0, _Q * total
+    found, above, wanted = 0, missing * total, _Q * total
     for i in range(_BINS - 1, -1, -1):
         while found < 3 and above + bins[i] >= wanted:
             quantile[found] = (i + 1.0 - (wanted - above) / bins[i]) / _BINS_PER_UNIT
@@ -152,14 +161,21 @@ def _fit(tail: F64, bins: F64, rate: float) -> None:
     if abs(xi) < 1e-6:
         xi = 0.0
     sigma = far / np.log(_STEP) if xi == 0.0 else far * xi / (1.0 - _STEP**-xi)
+    tail[_U], tail[_SIGMA], tail[_XI] = u, sigma, xi
+    tail[_CUT] = _exceeded(rate, tail)
+    tail[_GATE] = _exceeded(min(rate, _GATE_RATE), tail)
+
+
+@kernel
+def _exceeded(rate: float, tail: F64) -> float:
+    """The deviation whose p-value is `rate`."""
+    u, sigma, xi = tail[_U], tail[_SIGMA], tail[_XI]
     if rate >= _Q:
         body = (rate - _Q) / (1.0 - _Q)
-        cut = u * (1.0 - 2.0 * body) / (1.0 - body)
-    elif xi == 0.0:
-        cut = u + sigma * np.log(_Q / rate)
-    else:
-        cut = u + sigma / xi * ((_Q / rate) ** xi - 1.0)
-    tail[_U], tail[_SIGMA], tail[_XI], tail[_CUT] = u, sigma, xi, cut
+        return float(u * (1.0 - 2.0 * body) / (1.0 - body))
+    if xi == 0.0:
+        return float(u + sigma * np.log(_Q / rate))
+    return float(u + sigma / xi * ((_Q / rate) ** xi - 1.0))
 
 
 @kernel
@@ -224,12 +240,15 @@ def _judge(
         threshold[row], deviation[row], flag[row], shift[row] = limit, z, flagged, False
         p_value[row] = min(p, below_rate) if flagged else max(p, rate)
 
-        if not flagged:
+        gate = mean + tail[_GATE] * std
+        kept_out = x > gate
+        streak = kept_out or held[_STREAK] > 0.0
+        if not streak:
             held[_ROWS], held[_MEAN], held[_VAR] = _learn(x, held[_ROWS], held[_MEAN], held[_VAR], alpha)
             _count(z, tail, bins, rate)
-        if not flagged or pool[0] < _POOL_OPEN_ROWS:
-            pool[0], pool[1], pool[2] = _learn(min(x, limit), pool[0], pool[1], pool[2], _POOL_ALPHA)
-        if not flagged and held[_STREAK] == 0.0:
+        if not streak or pool[0] < _POOL_OPEN_ROWS:
+            pool[0], pool[1], pool[2] = _learn(min(x, gate), pool[0], pool[1], pool[2], _POOL_ALPHA)
+        if not streak:
             continue
 
         if held[_STREAK] == 0.0:
@@ -237,7 +256,7 @@ def _judge(
         held[_STREAK], held[_STREAK_MEAN], held[_STREAK_VAR] = _learn(
             x, held[_STREAK], held[_STREAK_MEAN], held[_STREAK_VAR], alpha
         )
-        held[_CALM] = 0.0 if flagged else held[_CALM] + 1.0
+        held[_CALM] = 0.0 if kept_out else held[_CALM] + 1.0
         if flagged and held[_STREAK] >= escape_rows and ts_ms[i] - held[_STREAK_MS] >= escape_ms:
             held[:_STREAK] = held[_STREAK:_STREAK_MS]
             held[_STREAK:_ESCAPED] = 0.0

@@ -1,0 +1,180 @@
+"""Split invariance and snapshots, over every registered fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_ad import config, registry
+from stream_ad.batch import KeyedBatch, Scores, WindowBatch
+from stream_ad.fold.features import Featuriser
+from stream_ad.fold.incidents import Incidents
+from stream_ad.fold.keys import Keys
+from stream_ad.fold.recent import Recent
+from stream_ad.fold.silence import Silence
+from stream_ad.spec import FeatureSpec
+from stream_ad.testing import check_snapshot, check_split_invariance, cut, events_of
+from tests.batches import events
+from tests.unit.judged import NOW, scores, verdicts
+from tests.unit.strategies import streams
+
+CAPACITY = 6
+CONFIG = config.parse(
+    {
+        "window": {"rows": 4, "hop": 2, "max_keys": CAPACITY},
+        "features": {
+            "event": ["gap", "count:10s", "time_of_day"],
+            "numeric": {"a": ["raw", "zscore", "ew_std:10", "sum:1m"], "b": ["diff", "missing"]},
+            "categorical": {"c": ["novelty", "frequency_overall"]},
+        },
+        "threshold": {"false_alarm_rate": 0.05, "escape_rows": 3, "escape_after": "5s", "half_life_rows": 20},
+        "incidents": {"resolve_after": "10s", "resolve_rows": 3, "cooldown": "20s", "update_factor": 2},
+        "silence": {"enabled": True, "min_gap": "4s", "deviations": 2, "min_events": 3},
+    }
+)
+SPEC = FeatureSpec.of(CONFIG)
+
+
+@st.composite
+def judged_streams(draw: st.DrawFn) -> Scores:
+    """Scores of a few keys: jumps, constants, level shifts, keys that are replaced, rows without a score."""
+    n = draw(st.integers(1, 400))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    keys = draw(st.integers(1, CAPACITY))
+    score = rng.normal(size=n) * draw(st.sampled_from([0.0, 1.0, 1e6]))
+    score += draw(st.sampled_from([0.0, -1e9, 1e9])) + (np.arange(n) > n // 2) * draw(st.sampled_from([0.0, 10.0, 1e3]))
+    score[rng.random(n) < 0.1] += 50.0
+    fresh = np.flatnonzero(rng.random(n) < draw(st.sampled_from([0.0, 0.02, 0.3])))
+    step = rng.choice([0, 10, 1_000, 30_000], n, p=[0.2, 0.4, 0.35, 0.05])
+    ts = NOW + np.cumsum(step) - rng.choice([0, 3_000], n, p=[0.9, 0.1])
+    row = np.flatnonzero(rng.random(n) < draw(st.sampled_from([1.0, 0.5])))
+    slot = np.sort(rng.integers(0, keys, n)) if draw(st.booleans()) else rng.integers(0, keys, n)
+    first = np.unique(slot, return_inverse=True)[1]  # slots are handed out from 0 on
+    return scores(first.tolist(), score[row], ts_ms=ts.tolist(), fresh=set(fresh.tolist()), row=row.tolist())
+
+
+def flagged(batch: Scores) -> Any:
+    rng = np.random.default_rng(len(batch))
+    p = rng.choice([0.5, 1e-4, 1e-8], len(batch), p=[0.6, 0.3, 0.1])
+    return verdicts(batch, p.tolist(), np.flatnonzero((p < 0.1) & (rng.random(len(p)) < 0.1)).tolist())
+
+
+JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
+    **{
+        f"threshold {name}": (
+            lambda name=name: registry.lookup("threshold", name, "threshold.kind")(CONFIG.threshold),
+            lambda batch: batch,
+        )
+        for name in registry.names("threshold")
+    },
+    "incidents": (lambda: Incidents(CONFIG.incidents, 8), flagged),
+    "silence": (lambda: Silence(CONFIG.silence, 8), flagged),
+    "recent": (lambda: Recent(7, 1, 1), lambda batch: batch.features),
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+@settings(max_examples=25, deadline=None)
+@given(batch=judged_streams(), at=st.lists(st.integers(0, 400), max_size=5))
+def test_judges_keep_the_laws(name: str, batch: Scores, at: list[int]) -> None:
+    make, given_to = JUDGES[name]
+    whole = given_to(batch)
+    n = events_of(whole)
+    cuts = [min(one, n) for one in at]
+    check_split_invariance(make, whole, cuts, CAPACITY)
+    for one in cuts[:2]:
+        check_snapshot(make, whole, one, CAPACITY)
+
+
+@pytest.mark.parametrize("name", registry.names("window"))
+@settings(max_examples=25, deadline=None)
+@given(rows=streams(), at=st.lists(st.integers(0, 60), max_size=5))
+def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at: list[int]) -> None:
+    batch = events(rows)
+    cuts = [min(one, len(batch)) for one in at]
+
+    def keys() -> Keys:
+        return Keys(CONFIG.window, 64)
+
+    def window() -> Any:
+        return registry.lookup("window", name, "window.kind")(CONFIG.window, len(SPEC.numeric))
+
+    check_split_invariance(keys, batch, cuts, CAPACITY)
+    keyed: KeyedBatch = keys().step(keys().init(CAPACITY), batch)
+    check_split_invariance(window, keyed, cuts, CAPACITY)
+    windows: WindowBatch = window().step(window().init(CAPACITY), keyed)
+    check_split_invariance(lambda: Featuriser(SPEC), windows, cuts, CAPACITY)
+    for one in cuts[:2]:
+        check_snapshot(window, keyed, one, CAPACITY)
+        check_snapshot(lambda: Featuriser(SPEC), windows, one, CAPACITY)
+
+
+@pytest.mark.parametrize("name", registry.names("threshold"))
+@settings(max_examples=25, deadline=None)
+@given(batch=judged_streams(), r=st.integers(0, 80), seed=st.integers(0, 99))
+def test_a_swap_of_models_is_a_function_of_the_state(name: str, batch: Scores, r: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    old, new = rng.normal(size=r), rng.normal(3, 9, size=r)
+
+    @dataclass
+    class Swapping:
+        inner: Any
+
+        def init(self, capacity: int) -> Any:
+            return self.inner.init(capacity)
+
+        def step(self, state: Any, batch: Scores) -> Any:
+            self.inner.carry(state, old, new)
+            return self.inner.step(state, batch)
+
+    make = JUDGES[f"threshold {name}"][0]
+    check_snapshot(lambda: Swapping(make()), batch, events_of(batch) // 2, CAPACITY)
+
+
+@settings(max_examples=20, deadline=None)
+@given(batch=judged_streams(), at=st.integers(0, 400))
+def test_recent_windows_are_the_last_scored_ones_oldest_first(batch: Scores, at: int) -> None:
+    features = batch.features
+    features.x[:, 0, 0] = np.arange(len(features))
+    fold = Recent(7, 1, 1)
+    state = fold.init(0)
+    for first, last in ((0, min(at, events_of(batch))), (min(at, events_of(batch)), events_of(batch))):
+        fold.step(state, cut(features, first, last))
+    assert fold.windows(state)[:, 0, 0].tolist() == list(range(len(features)))[-7:]
+
+
+@dataclass
+class PerBatch:
+    """A threshold that is frozen during a batch: the classical way to break the law."""
+
+    def init(self, capacity: int) -> Any:
+        return JUDGES["recent"][0]().init(capacity)
+
+    def step(self, state: Any, batch: Scores) -> Any:
+        state.seen[0] += len(batch)
+        return verdicts(batch, [1e-4 if len(batch) > 3 else 0.5] * len(batch))
+
+
+@dataclass
+class Forgetful(PerBatch):
+    """Keeps something outside its state."""
+
+    seen: int = 0
+
+    def step(self, state: Any, batch: Scores) -> Any:
+        self.seen += 1
+        return verdicts(batch, [0.5 / self.seen] * len(batch))
+
+
+def test_the_checks_see_a_fold_that_breaks_a_law() -> None:
+    batch = scores([0] * 6, np.zeros(6))
+    with pytest.raises(AssertionError, match=r"cut at \[2\]: output: p_value\[0\]"):
+        check_split_invariance(PerBatch, batch, [2], CAPACITY)
+    with pytest.raises(AssertionError, match="restored after 2 events: output: p_value"):
+        check_snapshot(Forgetful, batch, 2, CAPACITY)
