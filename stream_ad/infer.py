@@ -200,7 +200,20 @@ def _choose_key(
     if len(present) >= _MOSTLY * len(own) and own and _repeats(present):
         proposal.key_why = f"{len(set(present))} different record keys in {len(own)} records"
         proposal.longest_key_bytes = max(map(len, present))
-        _drop_copies(proposal, own, columns)
+        copies = [
+            name
+            for name, leaves in columns.items()
+            if kinds[name] in ("text", "number")
+            and all(key == _text(leaf) for key, leaf in zip(own, leaves, strict=True))
+        ]
+        for name in copies:
+            proposal.left_out[name] = "repeats the record's key"
+            del columns[name]
+        if copies:
+            # a file of the same records can then be replayed: its rows have no key of their own
+            proposal.key = copies[0]
+            proposal.key_why += f", the same as {copies[0]}"
+            del proposal.left_out[copies[0]]
         return list(own)
     ranked: list[tuple[float, str]] = []
     for name, leaves in columns.items():
@@ -214,7 +227,7 @@ def _choose_key(
         )
         return list(own)
     _, name = max(ranked, key=lambda pair: pair[0])
-    texts = [None if leaf is None else str(leaf).encode() for leaf in columns.pop(name)]
+    texts = [_text(leaf) for leaf in columns.pop(name)]
     proposal.key, distinct = name, len(set(texts))
     proposal.key_why = f"{distinct} different value{'s' if distinct > 1 else ''} in {len(texts)} records"
     proposal.longest_key_bytes = max(len(text) for text in texts if text is not None)
@@ -222,6 +235,10 @@ def _choose_key(
     if others:
         proposal.undecided.append(f"who is watched could also be {', '.join(others)}; {name} was taken")
     return texts
+
+
+def _text(leaf: object) -> bytes | None:
+    return None if leaf is None else str(leaf).encode()
 
 
 def _repeats(values: Sequence[object]) -> bool:
@@ -245,13 +262,6 @@ def _who(name: str, leaves: Leaves, kind: Kind) -> float:
         return 0.0
     rank = named + 0.5 * id_like + 0.25 * (2 <= distinct <= len(present) / 4)
     return rank if distinct > 1 else min(rank, 0.1)
-
-
-def _drop_copies(proposal: Proposal, own: Sequence[bytes | None], columns: dict[str, Leaves]) -> None:
-    for name in list(columns):
-        if all(key == str(leaf).encode() for key, leaf in zip(own, columns[name], strict=True)):
-            proposal.left_out[name] = "repeats the record's key"
-            del columns[name]
 
 
 # ── what ─────────────────────────────────────────────────────────────────────────────────────

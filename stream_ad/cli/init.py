@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from stream_ad import config as configuration
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption
@@ -158,4 +159,4 @@ def _words(proposal: Proposal, output: Path, seen_in: str, rejects: dict[str, in
     produce = "" if input is None else f"stream-ad produce --config {output} --input {input}; "
     lines.append(("next", f"{produce}stream-ad check --config {output}; stream-ad run --config {output}"))
     text = "\n".join(f"  {label:<13}{words}" for label, words in lines)
-    return f"wrote {output} from {proposal.records:,} records of {seen_in}\n{text}"
+    return escape(f"wrote {output} from {proposal.records:,} records of {seen_in}\n{text}")

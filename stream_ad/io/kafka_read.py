@@ -103,8 +103,9 @@ def _read(
                 if is_final(error):
                     raise failure(error, kafka, key, topic)
             if positions is not None:
-                positions.update(ends)
-                positions.update({partition: part[-1].offset() + 1 for partition, part in rows.items()})
+                read = {partition: part[-1].offset() + 1 for partition, part in rows.items()}
+                for partition, position in (*read.items(), *ends.items()):
+                    positions[partition] = max(positions[partition], position)
             yield [message for part in rows.values() for message in part]
     except KafkaException as error:
         raise failure(error.args[0], kafka, key, topic) from None

@@ -82,9 +82,9 @@ def test_a_stream_of_sensors():
     ]
     keys = [document["device"].encode() for document in documents]
     found = infer(sample_of(documents, keys))
-    assert (found.key, found.timestamp, found.timestamp_format) == ("$key", "ts", "ms")
+    assert (found.key, found.timestamp, found.timestamp_format) == ("device", "ts", "ms")
     assert found.numeric["level"].features == ["zscore", "diff"]
-    assert found.left_out["device"] == "repeats the record's key"
+    assert found.key_why == "3 different record keys in 600 records, the same as device"
     assert (found.steady, found.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
     config = config_of(found)
     assert config.incidents.resolve_after == 3_600_000
@@ -97,6 +97,11 @@ def test_rows_that_only_count_up():
     assert (found.key, found.timestamp, found.timestamp_format, found.real_time) == ("key", "timestamp", "s", False)
     assert found.event == []
     assert any("counts up" in text for text in found.undecided)
+
+
+def test_record_keys_that_repeat_are_taken():
+    found = infer(sample_of([{"user": "u", "x": i % 7} for i in range(50)], [b"%d" % (i % 5) for i in range(50)]))
+    assert (found.key, found.key_why) == ("$key", "5 different record keys in 50 records")
 
 
 def test_keys_that_never_repeat_name_nobody():

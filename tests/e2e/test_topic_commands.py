@@ -1,0 +1,216 @@
+"""`produce`, `init` and `alerts` against a real broker."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tomllib
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+
+from stream_ad.cli.commands import app
+from stream_ad.config import Config, Kafka, load, parse
+from stream_ad.errors import ConfigError, InputError
+from stream_ad.io import kafka_read
+from stream_ad.io.files import FileSource
+from stream_ad.io.kafka_admin import create_topics
+from tests.servers import kafka_broker
+
+RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run
+
+
+@pytest.fixture(scope="module")
+def brokers() -> Iterator[str]:
+    with kafka_broker() as found:
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path, brokers, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAM_AD__KAFKA__BROKERS", brokers)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def ran(capsys, *arguments: str) -> str:
+    capsys.readouterr()
+    app([*arguments], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def process(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stream_ad", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def cards(count: int) -> bytes:
+    lines = [
+        orjson.dumps({"card": f"c{i % 17}", "t": 60 * i, "amount": (i * 37 % 101) + 0.5, "shop": f"s{i % 5}"})
+        for i in range(count)
+    ]
+    return b"\n".join([*lines[:50], b"{", b'{"t": 5}', b"\xff", *lines[50:]])
+
+
+class Everything:
+    def assigned(self, committed):
+        return dict.fromkeys(committed, 0)
+
+
+def of_file(path: Path, config: Config, partitions: int) -> dict[int, list]:
+    source, found = FileSource(path, config, partitions), defaultdict(list)
+    source.open(Everything())
+    while not source.finished():
+        for raw in source.poll(0):
+            found[raw.partition] += zip(raw.offset.tolist(), raw.timestamp_ms.tolist(), raw.key, raw.value, strict=True)
+    return found
+
+
+@pytest.mark.parametrize("own_time", [True, False])
+def test_a_produced_topic_is_the_file(folder, brokers, capsys, own_time):
+    topic = f"file-{own_time}-{RUN}".lower()
+    (folder / "cards.jsonl").write_bytes(cards(3000))
+    record = '[record]\nkey = "card"\n'
+    record += 'timestamp = "$timestamp"\ntimestamp_format = "s"\n' if own_time else 'timestamp = "t"\n'
+    (folder / "stream_ad.toml").write_text(record)
+    options = ["--timestamp", "t"] if own_time else []
+    said = ran(capsys, "produce", "-i", "cards.jsonl", "-t", topic, "--partitions", "3", "--json", *options)
+    assert {**orjson.loads(said), "seconds": 0} == {
+        "topic": topic, "partitions": 3, "events": 3003, "seconds": 0, "interrupted": False,
+    }  # fmt: skip
+    there: dict[int, list] = defaultdict(list)
+    for message in kafka_read.committed(Kafka(brokers=brokers), topic, "source.topic"):
+        there[message.partition()].append((message.offset(), message.timestamp()[1], message.key(), message.value()))
+    config = load(folder / "stream_ad.toml")
+    if own_time:
+        # the field behind $timestamp is called `timestamp` unless it is named, as --timestamp did
+        source = FileSource(folder / "cards.jsonl", config, 3, timestamp="t")
+        source.open(Everything())
+        found = {raw.partition: raw.timestamp_ms.tolist() for raw in source.poll(0)}
+        told = {part: [row[1] for row in rows] for part, rows in there.items()}
+        now = max(max(times) for times in told.values())
+        # a record without a time of its own has that of sending
+        assert {part: [-1 if ms > now - 3_600_000 else ms for ms in times] for part, times in told.items()} == found
+        assert found[0][0] >= 1
+    expected = of_file(folder / "cards.jsonl", config, 3)
+    assert {part: [(row[0], row[2], row[3]) for row in rows] for part, rows in there.items()} == {
+        part: [(row[0], row[2], row[3]) for row in rows] for part, rows in expected.items()
+    }
+    with pytest.raises(ConfigError, match="has 3 partitions already, not 4"):
+        ran(capsys, "produce", "-i", "cards.jsonl", "-t", topic, "--partitions", "4")
+
+
+def test_init_reads_a_topic_and_what_it_writes_reads_it_back(folder, brokers, capsys):
+    (folder / "cards.jsonl").write_bytes(cards(4000))
+    ran(capsys, "produce", "-i", "cards.jsonl", "-t", f"init-{RUN}", "--partitions", "2", "--key", "card")
+    said = orjson.loads(ran(capsys, "init", "--topic", f"init-{RUN}", "--json"))
+    config = load(folder / "stream_ad.toml")
+    assert (config.source.topic, config.record.key, config.kafka.brokers) == (f"init-{RUN}", "card", brokers)
+    assert list(config.features.numeric) == ["amount"]
+    assert list(config.features.categorical) == ["shop"]
+    assert 1500 < said["records"] <= 2000
+    with pytest.raises(ConfigError, match="--force"):
+        ran(capsys, "init", "--topic", f"init-{RUN}")
+    words = ran(capsys, "init", "--topic", f"init-{RUN}", "--force")
+    assert "amount (zscore)" in words
+    assert "stream-ad run" in words
+
+
+def test_init_says_what_is_wrong(folder, brokers, capsys):
+    create_topics(Kafka(brokers=brokers), {f"empty-{RUN}": 2})
+    with pytest.raises(InputError, match="has no records"):
+        ran(capsys, "init", "--topic", f"empty-{RUN}")
+    with pytest.raises(InputError, match="no topic 'absent'"):
+        ran(capsys, "init", "--topic", "absent")
+    (folder / "garbage.jsonl").write_bytes(b"hello\n[1]\n")
+    ran(capsys, "produce", "-i", "garbage.jsonl", "-t", f"garbage-{RUN}")
+    with pytest.raises(InputError, match="none of 2 records is a JSON object; the first begins with b'hello'"):
+        ran(capsys, "init", "--topic", f"garbage-{RUN}")
+    with pytest.raises(ConfigError, match="--topic or --input"):
+        ran(capsys, "init")
+    assert not (folder / "stream_ad.toml").exists()
+
+
+def test_produce_is_interrupted_cleanly(folder, brokers):
+    (folder / "cards.jsonl").write_bytes(cards(4000))
+    running = process("produce", "-i", "cards.jsonl", "-t", f"slow-{RUN}", "--key", "card", "--rate", "500", "--json")
+    kafka = Kafka(brokers=brokers)
+    while True:
+        assert running.poll() is None, running.communicate()
+        try:
+            if kafka_read.committed(kafka, f"slow-{RUN}", "source.topic"):
+                break
+        except InputError:
+            continue
+    running.send_signal(signal.SIGINT)
+    said, complaint = running.communicate(timeout=60)
+    assert running.returncode == 130, complaint
+    told = orjson.loads(said)
+    assert told["interrupted"]
+    assert 0 < told["events"] < 4003
+    assert len(kafka_read.committed(kafka, f"slow-{RUN}", "source.topic")) == told["events"]
+
+
+def alert(i: int, key: str) -> bytes:
+    return orjson.dumps(
+        {"id": f"t/0/{i}/score", "key": key, "phase": "opened", "severity": "high",
+         "event_time": "2026-01-01T00:00:00.000Z", "summary": f"{key} is anomalous: [amount] {i}."}
+    )  # fmt: skip
+
+
+def test_alerts_shows_what_is_committed_and_follows(folder, brokers, capsys):
+    kafka = Kafka(brokers=brokers)
+    (folder / "stream_ad.toml").write_text(f'pipeline = "watch-{RUN}"\n')
+    with pytest.raises(InputError, match=r"sink\.alerts: no topic 'watch-"):
+        ran(capsys, "alerts")
+    create_topics(kafka, {f"watch-{RUN}.alerts": 2})
+    assert "no alerts" in ran(capsys, "alerts")
+    assert ran(capsys, "alerts", "--json") == ""
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": f"watch-{RUN}"})
+    producer.init_transactions(30)
+    for aborted in (False, True, False):
+        producer.begin_transaction()
+        for i in range(3):
+            value = alert(99, "aborted") if aborted else alert(i, f"k{i}")
+            producer.produce(f"watch-{RUN}.alerts", value, b"k", partition=i % 2)
+        producer.flush(30)
+        producer.abort_transaction(30) if aborted else producer.commit_transaction(30)
+    words = ran(capsys, "alerts", "--limit", "0").splitlines()
+    assert len(words) == 6
+    assert all("is anomalous: [amount]" in line for line in words)
+    assert not any("aborted" in line for line in words)
+    assert len(ran(capsys, "alerts", "--limit", "2").splitlines()) == 2
+    of_one = [orjson.loads(line) for line in ran(capsys, "alerts", "--json", "--key", "k1").splitlines()]
+    assert [one["key"] for one in of_one] == ["k1", "k1"]
+
+    running = process("alerts", "--follow", "--json", "--limit", "1")
+    assert running.stdout is not None
+    assert "score" in running.stdout.readline()
+    producer.begin_transaction()
+    producer.produce(f"watch-{RUN}.alerts", alert(7, "new"), b"k", partition=1)
+    producer.commit_transaction(30)
+    assert orjson.loads(running.stdout.readline())["key"] == "new"
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+
+
+def test_a_missing_broker_is_said(folder):
+    (folder / "a.csv").write_text("key,x\na,1\n")
+    running = process("produce", "-i", "a.csv", "-t", "t", "--brokers", "127.0.0.1:1")
+    _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 3
+    assert complaint.startswith("error: kafka.brokers: no answer from 127.0.0.1:1")
+
+
+def test_the_proposal_of_a_file_is_a_configuration(folder, capsys):
+    (folder / "sensor data.csv").write_text("key,at,level\n" + "".join(f"a,{i},{i % 9}\n" for i in range(300)))
+    ran(capsys, "init", "-i", "sensor data.csv", "-o", "made.toml")
+    config = parse(tomllib.loads((folder / "made.toml").read_text()))
+    assert (config.pipeline, config.source.topic) == ("sensor_data", "sensor_data")
