@@ -25,6 +25,7 @@ _MOST_CATEGORY_BYTES = 256  # the codec's limit
 _LONG_TEXT_BYTES = 64
 _SELDOM = 0.01
 _HEAVY_TAIL = 8.0  # 99th percentile over median
+_ENOUGH_STEPS = 20
 _SMOOTH = 0.5  # median step of a key over the deviation of the field
 
 
@@ -114,11 +115,14 @@ def _numeric(
     low, median, high, most = np.quantile(known, [0, 0.5, 0.99, 1])
     why = f"{number_range(low, most)}, median {number(median)}"
     features = ["zscore"]
-    if distinct == 2:
+    steps, smooth = _course(values, keys)
+    if len(steps) >= _ENOUGH_STEPS and min(steps) > 0:
+        features, why = ["diff"], f"{why}, only counts up: its steps are looked at"
+    elif distinct == 2:
         features, why = ["raw"], f"{number(low)} or {number(most)}"
     elif low >= 0 and most > 10 and high > _HEAVY_TAIL * max(median, 1e-9):
         features, why = ["log1p", "zscore"], f"{why}, long tail"
-    elif _smooth(values, keys):
+    elif smooth:
         features, why = ["zscore", "diff"], f"{why}, changes little from event to event"
     if missing > 0:
         why += f", {100 * missing:.2g} % missing"
@@ -127,16 +131,17 @@ def _numeric(
     return features, why
 
 
-def _smooth(values: F64, keys: Sequence[bytes | None]) -> bool:
+def _course(values: F64, keys: Sequence[bytes | None]) -> tuple[list[float], bool]:
+    """The steps from each value of a key to its next, and whether they are small."""
     by_key: dict[bytes | None, list[float]] = {}
     for key, value in zip(keys, values.tolist(), strict=True):
         if not math.isnan(value):
             by_key.setdefault(key, []).append(value)
-    steps = [abs(after - before) for series in by_key.values() for before, after in pairwise(series)]
-    if len(steps) < 20:
-        return False
+    steps = [after - before for series in by_key.values() for before, after in pairwise(series)]
+    if len(steps) < _ENOUGH_STEPS:
+        return steps, False
     spread = float(np.median([float(np.std(series)) for series in by_key.values() if len(series) > 2] or [0.0]))
-    return spread > 0 and float(np.median(steps)) < _SMOOTH * spread
+    return steps, spread > 0 and float(np.median(np.abs(steps))) < _SMOOTH * spread
 
 
 def _categorical(present: Sequence[Any], distinct: int, missing: float) -> tuple[Section, list[str], str]:

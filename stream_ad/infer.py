@@ -284,7 +284,7 @@ def _choose_fields(
             proposal.left_out[name] = why
             if why.startswith(CONSTANT) and proposal.records < 100:
                 proposal.undecided.append(f"{name} is always the same in so small a sample; it may be worth a look")
-    if any("diff" in choice.features for choice in proposal.numeric.values()):
+    if any("diff" in choice.features[1:] for choice in proposal.numeric.values()):
         proposal.rows = 16
 
 

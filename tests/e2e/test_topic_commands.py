@@ -113,7 +113,7 @@ def test_init_reads_a_topic_and_what_it_writes_reads_it_back(folder, brokers, ca
     said = orjson.loads(ran(capsys, "init", "--topic", f"init-{RUN}", "--json"))
     config = load(folder / "stream_ad.toml")
     assert (config.source.topic, config.record.key, config.kafka.brokers) == (f"init-{RUN}", "card", brokers)
-    assert list(config.features.numeric) == ["amount"]
+    assert config.features.numeric == {"t": ["diff"], "amount": ["zscore"]}
     assert list(config.features.categorical) == ["shop"]
     assert 1500 < said["records"] <= 2000
     with pytest.raises(ConfigError, match="--force"):
