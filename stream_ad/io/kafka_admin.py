@@ -1,0 +1,125 @@
+"""What is asked of a cluster besides records: is it there, its topics, their offsets."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from stream_ad.config import Config, Kafka
+from stream_ad.errors import ConnectionFailed, InputError
+from stream_ad.io.kafka_client import ANSWER_S, client, failure, is_refused, settings
+
+
+def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
+    """A client that has had an answer. Raises `ConnectionFailed` after `timeout_s`, or at once when refused."""
+    errors: list[KafkaError] = []
+    values = settings(kafka, {"reconnect.backoff.max.ms": 1000, "log_level": 0}, {"error_cb": errors.append})
+    admin = client(AdminClient, values)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            admin.list_topics(timeout=max(0.1, min(1.0, deadline - time.monotonic())))
+            return admin
+        except KafkaException as error:
+            reason = error.args[0]
+        admin.poll(0)
+        refused = next((error for error in errors if is_refused(error)), None)
+        if refused is not None:
+            raise failure(refused, kafka)
+        if time.monotonic() > deadline:
+            texts = [error.str() for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN]
+            raise ConnectionFailed(
+                f"kafka.brokers: no answer from {kafka.brokers} within {timeout_s:g} s "
+                f"({(texts or [reason.str()])[-1]}); is the broker running, and is security.protocol right?"
+            )
+
+
+def partitions(kafka: Kafka, topic: str, key: str = "source.topic", admin: AdminClient | None = None) -> list[int]:
+    """The topic's partitions. Raises `InputError` naming the config key when there is no such topic."""
+    admin = admin or reach(kafka)
+    found = _topics(kafka, admin)
+    if topic not in found:
+        visible = sorted(name for name in found if not name.startswith("__"))
+        near = difflib.get_close_matches(topic, visible, 5) or visible[:10]
+        hint = f"there are: {', '.join(near)}" if near else "there are none at all"
+        raise InputError(f"{key}: no topic {topic!r} at {kafka.brokers}; {hint}")
+    return found[topic]
+
+
+def _topics(kafka: Kafka, admin: AdminClient) -> dict[str, list[int]]:
+    try:
+        found = admin.list_topics(timeout=ANSWER_S).topics
+    except KafkaException as error:
+        raise failure(error.args[0], kafka) from None
+    return {name: sorted(topic.partitions) for name, topic in found.items() if topic.error is None}
+
+
+def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, str] | None = None) -> None:
+    """Creates those that are missing: topic -> number of partitions. Raises `ConnectionFailed` when not allowed."""
+    admin = reach(kafka)
+    there = _topics(kafka, admin)
+    new = [NewTopic(name, count, config=dict(values or {})) for name, count in topics.items() if name not in there]
+    if not new:
+        return
+    for name, done in admin.create_topics(new, operation_timeout=ANSWER_S).items():
+        try:
+            done.result(timeout=ANSWER_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ConnectionFailed(
+                    f"sink.create_topics: topic {name!r} cannot be created: {error.args[0].str()}; "
+                    "create it yourself and set sink.create_topics = false"
+                ) from None
+
+
+def create_outputs(config: Config) -> None:
+    """Makes sure of the topics that a pipeline writes: alerts and rejects with as many partitions as its
+    input, and `<pipeline>.models`, with one, for ever. Raises `InputError`, `ConnectionFailed`."""
+    count = len(partitions(config.kafka, config.source.topic))
+    if not config.sink.create_topics:
+        named = {"sink.alerts": config.sink.alerts, "sink.rejects": config.sink.rejects, "pipeline": config.swaps_topic}
+        for key, topic in named.items():
+            partitions(config.kafka, topic, key)
+        return
+    create_topics(config.kafka, {config.sink.alerts: count, config.sink.rejects: count})
+    create_topics(config.kafka, {config.swaps_topic: 1}, {"retention.ms": "-1", "retention.bytes": "-1"})
+
+
+def offsets(kafka: Kafka, topic: str, spec: OffsetSpec, key: str = "source.topic") -> dict[int, int]:
+    """Partition -> offset of the start, the end (of what is committed) or a time; -1 = after the last record."""
+    admin = reach(kafka)
+    asked = {TopicPartition(topic, part): spec for part in partitions(kafka, topic, key, admin)}
+    answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+    try:
+        return {part.partition: int(done.result(timeout=ANSWER_S).offset) for part, done in answers.items()}
+    except KafkaException as error:
+        raise failure(error.args[0], kafka, key, topic) from None
+
+
+def start_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int, int]:
+    return offsets(kafka, topic, OffsetSpec.earliest(), key)
+
+
+def end_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int, int]:
+    return offsets(kafka, topic, OffsetSpec.latest(), key)
+
+
+def committed_offsets(kafka: Kafka, group: str, topic: str, admin: AdminClient | None = None) -> dict[int, int | None]:
+    """Partition -> what the group committed, None = nothing yet. Raises `ConnectionFailed`, `InputError`."""
+    admin = admin or reach(kafka)
+    found: dict[int, int | None] = dict.fromkeys(partitions(kafka, topic, admin=admin))
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, part) for part in found])]
+    try:
+        done: Any = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=ANSWER_S)
+        for part in done[group].result(timeout=ANSWER_S).topic_partitions:
+            if part.error is not None:
+                raise KafkaException(part.error)
+            found[part.partition] = part.offset if part.offset >= 0 else None
+    except KafkaException as error:
+        raise failure(error.args[0], kafka) from None
+    return found

@@ -1,0 +1,66 @@
+"""The client's message objects to columns, with as few Python operations a message as there can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+
+import numpy as np
+from confluent_kafka import KafkaError, Message
+
+from stream_ad.batch import Headers, RawBatch
+
+# called through map: no bytecode runs between two messages
+_error, _partition, _offset = Message.error, Message.partition, Message.offset
+_timestamp, _key, _value = Message.timestamp, Message.key, Message.value
+
+
+def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[int, int], list[KafkaError]]:
+    """Records of each partition in order, ends of partitions that were reached, and errors."""
+    ends: dict[int, int] = {}
+    errors: list[KafkaError] = []
+    if any(map(_error, messages)):
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[message.partition()] = message.offset()
+            else:
+                errors.append(error)
+        messages = records
+    if not messages:
+        return {}, ends, errors
+    numbers = list(map(_partition, messages))
+    if numbers.count(numbers[0]) == len(numbers):
+        return {numbers[0]: messages}, ends, errors
+    rows: dict[int, list[Message]] = {}
+    first = 0
+    for number, run in groupby(numbers):
+        last = first + sum(1 for _ in run)
+        rows.setdefault(number, []).extend(messages[first:last])
+        first = last
+    return rows, ends, errors
+
+
+def raw_batch(topic: str, partition: int, rows: list[Message], next_offset: int) -> RawBatch:
+    count = len(rows)
+    return RawBatch(
+        topic=topic,
+        partition=partition,
+        offset=np.fromiter(map(_offset, rows), np.int64, count),
+        timestamp_ms=np.fromiter(_times(rows), np.int64, count),
+        key=list(map(_key, rows)),
+        value=list(map(_value, rows)),
+        headers=_headers(rows),
+        next_offset=next_offset,
+    )
+
+
+def _times(rows: list[Message]) -> Iterable[int]:
+    return [time_ms for _, time_ms in map(_timestamp, rows)]
+
+
+def _headers(rows: list[Message]) -> Callable[[int], Headers]:
+    return lambda row: [(name, value) for name, value in rows[row].headers() or []]

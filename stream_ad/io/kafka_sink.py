@@ -1,0 +1,200 @@
+"""Results to Kafka: with the input's offsets in one transaction, or at least once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from stream_ad.batch import Message
+from stream_ad.config import Kafka
+from stream_ad.errors import ConnectionFailed, StreamAdError, TransactionFailed
+from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, is_final, settings
+from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.protocols import Role
+
+TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
+PRODUCE = {
+    "linger.ms": 2,
+    "partitioner": "murmur2_random",  # as Java clients place keys
+    "socket.keepalive.enable": True,
+}
+TRANSACTIONAL = {
+    **PRODUCE,
+    "transaction.timeout.ms": int(TRANSACTION_S * 1000),
+    "retry.backoff.ms": 5,  # the default of 100 is waited for by every commit that follows closely on another
+}
+
+
+class KafkaSink:
+    """What is sent becomes visible with the offsets, or never (`exactly_once`); or at once, and the
+    offsets follow at the source's next poll (`at_least_once`).
+
+    `transactional_id` names one worker, the same after a restart: a new process under it ends the
+    transaction of its predecessor. Two live processes under one id fence each other. The commit
+    of the fenced one raises `TransactionFailed`; unless a transaction that timed out may have been
+    the cause, all that follows raises `ConnectionFailed`, so that one of the two stops.
+
+    A broker that is away is waited for. Whatever else goes wrong ends the transaction.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Mapping[Role, str],
+        source: KafkaSource,
+        delivery: Literal["exactly_once", "at_least_once"] = "exactly_once",
+        transactional_id: str = "",
+    ) -> None:
+        """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
+        self._kafka, self._topics, self._source = kafka, topics, source
+        self._id = transactional_id
+        self._exactly = delivery == "exactly_once"
+        self._producer: Any = None
+        self._born_s = 0.0
+        self._begun = False
+        self._fenced: str | None = None
+        self._done: dict[int, int] = {}  # offsets as last committed
+        self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
+        required = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
+        if self._exactly:
+            self._settings = settings(kafka, TRANSACTIONAL, {**required, "transactional.id": transactional_id})
+        else:
+            self._settings = settings(kafka, PRODUCE, required)
+        self._connect()
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        try:
+            self._begin()
+            for message in messages:
+                self._produce(self._topics[role], message)
+            self._producer.poll(0)
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from None
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Nothing new since the last commit: does nothing."""
+        progress = {part: offset for part, offset in offsets.items() if self._done.get(part) != offset}
+        if not progress and not self._begun:
+            return
+        try:
+            self._begin()
+            if self._exactly:
+                self._commit_together(progress)
+            else:
+                self._deliver()
+                self._source.commit(progress)
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from None
+        self._begun = False
+        self._done.update(progress)
+
+    def _commit_together(self, progress: Mapping[int, int]) -> None:
+        if progress:
+            positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
+            group = self._source.group_metadata()
+            _answered(lambda: self._producer.send_offsets_to_transaction(positions, group, ANSWER_S))
+        _answered(lambda: self._producer.commit_transaction(ANSWER_S))
+
+    def _deliver(self) -> None:
+        while self._producer.flush(ANSWER_S):
+            LOG.warning("waiting for %s to take the alerts", self._kafka.brokers)
+        if self._undelivered is not None:
+            raise KafkaException(self._undelivered[0])
+
+    def abort(self) -> None:
+        """Nothing that was sent since the last commit becomes visible (`exactly_once`)."""
+        self._done.clear()
+        if self._begun:
+            self._abandon()
+        if self._fenced is not None:
+            raise ConnectionFailed(self._fenced)
+
+    def close(self) -> None:
+        """Aborts what is not committed."""
+        if self._begun:
+            self._abandon(wait=False)
+        self._producer = None
+
+    def _connect(self) -> None:
+        if self._fenced is not None:
+            raise ConnectionFailed(self._fenced)
+        producer: Any = client(Producer, self._settings)
+        if self._exactly:
+            try:
+                producer.init_transactions(TRANSACTION_S)
+            except KafkaException as error:
+                raise failure(error.args[0], self._kafka) from None
+        self._producer, self._begun, self._born_s = producer, False, time.monotonic()
+
+    def _begin(self) -> None:
+        if self._producer is None:
+            self._connect()
+        if not self._begun:
+            if self._exactly:
+                self._producer.begin_transaction()
+            self._begun, self._undelivered = True, None
+
+    def _produce(self, topic: str, message: Message) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, key=message.key, value=message.value, headers=message.headers)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _failed(self, error: KafkaError) -> StreamAdError:
+        """Ends the transaction; answers what its caller is to raise."""
+        self._done.clear()
+        if error.code() == KafkaError._FENCED:
+            text = f"another process works as {self._id!r} ({error.str()})"
+            # the coordinator fences what timed out as well, but nothing can have timed out so soon
+            if time.monotonic() - self._born_s < TRANSACTION_S:
+                self._fenced = f"pipeline: {text}; is it run twice? Stop one, and give the other more --workers"
+            self._producer, self._begun = None, False
+            return TransactionFailed(f"fenced: {text}")
+        self._abandon()
+        if self._undelivered is not None and is_final(self._undelivered[0]):
+            cause, topic = self._undelivered
+            role = next((role for role, name in self._topics.items() if name == topic), "")
+            return failure(cause, self._kafka, "pipeline" if role == "models" else f"sink.{role}", topic)
+        return TransactionFailed(f"the commit failed: {error.str()}")
+
+    def _abandon(self, wait: bool = True) -> None:
+        """Where even aborting fails, the next producer under our id does it, or else the transaction's timeout."""
+        self._begun = False
+        try:
+            if not self._exactly:
+                self._producer.purge()
+            elif wait:
+                _answered(lambda: self._producer.abort_transaction(ANSWER_S))
+            else:
+                self._producer.abort_transaction(ANSWER_S)
+        except KafkaException as error:
+            LOG.warning("the transaction could not be aborted: %s", error.args[0].str())
+            self._producer = None
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._undelivered is None:
+            self._undelivered = (error, message.topic())
+
+
+def _answered(call: Callable[[], None]) -> None:
+    """librdkafka's transactional calls go on where they were when they are called again after a timeout."""
+    while True:
+        try:
+            call()
+            return
+        except KafkaException as error:
+            reason = error.args[0]
+            if not reason.retriable() or reason.txn_requires_abort() or reason.fatal():
+                raise
+            LOG.warning("waiting for the brokers: %s", reason.str())
+
+
+def _warn(error: KafkaError) -> None:
+    LOG.warning("%s", error.str())

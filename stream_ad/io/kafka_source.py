@@ -1,0 +1,253 @@
+"""Kafka records as a member of a consumer group.
+
+The client is called by one thread only, the one that polls. It lets a second one wait until the
+first has returned: for ever, when the first is in a callback that waits for the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from stream_ad.batch import RawBatch
+from stream_ad.config import Kafka
+from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import ConnectionFailed, TransactionFailed
+from stream_ad.io.kafka_admin import committed_offsets, end_offsets, partitions, reach
+from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
+from stream_ad.io.kafka_records import raw_batch, sorted_out
+from stream_ad.protocols import Listener
+
+ROWS = 2000  # at most, of a poll
+COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
+
+FETCH = {
+    "fetch.queue.backoff.ms": 2,  # the default of 1000 starves a consumer that is faster than the fetcher
+    "fetch.wait.max.ms": 10,
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 128 << 10,
+    "socket.keepalive.enable": True,
+}
+
+
+def member_name(group: str, worker: int) -> str:
+    """Of one worker, the same after a restart: for static membership and transactions."""
+    return f"{group}-{socket.gethostname()}-{worker}"
+
+
+class KafkaSource:
+    """A worker's share of a topic. Can be opened again once closed, to go back to what is committed."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        source: SourceConfig,
+        group: str,
+        worker: int = 0,
+    ) -> None:
+        self.topic = source.topic
+        self.group = group
+        self.errors = 0  # transient ones so far, such as a broker that is away
+        self._kafka = kafka
+        self._begin = OFFSET_BEGINNING if source.start == "earliest" else OFFSET_END
+        required: dict[str, Any] = {
+            "group.id": group,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",  # a position the log has already deleted: lose as little as can be
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "error_cb": self._trouble,
+        }
+        if kafka.static_membership:
+            required["group.instance.id"] = member_name(group, worker)
+        self._settings = settings(kafka, FETCH, required)
+        self._consumer: Any = None
+        self._listener: Listener | None = None
+        self._metadata: Any = None
+        self._admin: AdminClient | None = None
+        self._due: dict[int, int] = {}  # offsets to be committed by the polling thread
+        self._lock = threading.Lock()
+        self._thread = 0
+        self._next: dict[int, int] = {}  # partition -> offset to come; its keys are what we own
+        self._started: set[int] = set()  # partitions assigned since the last consume()
+
+    def open(self, listener: Listener) -> None:
+        """Raises `ConnectionFailed` (brokers), `InputError` (topic), `ConfigError` (options)."""
+        self._admin = reach(self._kafka)
+        partitions(self._kafka, self.topic, admin=self._admin)
+        self._listener = listener
+        self._next.clear()
+        self._due.clear()
+        self._thread = threading.get_ident()
+        self._consumer = client(Consumer, self._settings)
+        self._consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self._refresh()
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        """Waits for the first record only, so a slow topic costs no latency."""
+        with self._failures():
+            self._commit_due(self._consumer)
+            messages = self._consumer.consume(ROWS, 0)
+            if not messages:
+                messages = self._consumer.consume(1, timeout_ms / 1000)
+                if messages:
+                    self._started.clear()
+                    more = self._consumer.consume(ROWS - 1, 0)
+                    # what was assigned just now is read again from its start
+                    messages = [row for row in messages if row.partition() not in self._started] + more
+            self._refresh()
+        return self._batches(messages)
+
+    def _batches(self, messages: list[Message]) -> list[RawBatch]:
+        if not messages:
+            return []
+        found, ends, errors = sorted_out(messages)
+        batches = []
+        for partition, rows in found.items():
+            if partition in self._next:
+                after = max(rows[-1].offset() + 1, ends.pop(partition, 0))
+                batches.append(raw_batch(self.topic, partition, rows, after))
+                self._next[partition] = after
+        for partition, end in ends.items():
+            if end > self._next.get(partition, end):
+                batches.append(raw_batch(self.topic, partition, [], end))
+                self._next[partition] = end
+        for error in errors:
+            if is_final(error):
+                raise failure(error, self._kafka, "source.topic", self.topic)
+            self._trouble(error)
+        return batches
+
+    def finished(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Leaves the group; the listener is told `revoked` for what we own."""
+        if self._consumer is not None:
+            with self._failures():
+                try:
+                    self._commit_due(self._consumer)
+                    self._consumer.close()
+                finally:
+                    self._consumer = None
+                    self._next.clear()
+
+    def group_metadata(self) -> Any:
+        """Who we are in the group, for a transaction; of this moment, or of the last poll for other threads."""
+        if threading.get_ident() == self._thread:
+            self._refresh()
+        return self._metadata
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Outside of a transaction, from any thread: done at the next poll, at the end of `revoked`, or by `close`.
+
+        A commit that fails raises `TransactionFailed` there.
+        """
+        with self._lock:
+            self._due.update(offsets)
+
+    def _commit_due(self, consumer: Any) -> None:
+        if not self._due:
+            return
+        with self._lock:
+            due, self._due = self._due, {}
+        owned = [TopicPartition(self.topic, part, offset) for part, offset in due.items() if part in self._next]
+        if not owned:
+            return
+        try:
+            answers = consumer.commit(offsets=owned, asynchronous=False)
+            wrong = next((answer.error for answer in answers if answer.error is not None), None)
+        except KafkaException as error:
+            wrong = error.args[0]
+        if wrong is not None:
+            raise TransactionFailed(f"the offsets were not committed: {wrong.str()}")
+
+    def end_offsets(self) -> dict[int, int]:
+        """Of every partition of the topic."""
+        return end_offsets(self._kafka, self.topic)
+
+    def committed(self) -> dict[int, int | None]:
+        """Of every partition of the topic, whoever owns it; None = never."""
+        self._admin = self._admin or reach(self._kafka)
+        return committed_offsets(self._kafka, self.group, self.topic, self._admin)
+
+    def lag(self) -> dict[int, int]:
+        """Records not yet polled of each partition we own, as far as the last fetch knows; by the polling thread."""
+        found = {}
+        for partition, after in self._next.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+            if high >= 0 and after >= 0:
+                found[partition] = max(0, high - after)
+        return found
+
+    def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        self._refresh()
+        if parts:
+            assert self._listener is not None
+            start = self._listener.assigned(self._committed(consumer, parts))
+            for part in parts:
+                offset = start.get(part.partition, -1)
+                part.offset = offset if offset >= 0 else self._begin
+                self._next[part.partition] = offset
+                self._started.add(part.partition)
+        consumer.incremental_assign(parts)
+
+    def _committed(self, consumer: Any, parts: list[TopicPartition]) -> dict[int, int | None]:
+        deadline = time.monotonic() + COMMITTED_S
+        while True:
+            try:
+                answers = consumer.committed(parts, timeout=5)
+                wrong = next((answer.error for answer in answers if answer.error is not None), None)
+            except KafkaException as error:
+                wrong = error.args[0]
+            if wrong is None:
+                return {answer.partition: answer.offset if answer.offset >= 0 else None for answer in answers}
+            if is_final(wrong) or time.monotonic() > deadline:
+                raise ConnectionFailed(f"kafka.brokers: the committed offsets cannot be read: {wrong.str()}")
+            LOG.info("waiting for the committed offsets: %s", wrong.str())
+
+    def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        try:
+            if parts:
+                assert self._listener is not None
+                self._listener.revoked([part.partition for part in parts])
+                self._commit_due(consumer)
+        finally:
+            self._give_up(consumer, parts)
+
+    def _lost(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        try:
+            assert self._listener is not None
+            self._listener.lost([part.partition for part in parts])
+        finally:
+            self._give_up(consumer, parts)
+
+    def _give_up(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        for part in parts:
+            self._next.pop(part.partition, None)
+        consumer.incremental_unassign(parts)
+
+    def _refresh(self) -> None:
+        if self._consumer is not None:
+            self._metadata = self._consumer.consumer_group_metadata()
+
+    def _trouble(self, error: KafkaError) -> None:
+        self.errors += 1
+        LOG.warning("%s", error.str())
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            raise failure(error.args[0], self._kafka, "source.topic", self.topic) from None

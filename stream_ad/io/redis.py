@@ -1,0 +1,255 @@
+"""Snapshots and the model registry in Redis."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from stream_ad.config import Redis
+from stream_ad.errors import ConfigError, ConnectionFailed, ModelError
+from stream_ad.io.memory import unknown_version
+from stream_ad.protocols import ModelInfo, Wish
+
+TIMEOUT_S = 2.0
+PART_BYTES = 16 << 20  # of a value: what the slowest sensible network carries within the timeout
+_UPLOAD_S = 3600  # parts of a save that died half way are gone after this
+
+# Lua, so that each is one atomic step. Numbers start at the clock: a Redis that was emptied repeats none.
+_CLAIM = """
+local now = redis.call('TIME')
+local number = math.max(tonumber(redis.call('HGET', KEYS[1], 'owner') or '0') + 1, now[1] * 1000000 + now[2])
+redis.call('HSET', KEYS[1], 'owner', string.format('%.0f', number))
+return string.format('%.0f', number)
+"""
+# KEYS: the snapshot; ARGV: owner, next_offset, the key of its parts, their number
+_SAVE = """
+local owner = tonumber(redis.call('HGET', KEYS[1], 'owner') or '0')
+local offset = tonumber(redis.call('HGET', KEYS[1], 'next_offset') or '-1')
+if tonumber(ARGV[1]) < owner or tonumber(ARGV[2]) < offset then return 0 end
+local old = redis.call('HMGET', KEYS[1], 'parts_key', 'parts')
+for i = 1, tonumber(old[2] or '0') do redis.call('DEL', old[1] .. ':' .. i) end
+for i = 1, tonumber(ARGV[4]) do redis.call('PERSIST', ARGV[3] .. ':' .. i) end
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'next_offset', ARGV[2], 'parts_key', ARGV[3], 'parts', ARGV[4])
+return 1
+"""
+_NOTE = """
+local function note(action, version)
+  local now = redis.call('TIME')
+  local ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+  redis.call('RPUSH', KEYS[3], ms .. ' ' .. action .. ' ' .. version)
+  redis.call('LTRIM', KEYS[3], -1000, -1)
+end
+"""
+# KEYS: infos, wish, history, earlier wishes, order, bytes
+_PUT = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return redis.call('HGET', KEYS[1], ARGV[1]) end
+redis.call('SET', KEYS[6], ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('RPUSH', KEYS[5], ARGV[1])
+return ''
+"""
+_PROMOTE = (
+    _NOTE
+    + """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+local wanted = redis.call('HGET', KEYS[2], 'wanted') or ''
+if wanted ~= ARGV[1] then
+  redis.call('RPUSH', KEYS[4], wanted)
+  redis.call('HSET', KEYS[2], 'wanted', ARGV[1])
+  note('promote', ARGV[1])
+end
+return 1
+"""
+)
+_ROLLBACK = (
+    _NOTE
+    + """
+local earlier = redis.call('RPOP', KEYS[4])
+if not earlier then return false end
+redis.call('HSET', KEYS[2], 'wanted', earlier)
+note('rollback', earlier)
+return earlier
+"""
+)
+_SHADOW = (
+    _NOTE
+    + """
+if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+if (redis.call('HGET', KEYS[2], 'shadow') or '') ~= ARGV[1] then
+  redis.call('HSET', KEYS[2], 'shadow', ARGV[1])
+  note('shadow', ARGV[1])
+end
+return 1
+"""
+)
+
+
+def connect(config: Redis) -> Any:
+    """A client that gives up after two seconds and leaves trying again to its caller. Raises `ConfigError`."""
+    try:
+        return redis.Redis.from_url(
+            config.url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, redis.RedisError) as error:
+        raise ConfigError(f"redis.url: {redacted(config.url)}: {error}") from None
+
+
+def redacted(url: str) -> str:
+    return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", url)
+
+
+@contextmanager
+def _answering(config: Redis) -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        kind = "refuses" if isinstance(error, redis.ResponseError | redis.AuthenticationError) else "does not answer"
+        raise ConnectionFailed(f"redis.url: {redacted(config.url)} {kind}: {error}") from None
+
+
+class RedisStateStore:
+    """Snapshots of the pipeline's partitions.
+
+    `save` refuses a number older than the latest claim, and an offset lower than the stored one
+    whoever saves. So an owner that had to begin again from the log below the stored snapshot has
+    its saves refused until it has caught up; and a topic that was deleted and made anew, whose
+    offsets begin at 0 again, needs another `redis.prefix` (or pipeline name).
+    """
+
+    def __init__(self, config: Redis, part_bytes: int = PART_BYTES) -> None:
+        self._config = config
+        self._redis = connect(config)
+        self._part_bytes = part_bytes
+        self._claim = self._redis.register_script(_CLAIM)
+        self._save = self._redis.register_script(_SAVE)
+
+    def _key(self, partition: int) -> str:
+        return f"{self._config.prefix}:state:{partition}"
+
+    def claim(self, partition: int) -> int:
+        with _answering(self._config):
+            return int(self._claim(keys=[self._key(partition)]))
+
+    def load(self, partition: int) -> bytes | None:
+        with _answering(self._config):
+            while True:
+                found, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
+                if found is None:
+                    return None
+                blobs = [self._redis.get(f"{found.decode()}:{i + 1}") for i in range(int(parts))]
+                if None not in blobs:
+                    return b"".join(blobs)
+                # either another save came between, or the parts are gone (evicted): then there is no snapshot
+                if self._redis.hget(self._key(partition), "parts_key") == found:
+                    return None
+
+    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+        key = f"{self._key(partition)}:{uuid.uuid4().hex}"
+        cuts = range(0, max(len(blob), 1), self._part_bytes)
+        with _answering(self._config):
+            for number, first in enumerate(cuts, start=1):
+                self._redis.set(f"{key}:{number}", blob[first : first + self._part_bytes], ex=_UPLOAD_S)
+            saved = bool(self._save(keys=[self._key(partition)], args=[owner, next_offset, key, len(cuts)]))
+            if not saved:
+                self._redis.unlink(*(f"{key}:{number}" for number, _ in enumerate(cuts, start=1)))
+            return saved
+
+
+class RedisModelStore:
+    """Versions, which one is wanted, which one is the shadow. `wish` is one round trip."""
+
+    def __init__(self, config: Redis) -> None:
+        self._config = config
+        self._redis = connect(config)
+        base = f"{config.prefix}:models"
+        self._infos, self._wish, self._history = f"{base}:infos", f"{base}:wish", f"{base}:history"
+        self._earlier, self._order, self._blob = f"{base}:earlier", f"{base}:order", f"{base}:bundle:"
+        self._keys = [self._infos, self._wish, self._history, self._earlier, self._order]
+        self._scripts: Mapping[str, Any] = {
+            name: self._redis.register_script(text)
+            for name, text in (("put", _PUT), ("promote", _PROMOTE), ("rollback", _ROLLBACK), ("shadow", _SHADOW))
+        }
+
+    def put(self, info: ModelInfo, blob: bytes) -> None:
+        """Again the same is fine; `ModelError` for another bundle under a version that exists."""
+        with _answering(self._config):
+            keys = [*self._keys, self._blob + info.version]
+            there = self._scripts["put"](keys=keys, args=[info.version, _packed(info), blob])
+        if there and _unpacked(there).sha256 != info.sha256:
+            raise ModelError(f"version {info.version} exists with other content; a version is never changed")
+
+    def get(self, version: str) -> bytes:
+        with _answering(self._config):
+            blob: bytes | None = self._redis.get(self._blob + version)
+        if blob is None:
+            raise self._unknown(version)
+        return blob
+
+    def list(self) -> Sequence[ModelInfo]:
+        """In the order in which they were put."""
+        with _answering(self._config):
+            order = self._redis.lrange(self._order, 0, -1)
+            infos = self._redis.hmget(self._infos, order) if order else []
+        return [_unpacked(info) for info in infos if info is not None]
+
+    def wish(self) -> Wish:
+        with _answering(self._config):
+            wanted, shadow = self._redis.hmget(self._wish, "wanted", "shadow")
+        return Wish((wanted or b"").decode() or None, (shadow or b"").decode() or None)
+
+    def promote(self, version: str) -> None:
+        self._ask("promote", version)
+
+    def rollback(self) -> str | None:
+        with _answering(self._config):
+            earlier: bytes | None = self._scripts["rollback"](keys=self._keys)
+        if earlier is None:
+            raise ModelError("nothing to roll back to: no version was promoted, or all promotions are rolled back")
+        return earlier.decode() or None
+
+    def shadow(self, version: str | None) -> None:
+        self._ask("shadow", version or "")
+
+    def history(self) -> Sequence[tuple[int, str, str]]:
+        with _answering(self._config):
+            lines = self._redis.lrange(self._history, 0, -1)
+        notes = [line.decode().split(" ", 2) for line in lines]
+        return [(int(ms), action, version) for ms, action, version in notes]
+
+    def _ask(self, script: str, version: str) -> None:
+        with _answering(self._config):
+            known = self._scripts[script](keys=self._keys, args=[version])
+        if not known:
+            raise self._unknown(version)
+
+    def _unknown(self, version: str) -> ModelError:
+        return unknown_version(version, [info.version for info in self.list()])
+
+
+def _packed(info: ModelInfo) -> bytes:
+    return orjson.dumps(
+        {
+            "version": info.version,
+            "kind": info.kind,
+            "created_ms": info.created_ms,
+            "sha256": info.sha256,
+            "size_bytes": info.size_bytes,
+            "metrics": dict(info.metrics),
+        }
+    )
+
+
+def _unpacked(text: bytes) -> ModelInfo:
+    return ModelInfo(**orjson.loads(text))
