@@ -1,0 +1,105 @@
+"""What tests on real servers share: one broker and one Redis per session, a fresh name per test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.servers import kafka_broker, redis_server
+
+CreateTopic = Callable[..., str]
+Committed = Callable[[str], list[Message]]
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap address of a real broker."""
+    with kafka_broker() as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a real Redis."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def name() -> str:
+    """For topics, groups and key prefixes that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def create_topic(kafka: str) -> CreateTopic:
+    """`create_topic(name, partitions=1, **settings)` -> name, once it can be used."""
+
+    admin = AdminClient({"bootstrap.servers": kafka})
+
+    def create(topic: str, partitions: int = 1, **values: str) -> str:
+        config = {key.replace("_", "."): value for key, value in values.items()}
+        admin.create_topics([NewTopic(topic, partitions, config=config)])[topic].result(30)
+        return topic
+
+    return create
+
+
+@pytest.fixture
+def publish(kafka: str) -> Callable[..., None]:
+    """`publish(topic, [(partition, key, value), ...])`, plainly; or within a transaction that is ended as told."""
+
+    def send(topic: str, rows: list[tuple[Any, ...]], transaction: str = "", **fields: Any) -> None:
+        options = {"transactional.id": f"{topic}-input"} if transaction else {}
+        producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, **options})
+        if transaction:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+        for partition, key, value in rows:
+            producer.produce(topic, key=key, value=value, partition=partition, **fields)
+        assert producer.flush(30) == 0
+        if transaction == "commit":
+            producer.commit_transaction(30)
+        elif transaction == "abort":
+            producer.abort_transaction(30)
+
+    return send
+
+
+@pytest.fixture
+def committed(kafka: str) -> Committed:
+    """`committed(topic)`: what an independent reader with read_committed sees, to the end of every partition."""
+
+    def read(topic: str) -> list[Message]:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": kafka,
+                "group.id": f"reader-{uuid.uuid4().hex}",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        try:
+            waiting = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, part, 0) for part in waiting])
+            found = []
+            while waiting:
+                message = consumer.poll(30)
+                assert message is not None, f"{topic} does not end"
+                if message.error() is None:
+                    found.append(message)
+                else:
+                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                    waiting.discard(message.partition())
+            return sorted(found, key=lambda row: (row.partition(), row.offset()))
+        finally:
+            consumer.close()
+
+    return read

@@ -1,0 +1,283 @@
+"""What the pipeline may expect of a source, on the in-memory one and on a real consumer group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from stream_ad.batch import RawBatch
+from stream_ad.config import Kafka
+from stream_ad.config import Source as SourceConfig
+from stream_ad.io.kafka_range import KafkaRange, range_of
+from stream_ad.io.kafka_sink import KafkaSink
+from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.memory import MemoryCluster, MemorySink, MemorySource, Record
+from stream_ad.protocols import Sink, Source
+
+WAIT_S = 60
+ROWS: dict[int, list[tuple[bytes | None, bytes | None]]] = {
+    0: [(b"a", b"%d" % row) for row in range(300)],
+    1: [(None, b"no key"), (b"b", None), (None, None), (b"b", b"\xff\x00")],
+    2: [],
+}
+
+
+@dataclass
+class Told:
+    """A listener that starts at what is committed, or where it is told, and keeps what it was told."""
+
+    start: Mapping[int, int] = field(default_factory=dict)
+    calls: list[tuple[str, dict[int, int | None]]] = field(default_factory=list)
+    owned: set[int] = field(default_factory=set)
+
+    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
+        self.calls.append(("assigned", dict(committed)))
+        self.owned |= set(committed)
+        return {part: self.start.get(part, -1 if offset is None else offset) for part, offset in committed.items()}
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        assert set(partitions) <= self.owned
+        self.calls.append(("revoked", dict.fromkeys(partitions)))
+        self.owned -= set(partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        self.calls.append(("lost", dict.fromkeys(partitions)))
+        self.owned -= set(partitions)
+
+
+@dataclass
+class World:
+    """Sources over one topic, a sink that commits for them, and a second member for the group."""
+
+    source: Callable[[], Source]
+    sink: Callable[[Source], Sink]
+    join: Callable[[Source, Told], None]  # somebody else takes some partitions
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    yield from {"memory": memory_world, "kafka": kafka_world}[request.param](request)
+
+
+def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    cluster = MemoryCluster()
+    headers = [("h", b"1"), ("h", None)]
+    records = {
+        part: [Record(key, value, 1000 + row, headers) for row, (key, value) in enumerate(rows)]
+        for part, rows in ROWS.items()
+    }
+
+    def join(source: Source, told: Told) -> None:
+        assert isinstance(source, MemorySource)
+        source.rebalance([0])
+        source.poll(0)
+
+    yield World(lambda: MemorySource("t", records, cluster, poll_rows=7), lambda _: MemorySink(cluster), join)
+
+
+def kafka_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    bootstrap = request.getfixturevalue("kafka")
+    topic = request.getfixturevalue("name")
+    request.getfixturevalue("create_topic")(topic, len(ROWS))
+    publish = request.getfixturevalue("publish")
+    config = Kafka(brokers=bootstrap, options={"session.timeout.ms": 6000, "heartbeat.interval.ms": 300})
+    for part, rows in ROWS.items():
+        for row, (key, value) in enumerate(rows):
+            if part or not row:
+                publish(topic, [(part, key, value)], timestamp=1000 + row, headers=[("h", b"1"), ("h", None)])
+        if not part:
+            publish(topic, [(part, *row) for row in rows[1:]])
+    opened: list[Any] = []
+
+    def source() -> KafkaSource:
+        made = KafkaSource(config, SourceConfig(topic=topic), topic)
+        opened.append(made)
+        return made
+
+    def sink(of: Source) -> KafkaSink:
+        assert isinstance(of, KafkaSource)
+        made = KafkaSink(config, {}, of, "exactly_once", f"{topic}-0")
+        opened.insert(0, made)
+        return made
+
+    def join(first: Source, told: Told) -> None:
+        other, theirs = source(), Told()
+        other.open(theirs)
+        until(lambda: len(told.owned) < len(ROWS) and theirs.owned, lambda: (first.poll(20), other.poll(20)))
+
+    yield World(source, sink, join)
+    for made in opened:
+        made.close()
+
+
+def until(done: Callable[[], object], step: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline, "did not happen"
+        step()
+
+
+def read(source: Source, ends: Mapping[int, int]) -> dict[int, list[RawBatch]]:
+    """Polls until every partition is at its end."""
+    found: dict[int, list[RawBatch]] = {part: [] for part in ends}
+
+    def behind() -> bool:
+        return any((found[part][-1].next_offset if found[part] else 0) < end for part, end in ends.items())
+
+    def step() -> None:
+        batches = source.poll(50)
+        assert len({batch.partition for batch in batches}) == len(batches)
+        for batch in batches:
+            found.setdefault(batch.partition, []).append(batch)
+
+    until(lambda: not behind(), step)
+    return found
+
+
+def rows(batches: list[RawBatch]) -> list[tuple[int, bytes | None, bytes | None]]:
+    return [
+        (offset, key, value)
+        for batch in batches
+        for offset, key, value in zip(batch.offset.tolist(), batch.key, batch.value, strict=True)
+    ]
+
+
+ENDS = {part: len(rows) for part, rows in ROWS.items()}
+ALL = {part: [(row, *pair) for row, pair in enumerate(rows)] for part, rows in ROWS.items()}
+
+
+def test_gives_every_record_once_in_order_with_nulls_as_they_are(world: World) -> None:
+    source, told = world.source(), Told()
+    source.open(told)
+    found = read(source, ENDS)
+    assert {part: rows(batches) for part, batches in found.items()} == ALL
+    assert told.calls[0] == ("assigned", {0: None, 1: None, 2: None})
+    for batches in found.values():
+        for batch in batches:
+            assert batch.topic == source.topic
+            assert not len(batch) or batch.next_offset > batch.offset[-1]
+    source.close()
+    assert not told.owned, "close() gives everything up in order"
+
+
+def test_knows_times_and_headers(world: World) -> None:
+    source = world.source()
+    source.open(Told())
+    first = next(batch for batch in read(source, ENDS)[1] if len(batch))
+    assert first.timestamp_ms.tolist() == [1000 + row for row in range(len(first))]
+    assert first.headers(0) == [("h", b"1"), ("h", None)]
+    source.close()
+
+
+def test_starts_where_the_listener_says(world: World) -> None:
+    source = world.source()
+    source.open(Told(start={0: 123, 1: 2}))
+    found = read(source, ENDS)
+    assert rows(found[0]) == ALL[0][123:]
+    assert rows(found[1]) == ALL[1][2:]
+    source.close()
+
+
+def test_resumes_at_what_was_committed(world: World) -> None:
+    source = world.source()
+    source.open(Told())
+    read(source, ENDS)
+    sink = world.sink(source)
+    sink.commit({0: 250, 1: 4})
+    source.close()
+    told = Told()
+    source.open(told)
+    assert rows(read(source, {0: 300})[0]) == ALL[0][250:]
+    assert told.calls[0] == ("assigned", {0: 250, 1: 4, 2: None})
+    source.close()
+    sink.close()
+
+
+def test_partitions_are_given_up_in_order_and_nothing_more_of_them_is_read(world: World) -> None:
+    source, told = world.source(), Told()
+    source.open(told)
+    until(lambda: told.owned == set(ROWS), lambda: source.poll(20))
+    world.join(source, told)
+    gone = set(ROWS) - told.owned
+    assert gone
+    assert {part for kind, parts in told.calls if kind == "revoked" for part in parts} == gone
+    for _ in range(5):
+        assert not {batch.partition for batch in source.poll(20)} & gone
+    source.close()
+
+
+def test_memory_tells_of_loss() -> None:
+    source, told = MemorySource("t", {0: [], 1: []}), Told()
+    source.open(told)
+    source.poll(0)
+    source.lose([1])
+    source.poll(0)
+    assert told.calls[-1] == ("lost", {1: None})
+    assert told.owned == {0}
+    with pytest.raises(ValueError, match="offset 3"):
+        MemorySource("t", {0: [Record(b"", b"", offset=5), Record(b"", b"", offset=3)]})
+
+
+@pytest.mark.parametrize("kind", ["group", "range"])
+def test_progress_passes_over_control_records_and_aborted_ones(
+    kind: str, kafka: str, name: str, create_topic: Any, publish: Any
+) -> None:
+    """Three records, a commit marker, two that nobody may see, an abort marker: offset 7 is the end."""
+    config = Kafka(brokers=kafka)
+    create_topic(name)
+    publish(name, [(0, b"k", b"%d" % row) for row in range(3)], transaction="commit")
+    publish(name, [(0, b"k", b"never"), (0, b"k", b"never")], transaction="abort")
+    start, stop = range_of(config, name)
+    assert (start, stop) == ({0: 0}, {0: 7})
+    source = (
+        KafkaSource(config, SourceConfig(topic=name), name)
+        if kind == "group"
+        else KafkaRange(config, name, start, stop)
+    )
+    source.open(Told())
+    found = read(source, stop)
+    assert [value for _, _, value in rows(found[0])] == [b"0", b"1", b"2"]
+    assert found[0][-1].next_offset == 7
+    if kind == "range":
+        assert source.finished()
+    source.close()
+
+
+def test_latest_starts_behind_what_is_there(kafka: str, name: str, create_topic: Any, publish: Any) -> None:
+    config = Kafka(brokers=kafka)
+    create_topic(name)
+    publish(name, [(0, None, b"old")])
+    source = KafkaSource(config, SourceConfig(topic=name, start="latest"), name)
+    source.open(Told())
+    batches: list[RawBatch] = []
+    until(lambda: batches, lambda: batches.extend(source.poll(50)))
+    assert (len(batches[0]), batches[0].next_offset) == (0, 1), "the position is known before the first record"
+    publish(name, [(0, None, b"new")])
+    until(lambda: len(batches) > 1, lambda: batches.extend(source.poll(50)))
+    assert batches[1].value == [b"new"]
+    assert source.lag() == {0: 0}
+    source.close()
+
+
+def test_a_range_ends_exactly_at_its_stop(kafka: str, name: str, create_topic: Any, publish: Any) -> None:
+    config = Kafka(brokers=kafka)
+    create_topic(name, 2)
+    for row in range(20):
+        publish(name, [(row % 2, None, b"%d" % row)], timestamp=1_700_000_000_000 + row)
+    start, stop = range_of(config, name, 1_700_000_000_004, 1_700_000_000_011)
+    assert (start, stop) == ({0: 2, 1: 2}, {0: 6, 1: 5})
+    source = KafkaRange(config, name, start, stop)
+    source.open(Told())
+    values = [value for batches in read(source, stop).values() for _, _, value in rows(batches)]
+    assert sorted(int(value or b"") for value in values) == [4, 5, 6, 7, 8, 9, 10]
+    assert source.finished()
+    source.close()
+    assert range_of(config, name, 1_800_000_000_000) == ({0: 10, 1: 10}, {0: 10, 1: 10})
+    empty = KafkaRange(config, name, {0: 10, 1: 10}, {0: 10, 1: 10})
+    empty.open(Told())
+    assert empty.finished()
+    empty.close()
