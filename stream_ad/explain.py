@@ -175,7 +175,7 @@ def _told(cell: _Cell, share: float) -> Contributor:
     elif kind in _FIGURES:
         observed, expected, low, high = _figures(cell)
         direction = "above" if cell.x >= cell.expected else "below"
-        text = _figure_text(cell, observed, low, high, direction, deviations)
+        text = _figure_text(cell, observed, expected, low, high, direction)
     elif kind == "missing":
         observed, direction = (None, "missing") if cell.x >= cell.expected else ("present", "present")
         text = f"{cell.feature.field} is missing" if direction == "missing" else f"{cell.feature.field} is present"
@@ -184,10 +184,12 @@ def _told(cell: _Cell, share: float) -> Contributor:
         observed, direction, text = _category(cell)
         if kind.startswith("frequency"):
             expected, low, high = (_share(end) for end in _ends(cell))
-            text += f", expected {number_range(100 * low, 100 * high)} %"
+            text += f", expected {number_range(100 * low, 100 * high)} %" if cell.spread > 0 else ""
     else:
         observed, direction = _moment(cell), "unusual"
         text = f"{observed} is an unusual {'day' if kind.startswith('day') else 'time of day'}"
+    if not cell.spread > 0:
+        low = high = None  # a scorer that has learnt nothing knows no range
     return Contributor(
         feature=cell.feature.name,
         field=cell.feature.field,
@@ -244,18 +246,15 @@ def _ends(cell: _Cell) -> tuple[float, float, float]:
     return cell.expected, cell.expected - reach, cell.expected + reach
 
 
-def _figure_text(
-    cell: _Cell, observed: float, low: float, high: float, direction: str, deviations: float | None
-) -> str:
-    kind = cell.feature.kind
-    expected = f"{duration(low)} to {duration(high)}" if kind == "gap" else number_range(low, high)
-    value = duration(observed) if kind == "gap" else number(observed)
-    text = f"{_subject(cell)} {value}"
-    if math.isfinite(low + high):
-        text += f", expected {expected}"
-    if deviations is None:
+def _figure_text(cell: _Cell, observed: float, expected: float, low: float, high: float, direction: str) -> str:
+    show = duration if cell.feature.kind == "gap" else number
+    text = f"{_subject(cell)} {show(observed)}"
+    if not math.isfinite(expected + low + high):
         return f"{text}, {direction}"
-    return f"{text}, {number(deviations, 1)} σ {direction}"
+    if not cell.spread > 0:
+        return f"{text}, usually {show(expected)}"
+    ends = number_range(low, high) if show is number else " to ".join(dict.fromkeys(map(duration, (low, high))))
+    return f"{text}, expected {ends}, {number(abs(cell.x - cell.expected) / cell.spread, 1)} σ {direction}"
 
 
 def _subject(cell: _Cell) -> str:
@@ -274,14 +273,18 @@ def _category(cell: _Cell) -> tuple[str | None, Direction, str]:
     # the text of older categories is not kept, and must not depend on what shares the batch
     observed = cell.category if cell.lag_rows == 0 and cell.category else None
     subject = f"{field} {observed}" if observed is not None else field
-    whose = "any key" if kind.endswith("_overall") else "this key"
+    overall = kind.endswith("_overall")
     high = cell.x >= cell.expected
     if kind.startswith("novelty"):
         if high:
-            return observed, "novel", f"{subject} never seen for {whose}"
-        return observed, "known", f"{subject} seen before for {whose}, where new ones are usual"
+            return observed, "novel", f"{subject} never seen for {'any' if overall else 'this'} key"
+        return observed, "known", f"{subject} seen before, where new ones are usual"
     share = number(100 * _share(cell.x))
-    return observed, "frequent" if high else "rare", f"{subject} in {share} % of the events of {whose}"
+    return (
+        observed,
+        "frequent" if high else "rare",
+        f"{subject} in {share} % of the events of {'all keys' if overall else 'this key'}",
+    )
 
 
 def _moment(cell: _Cell) -> str:

@@ -163,7 +163,7 @@ def _time_of(name: str, leaves: Leaves, kind: Kind) -> tuple[str, str, bool, I64
     for form, low, high in _UNITS:
         if low <= numbers.min() and numbers.max() < high:
             return form, f"a number of {form} since 1970", True, of_numbers(leaves, form)
-    if numbers.min() >= 0 and numbers.max() < 1e8 and np.mean(np.diff(numbers) >= 0) >= 0.9:
+    if len(numbers) > 2 and numbers.min() >= 0 and numbers.max() < 1e8 and np.mean(np.diff(numbers) >= 0) >= 0.9:
         return "s", "a number that counts up", False, of_numbers(leaves, "s")
     return None
 

@@ -125,6 +125,13 @@ def test_event_features_are_told_in_seconds_and_counts():
     assert one.text.startswith("events in 1 h 12.00, expected 1.0–3.5, ")
 
 
+def test_a_scorer_that_knows_no_spread_tells_no_range():
+    one = told(spec_of(event=["gap"]), math.log1p(720), math.log1p(5400), 0.0)
+    assert one.text == "time since the previous event 12 min, usually 1.5 h"
+    assert (one.low, one.high, one.deviations, one.direction) == (None, None, None, "below")
+    assert one.expected == pytest.approx(5400, rel=1e-5)
+
+
 def test_categories_are_told_by_name_for_the_newest_event_only():
     spec = spec_of(categorical={"merchant": ["novelty"]})
     one = told(spec, 1.0, 0.0, 0.1, cats=[b"X9"])
