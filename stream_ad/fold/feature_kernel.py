@@ -83,7 +83,7 @@ def featurise(
 
         for c in range(d):
             value = cleaned(values[i, w - 1, c])
-            mean, deviation, real = expected(fields, s, c, pool, recipe)
+            mean, deviation, variance = expected(fields, s, c, pool, recipe)
             if emit[i]:
                 base[out, c, 0], base[out, c, 1] = mean, deviation
             z[c], diff[c], rate[c] = math.nan, math.nan, math.nan
@@ -96,7 +96,7 @@ def featurise(
                     if seconds > 0:
                         rate[c] = diff[c] / seconds
                 learn_pool(pool, c, value, fields[s, c, COUNT], fields[s, c, LEVEL], recipe.pool_alpha)
-                learn(fields, s, c, value, mean, deviation, real, recipe.alpha)
+                learn(fields, s, c, value, mean, variance, recipe.alpha)
                 fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
         for e in range(len(recipe.tracker_column)):
             c = recipe.tracker_column[e]

@@ -20,6 +20,7 @@ LIMIT = 1e100  # values beyond are taken as this: their squares stay finite
 OUT_LIMIT = 1e30  # of a feature: finite in float32
 Z_LIMIT = 1e4
 KEY_WARM, POOL_WARM = 16, 256  # values before outliers are cut
+LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
 WITHIN_WARM = 64.0  # residuals before the variance within keys is trusted fully
 COUNT, LEVEL, VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)  # columns of `fields`; `pool` shares the first three
 RESIDUALS, WITHIN = 3, 4  # columns of `pool`: how many, and their mean square
@@ -64,7 +65,6 @@ class Recipe(NamedTuple):
     span_ms: I64  # [b]
     sketch_column: I64  # [k]
     overall_column: I64  # [o]
-    half_life_rows: float
     memory_rows: float  # values that an exponentially weighted mean is worth: half-life / ln 2
     prior_rows: float
     alpha: float  # decay of a key's fields
@@ -91,41 +91,47 @@ def moved(mean: float, variance: float, alpha: float, value: float) -> tuple[flo
 
 
 @kernel
-def expected(fields: F64, s: int, c: int, pool: F64, recipe: Recipe) -> tuple[float, float, bool]:
-    """Mean, standard deviation, and whether the deviation is more than its floor."""
+def expected(fields: F64, s: int, c: int, pool: F64, recipe: Recipe) -> tuple[float, float, float]:
+    """Mean, standard deviation, and the variance without its floor (0 where it is below)."""
     if pool[c, COUNT] == 0:
-        return math.nan, math.nan, False
+        return math.nan, math.nan, 0.0
     count, total = fields[s, c, COUNT], pool[c, VARIANCE]
     mean, variance, spread = pool[c, LEVEL], total, total
     if count > 0:
-        trust = min(pool[c, RESIDUALS] / WITHIN_WARM, 1.0)
-        spread = trust * pool[c, WITHIN] + (1.0 - trust) * total
+        if pool[c, RESIDUALS] < WITHIN_WARM:
+            spread += pool[c, RESIDUALS] / WITHIN_WARM * (pool[c, WITHIN] - total)
+        else:
+            spread = pool[c, WITHIN]
         own = min(count, recipe.memory_rows)
-        lives = count / recipe.half_life_rows
-        prior = recipe.prior_rows * 0.5**lives if lives < 64.0 else 0.0
-        between = total - spread
-        mean_prior = min(prior, spread / between) if between > 0 else prior
-        mean += own / (own + mean_prior) * (fields[s, c, LEVEL] - mean)
+        prior = recipe.prior_rows * math.exp(-count / recipe.memory_rows)
         share = own / (own + prior)
         variance = share * fields[s, c, VARIANCE] + (1.0 - share) * spread
-    deviation = math.sqrt(variance)
-    floor = max(1e-3 * math.sqrt(spread), 1e-9 * abs(mean) + 1e-12)
-    return mean, max(deviation, floor), deviation > floor
+        between = total - spread
+        if prior * between > spread:
+            share = own * between / (own * between + spread)
+        mean += share * (fields[s, c, LEVEL] - mean)
+    least = LEAST * (abs(mean) + 1.0)
+    floor = max(1e-6 * spread, least * least)
+    return mean, math.sqrt(max(variance, floor)), variance if variance > floor else 0.0
 
 
 @kernel
-def within(value: float, mean: float, deviation: float, alpha: float) -> float:
-    reach = max(8.0, 2.0 / (3.0 * math.sqrt(alpha))) * deviation
+def winsorised(value: float, mean: float, variance: float, alpha: float) -> float:
+    """`value`, cut to a distance from `mean`; as it is where nothing is known to vary."""
+    delta, least = value - mean, LEAST * (abs(mean) + 1.0)
+    if delta * delta <= 64.0 * variance or variance <= least * least:
+        return value
+    reach = max(8.0, 2.0 / (3.0 * math.sqrt(alpha))) * math.sqrt(variance)
     return min(max(value, mean - reach), mean + reach)
 
 
 @kernel
-def learn(fields: F64, s: int, c: int, value: float, mean: float, deviation: float, real: bool, floor: float) -> None:
-    """Moves the key's own statistics; `floor` is the least weight of a value."""
+def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: float, floor: float) -> None:
+    """Moves the key's own statistics; `mean` and `variance` were expected, `floor` is the least weight."""
     count = fields[s, c, COUNT] + 1.0
     alpha = max(1.0 / count, floor)
-    if real and count > KEY_WARM:
-        value = within(value, mean, deviation, alpha)
+    if count > KEY_WARM:
+        value = winsorised(value, mean, variance, alpha)
     fields[s, c, LEVEL], fields[s, c, VARIANCE] = moved(fields[s, c, LEVEL], fields[s, c, VARIANCE], alpha, value)
     fields[s, c, COUNT] = count
 
@@ -136,19 +142,15 @@ def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: floa
     if own_count > 0:
         count = pool[c, RESIDUALS] + 1.0
         alpha = max(1.0 / count, floor)
-        residual, scale = value - own_mean, math.sqrt(pool[c, WITHIN])
-        if count > POOL_WARM and scale > 1e-9 * abs(own_mean) + 1e-12:
-            residual = within(residual, 0.0, scale, alpha)
+        held = winsorised(value, own_mean, pool[c, WITHIN], alpha) if count > POOL_WARM else value
         # a mean of k values is off by 1/k of the variance itself
-        square = residual * residual * own_count / (own_count + 1.0)
+        square = (held - own_mean) * (held - own_mean) * (own_count / (own_count + 1.0))
         pool[c, WITHIN] += alpha * (square - pool[c, WITHIN])
         pool[c, RESIDUALS] = count
-    mean, deviation = pool[c, LEVEL], math.sqrt(pool[c, VARIANCE])
     count = pool[c, COUNT] + 1.0
     alpha = max(1.0 / count, floor)
-    if count > POOL_WARM and deviation > 1e-9 * abs(mean) + 1e-12:
-        value = within(value, mean, deviation, alpha)
-    pool[c, LEVEL], pool[c, VARIANCE] = moved(mean, pool[c, VARIANCE], alpha, value)
+    held = winsorised(value, pool[c, LEVEL], pool[c, VARIANCE], alpha) if count > POOL_WARM else value
+    pool[c, LEVEL], pool[c, VARIANCE] = moved(pool[c, LEVEL], pool[c, VARIANCE], alpha, held)
     pool[c, COUNT] = count
 
 

@@ -20,7 +20,7 @@ Of a numeric field with value `v` (beyond ±1e100 taken as that; missing gives N
   q = min(p, within / between), between = var_pool - within: where keys differ in level the pool's mean
   says little about a key (Efron & Morris 1975). A new key has m = m_pool, s² = var_pool. Until 64 deviations
   are known `within` is drawn towards var_pool.
-  s is at least 1e-3·√within and 1e-9·|m| + 1e-12: a constant series does not explode. |z| is at most 1e4,
+  s is at least 1e-3·√within and 1e-12·(|m| + 1): a constant series does not explode. |z| is at most 1e4,
   and at most √N after N values in the pool, the most by which one of N + 1 values can deviate
   (Samuelson 1968); so the first event of a shard has z = 0.
   What is learnt is the value cut to m ± r·s, r = max(8, 2/(3√a)) for a weight of a: one event raises a
@@ -120,7 +120,6 @@ class Featuriser:
             span_ms=_integers(int(span_ms) for _, span_ms in needed["span"]),
             sketch_column=_integers(column for column, _ in needed["sketch"]),
             overall_column=_integers(column for column, _ in needed["overall"]),
-            half_life_rows=float(spec.half_life_rows),
             memory_rows=spec.half_life_rows / math.log(2.0),
             prior_rows=float(spec.prior_rows),
             alpha=_decay(spec.half_life_rows),

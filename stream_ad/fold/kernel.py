@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
@@ -13,10 +15,20 @@ from numba.extending import intrinsic
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _digest() -> bytes:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
+
+
+_SOURCES = _digest()
+
+
 def kernel(function: F) -> F:
-    """Compiles a loop: without the interpreter's lock, cached on disk, IEEE arithmetic as written."""
-    compiled: F = njit(nogil=True, cache=True)(function)
-    return compiled
+    """Compiles a loop: without the interpreter's lock, cached on disk, IEEE arithmetic as written (x / 0 = ±inf)."""
+    compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
+    # numba's own stamp is a hash of the loop's file: an edit of what it calls in another file would go unnoticed
+    compiled._cache._cache_file._source_stamp = _SOURCES
+    return cast(F, compiled)
 
 
 def _prefetch(typing: Any, array: Any, row: Any) -> Any:
