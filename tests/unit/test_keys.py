@@ -1,3 +1,4 @@
+import dataclasses
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_ad.batch import KeyedBatch
+from stream_ad.batch import KeyedBatch, Strings
 from stream_ad.config import Window
 from stream_ad.fold.key_kernel import fill_table
 from stream_ad.fold.keys import Keys, KeyState
@@ -81,6 +82,19 @@ def test_keys_that_differ_in_length_or_last_byte_only_are_different() -> None:
     names = ["", "\0", "\0\0", "a", "a\0", "x" * 63, "x" * 64, "x" * 63 + "y", "12345678", "123456789"]
     _, _, batch = stepped([(name, 0, [1.0]) for name in names * 2], 16)
     assert batch.slot.tolist() == list(range(len(names))) * 2
+
+
+def test_keys_whose_hashes_collide_are_different() -> None:
+    # the table holds 32 bits of a hash: some 10 of the pairs among 300,000 keys agree in all of them
+    names = Strings.of([b"%d" % number for number in range(300_000)])
+    column = np.zeros(len(names), np.int64)
+    batch = dataclasses.replace(events([("a", 0, [1.0])]), offset=column, ts_ms=column, key=names)
+    keys = Keys(Window(), 8)
+    state = keys.init(len(names))
+    for fresh in (True, False):
+        keyed = keys.step(state, batch)
+        assert (keyed.fresh == fresh).all()
+        np.testing.assert_array_equal(keyed.slot, np.arange(len(names)))
 
 
 def test_a_key_longer_than_agreed_is_a_bug_of_the_codec() -> None:
