@@ -11,6 +11,7 @@ from river.anomaly import HalfSpaceTrees as RiverTrees
 from stream_ad import config
 from stream_ad.score import kernels
 from stream_ad.score.half_space_trees import HalfSpaceTrees, exported
+from stream_ad.score.network import trimmed_mean
 from stream_ad.score.scaling import (
     LINEAR,
     Calibration,
@@ -199,6 +200,12 @@ def test_exported_trees_score_as_river_does():
 
 
 # --- networks
+
+
+def test_the_worst_rows_of_a_batch_teach_nothing():
+    error = torch.cat([torch.full((98,), 2.0), torch.full((2,), 1e9)]).requires_grad_()
+    trimmed_mean(error, 0.98).backward()
+    assert error.grad.tolist() == pytest.approx([1 / 98] * 98 + [0.0] * 2)
 
 
 def test_what_was_expected_is_not_taken_from_the_outlier_itself():
