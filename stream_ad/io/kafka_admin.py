@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -57,6 +57,12 @@ def _topics(kafka: Kafka, admin: AdminClient) -> dict[str, list[int]]:
     except KafkaException as error:
         raise failure(error.args[0], kafka) from None
     return {name: sorted(topic.partitions) for name, topic in found.items() if topic.error is None}
+
+
+def missing(kafka: Kafka, topics: Iterable[str]) -> list[str]:
+    """Those of `topics` that do not exist. Raises `ConnectionFailed`."""
+    there = _topics(kafka, reach(kafka))
+    return [topic for topic in topics if topic not in there]
 
 
 def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, str] | None = None) -> None:
