@@ -145,6 +145,20 @@ def test_a_new_key_is_judged_by_the_pool_and_a_known_one_by_itself() -> None:
     assert z[-1] > 10
 
 
+def test_the_pool_says_little_about_level_where_keys_differ_in_it() -> None:
+    rng = np.random.default_rng(2)
+    spec = spec_of(numeric={"v": ["zscore"]})
+    apart: list[Row] = [(f"k{i % 20}", START, [100.0 * (i % 20) + rng.normal()]) for i in range(2000)]
+    apart += [("new", START, [v]) for v in (5000.0, 5001.0, 5030.0)]
+    batch = featured(apart, spec, capacity=32)
+    assert batch.base[-1, 0, 0] == pytest.approx(5000.5, abs=0.5)
+    assert 0.5 < batch.base[-1, 0, 1] < 2
+    alike: list[Row] = [(f"k{i % 20}", START, [10.0 + rng.normal()]) for i in range(2000)]
+    alike += [("new", START, [12.0]), ("new", START, [10.0])]
+    # one value of its own against a prior worth eight
+    assert featured(alike, spec, capacity=32).base[-1, 0, 0] == pytest.approx((12 + 8 * 10) / 9, abs=0.1)
+
+
 def test_an_outlier_does_not_poison_and_a_lasting_shift_becomes_normal() -> None:
     rows = normal(1000, keys=1)
     rows += [("k0", START, [1e9])]
