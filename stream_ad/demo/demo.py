@@ -149,12 +149,11 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
 
 def _settle(watch: Watch, stop: threading.Event) -> None:
     """Waits until all that was sent is judged."""
-    sent = HISTORY_RECORDS + watch.feed.live_records
     deadline = time.monotonic() + SETTLE_S
     while not stop.is_set() and time.monotonic() < deadline:
         watch.sample()
         watch.listen()
-        if watch.figures is not None and watch.figures.events >= sent:
+        if watch.figures is not None and not watch.lag():
             watch.settle()
             return
         stop.wait(TICK_S)

@@ -34,7 +34,7 @@ def line(watch: Watch, phase: str) -> str:
     parts = [f"{watch.elapsed_s():5.0f} s", phase]
     if figures is not None:
         rate = watch.samples[-1].events_per_s
-        parts += [f"{rate:,.0f} events/s", f"lag {figures.lag:,}", f"{figures.keys:,} keys", f"model {watch.model}"]
+        parts += [f"{rate:,.0f} events/s", f"lag {watch.lag():,}", f"{figures.keys:,} keys", f"model {watch.model}"]
     if watch.alerts:
         parts += [f"{quality.incidents} incidents", f"precision {percent(quality.precision)}"]
         parts += [f"recall {percent(quality.recall)}"]
@@ -102,7 +102,7 @@ def _state(watch: Watch, width: int) -> RenderableType:
     left.add_column(style="dim")
     left.add_column(justify="right")
     left.add_row("events/s", rate)
-    left.add_row("lag", f"{figures.lag:,}" if figures else "–")
+    left.add_row("lag", f"{watch.lag():,}" if figures else "–")
     left.add_row("keys", f"{figures.keys:,}" if figures else "–")
     left.add_row("model", Text(watch.model, style="bold green" if watch.swapped_s is not None else "bold"))
     left.add_row("precision", f"{percent(quality.precision)} of {quality.incidents} incidents")

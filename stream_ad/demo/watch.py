@@ -17,7 +17,6 @@ from stream_ad.swaps import decode_swap
 STATISTICAL = "statistical"
 KEPT_ALERTS = 20_000
 KEPT_SAMPLES = 20_000
-SETTLED_S = 2.0  # an episode that ended so long ago should have been noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Watch:
         self.model = STATISTICAL
         self.swapped_s: float | None = None  # seconds since the beginning
         self._swaps: dict[int, int] = {}  # partition -> first offset judged by a trained model
-        self._clock: deque[tuple[float, int]] = deque()
-        self.settled_ms = 0
+        self._clock: deque[tuple[int, int]] = deque()  # records sent and the event time of the last
+        self.settled_ms = 0  # what happened until then has been judged
 
     def elapsed_s(self) -> float:
         return time.monotonic() - self._begun
@@ -82,12 +81,12 @@ class Watch:
     def sample(self) -> None:
         """Asks the worker how it is."""
         now = self.elapsed_s()
-        self._clock.append((now, self.feed.now_ms))
-        while self._clock and self._clock[0][0] < now - SETTLED_S:
-            self.settled_ms = self._clock.popleft()[1]
+        self._clock.append((self.sent(), self.feed.now_ms))
         figures = self._worker.figures()
         if figures is None:
             return
+        while self._clock and self._clock[0][0] <= figures.events:
+            self.settled_ms = self._clock.popleft()[1]
         before, self.figures = self.figures, figures
         versions = set(figures.versions.values())
         if versions and STATISTICAL not in versions and self.swapped_s is None:
@@ -97,7 +96,15 @@ class Watch:
         if before is not None and self.samples:
             rate = (figures.events - before.events) / max(now - self.samples[-1].wall_s, 1e-3)
         trained = self.swapped_s is not None
-        self.samples.append(Sample(now, self.feed.now_ms, rate, figures.lag, figures.score, figures.threshold, trained))
+        self.samples.append(Sample(now, self.feed.now_ms, rate, self.lag(), figures.score, figures.threshold, trained))
+
+    def sent(self) -> int:
+        """Records, the history included."""
+        return self.feed.history_records + self.feed.live_records
+
+    def lag(self) -> int:
+        """Records sent and not judged yet."""
+        return max(0, self.sent() - self.figures.events) if self.figures is not None else 0
 
     def settle(self) -> None:
         """Everything sent has been judged: episodes up to the end count."""

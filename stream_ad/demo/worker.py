@@ -21,7 +21,6 @@ STOP_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Figures:
     events: int  # judged since its start
-    lag: int
     keys: int
     versions: dict[int, str]  # partition -> version in use
     score: float
@@ -79,7 +78,6 @@ def parsed(text: str) -> Figures:
                 versions[int(sample.labels["partition"])] = sample.labels["version"]
     return Figures(
         events=int(total["stream_ad_events_total"]),
-        lag=int(total["stream_ad_lag_events"]),
         keys=int(total["stream_ad_keys"]),
         versions=versions,
         score=total["stream_ad_score"],
