@@ -98,20 +98,20 @@ class JsonCodec:
             lines = b"\n".join(values)  # type: ignore[arg-type]
         except TypeError:
             return None  # a tombstone
-        if not guard.safe(lines, len(values)):
+        if not guard.safe(lines):
             return None
         try:
             documents = self._lines.decode_lines(lines)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
         if len(documents) != len(values):
-            return None
+            return None  # several in one value
         columns: list[list[Any]] = [[] for _ in self._paths]
         self._spread(self._tree, documents, columns)
         return columns
 
     def _spread(self, tree: _Tree, documents: list[Any], columns: list[list[Any]]) -> None:
-        for place, (_, child) in enumerate(tree.items()):
+        for place, child in enumerate(tree.values()):
             take = attrgetter(f"f{place}")
             found = [None if document is None else take(document) for document in documents]
             if isinstance(child, str):

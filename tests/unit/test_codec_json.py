@@ -242,6 +242,9 @@ def test_halves_of_a_document_are_two_rejects_whatever_follows() -> None:
         (b" ", b"{} {}"),
         (b"{}\n{}", b""),
         (b"{}{", b"}"),
+        (b'{}{"z":', b"{}}"),
+        (b'{}{"z":', b"{}", b"}"),
+        (b"{}\n{}\n{}", b"{}", b"{}"),
         (b'{}{"a":{}', b',"b":{}}'),
         (b'{"b":[{}', b',{}]}{"a":1}'),
         (b'{}{}{"b":{}', b"}", b"{}"),
@@ -371,6 +374,8 @@ def test_floats_since_the_epoch_are_within_a_microsecond(seconds: float, unit: s
 def test_floats_since_the_epoch() -> None:
     assert ms(1_700_000_000.123, "s") == 1_700_000_000_123
     assert ms(1.7e12, "ms") == 1_700_000_000_000
+    assert ms(8.158, "s") == 8_158  # 8157.999... in binary
+    assert ms(539_870.842, "s") == 539_870_842
     assert ms(0.0, "s") == 0
     for leaf in (-1e-9, -1, 9.3e9, 1e300, "5", True, None):
         assert ms(leaf, "s") is None
