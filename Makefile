@@ -69,7 +69,7 @@ $(KAFKA_LIBS)/.complete: tests/kafka/pom.xml
 	@if java -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])' && command -v mvn >/dev/null; then \
 	  echo "Kafka: fetching the broker's jars"; \
 	  rm -rf $(KAFKA_LIBS); \
-	  mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_LIBS) </dev/null; \
+	  mvn -q -B -Dstyle.color=never -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(KAFKA_LIBS) </dev/null; \
 	  touch $@; \
 	elif docker info >/dev/null 2>&1; then echo "Kafka: the tests start one in Docker"; \
 	else \
