@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -24,8 +25,10 @@ DOMAINS = Path(__file__).resolve().parents[1] / "data" / "domains"
 WAIT_S = 120
 
 
-def prefix(file: str, rows: int, target: Path, drop: Sequence[str] = ("label", "scenario", "changepoint")) -> Path:
-    """The first rows of a labelled stream, without its labels. Skips where the data is absent."""
+def stretch(
+    file: str, first: int, rows: int, target: Path, drop: Sequence[str] = ("label", "scenario", "changepoint")
+) -> Path:
+    """Rows of a labelled stream from `first` on, without its labels. Skips where the data is absent."""
     source = DATA / file
     if not source.exists():
         pytest.skip(f"{file} is not here: the labelled streams are not part of the repository")
@@ -34,10 +37,7 @@ def prefix(file: str, rows: int, target: Path, drop: Sequence[str] = ("label", "
         assert reader.fieldnames is not None
         writer = csv.DictWriter(write, [name for name in reader.fieldnames if name not in drop], extrasaction="ignore")
         writer.writeheader()
-        for number, row in enumerate(reader):
-            if number == rows:
-                break
-            writer.writerow(row)
+        writer.writerows(islice(reader, first, first + rows))
     return target
 
 
@@ -206,4 +206,4 @@ def clean_lines(file: Path, rows: int) -> list[bytes]:
 
     with file.open(newline="") as read:
         reader = csv.DictReader(read)
-        return [orjson.dumps({name: cell(text) for name, text in row.items()}) for row, _ in zip(reader, range(rows))]
+        return [orjson.dumps({name: cell(text) for name, text in row.items()}) for row in islice(reader, rows)]

@@ -18,17 +18,17 @@ from tests.e2e.pipelines import (
     flags_by_model,
     ids,
     plain,
-    prefix,
     published,
+    stretch,
     wait_committed,
     write_config,
 )
 
 PARTITIONS = 4
 STREAMS = {
-    "network": ("net_http.csv.gz", 20_000),
-    "transactions": ("tx_fdh.csv.gz", 20_000),
-    "sensors": ("iot_skab.csv.gz", 12_000),
+    "network": ("net_http.csv.gz", 190_000, 20_000),
+    "transactions": ("tx_fdh.csv.gz", 0, 20_000),
+    "sensors": ("iot_skab.csv.gz", 0, 12_000),
 }
 GARBAGE = [b"{", b'{"key": 1', b"\xff\xfe", b"[1,2]", b"null", b'{"timestamp": "never", "key": "k"}']
 BURST_ROWS = 500
@@ -73,9 +73,9 @@ def stream(
     request: pytest.FixtureRequest, kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Stream:
     domain = request.param
-    source, rows = STREAMS[domain]
+    source, first_row, rows = STREAMS[domain]
     folder = tmp_path_factory.mktemp(domain)
-    file = prefix(source, rows, folder / f"{domain}.csv")
+    file = stretch(source, first_row, rows, folder / f"{domain}.csv")
     topic = f"{domain}-{os.getpid()}"
     first = write_config(folder / "one.toml", domain, f"{topic}-one", topic, kafka, redis_url)
     first("produce", "--input", str(file), "--topic", topic, "--partitions", str(PARTITIONS))
