@@ -118,6 +118,15 @@ def test_a_forgotten_keys_incident_is_resolved_under_its_own_name() -> None:
     assert told(alerts) == [("score", "resolved", "k0", 1, 0, 0), ("score", "opened", "another", 2, 2, 2)]
 
 
+def test_a_forgotten_keys_timer_does_not_end_the_next_keys_incident() -> None:
+    alerts = run([0, 0, 1, 0], [BAD, FINE, FINE, BAD], [0, 1, 61, 62], fresh=[1])
+    assert [(phase, offset, incident) for _, phase, _, offset, incident, _ in told(alerts)] == [
+        ("opened", 0, 0),
+        ("resolved", 1, 0),
+        ("opened", 3, 3),
+    ]
+
+
 def test_a_shift_is_told_once_and_ends_the_incident() -> None:
     alerts = run([0] * 6, [BAD, BAD, BAD, FINE, FINE, FINE], shift=[2])
     assert told(alerts) == [

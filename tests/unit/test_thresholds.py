@@ -39,7 +39,7 @@ def test_normal_scores_of_any_shape_are_flagged_about_as_often_as_wanted(shape: 
         slot = rng.integers(0, keys, n).astype(np.int32)
         level, scale = rng.normal(size=keys) * (keys > 1), np.exp(rng.normal(0, 0.4, keys) * (keys > 1))
         flag = judged(sample(shape, rng, n) * scale[slot] + level[slot], slot, keys=keys).flag
-        assert 0.2 * RATE <= flag[5_000:].mean() <= 3 * RATE
+        assert 0.2 * RATE <= flag[5_000:].mean() <= 2.2 * RATE
         first += flag[:1_000].mean() / 2
     assert first <= 0.01  # a cold start is no storm
 
@@ -90,7 +90,7 @@ def test_a_key_of_constant_scores_does_not_alarm_on_noise_that_is_nothing_to_oth
     rng = np.random.default_rng(0)
     slot = np.arange(40_000, dtype=np.int32) % 40
     score = np.where(slot == 0, 0.0, rng.normal(size=len(slot)))
-    score[-40] = 0.3
+    score[-40] = 0.6
     verdicts = judged(score, slot, keys=40)
     assert slot[-40] == 0
     assert not verdicts.flag[-40]
@@ -121,6 +121,7 @@ def test_a_lasting_noisy_shift_is_flagged_then_reported_once_then_normal(level: 
     assert 2_000 + 180 <= where < 2_000 + 600  # 30 min of an event every 10 s are 180 rows
     assert verdicts.flag[mine][2_000:2_010].sum() >= 5
     assert verdicts.flag[mine][where + 1 :].mean() < 0.01
+    assert verdicts.threshold[mine][where + 1] < level + 6  # its own level, not one between that and the pool's
 
 
 def test_the_escape_waits_for_both_time_and_rows() -> None:
