@@ -100,7 +100,8 @@ def contributors(
     """
     groups: dict[str, list[int]] = {}
     for index, feature in enumerate(spec.features):
-        groups.setdefault(feature.field or "$" + _base_kind(feature.kind), []).append(index)
+        kind = feature.kind.removesuffix("_sin").removesuffix("_cos")
+        groups.setdefault(feature.field or f"${kind}", []).append(index)
     return [
         _of_row(batch, int(row), explanation, i, spec, list(groups.values()), top)
         for i, row in enumerate(rows.tolist())
@@ -153,10 +154,6 @@ def _of_row(
         )
         told.append(_told(cell, total))
     return told
-
-
-def _base_kind(kind: str) -> str:
-    return kind.removesuffix("_sin").removesuffix("_cos")
 
 
 def _tellability(kind: str) -> int:

@@ -85,8 +85,8 @@ def _wider(known: pa.DataType | None, column: pa.Array) -> pa.DataType | None:
     """The type that also holds `column`: int64, float64 or string; None while all cells are empty."""
     if known == pa.string():
         return known
-    column = pc.utf8_trim_whitespace(column)
     cells = column.filter(pc.invert(pc.is_in(column, pa.array(_NULLS))))
+    cells = pc.utf8_trim(cells, " \t")  # as the reader does with numbers, but not with what means null
     if not len(cells):
         return known
     if not pc.any(pc.match_substring_regex(cells, _NAME_LIKE)).as_py():

@@ -21,6 +21,7 @@ from stream_ad.errors import ConfigError, InputError
 from stream_ad.io import kafka_read
 from stream_ad.io.files import FileSource
 from stream_ad.io.kafka_admin import create_topics
+from stream_ad.io.partition import partition_of
 from tests.servers import kafka_broker
 
 RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run
@@ -105,6 +106,18 @@ def test_a_produced_topic_is_the_file(folder, brokers, capsys, own_time):
     }
     with pytest.raises(ConfigError, match="has 3 partitions already, not 4"):
         ran(capsys, "produce", "-i", "cards.jsonl", "-t", topic, "--partitions", "4")
+
+
+def test_keys_lie_where_librdkafka_puts_them(brokers):
+    topic = f"keys-{RUN}"
+    create_topics(Kafka(brokers=brokers), {topic: 3})
+    producer = Producer({"bootstrap.servers": brokers, "partitioner": "murmur2"})
+    for i in range(300):
+        producer.produce(topic, b"", b"card-%d" % i)
+    assert producer.flush(30) == 0
+    there = kafka_read.committed(Kafka(brokers=brokers), topic, "source.topic")
+    assert len(there) == 300
+    assert [message.partition() for message in there] == [partition_of(message.key(), 0, 3) for message in there]
 
 
 def test_init_reads_a_topic_and_what_it_writes_reads_it_back(folder, brokers, capsys):

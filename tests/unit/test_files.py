@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stream_ad.batch import Message
@@ -51,6 +51,9 @@ def test_murmur2_is_that_of_the_java_client():
         b"a-little-bit-longer-string": -1486304829,
         b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
         b"abc": 479470107,
+    }
+    assert {key: partition_of(key, 0, 3) for key in vectors} == {
+        key: (value & 0x7FFFFFFF) % 3 for key, value in vectors.items()
     }
     assert {key: murmur2(key) for key in vectors} == {key: value & 0xFFFFFFFF for key, value in vectors.items()}
 
@@ -88,15 +91,16 @@ def test_a_csv_becomes_typed_json(tmp_path):
 
 def test_a_column_has_one_type_from_the_first_cell_to_the_last(tmp_path):
     # the reader takes blocks of about a megabyte: what tells comes long after the first
-    long = 200_000
-    lines = [f"{i},{i},1,x{i}" for i in range(long)] + ["0.5,name,NaN,7"]
+    long = 100_000
+    lines = ["1,1,1,x,name,0.5"] + [f"{i},{i},1,x{i},{i},{i}" for i in range(long)] + ["0.5,name,NaN,7,1,1"]
     path = tmp_path / "f.csv.gz"
     with gzip.open(path, "wt") as file:
-        file.write("a,b,c,d\n" + "\n".join(lines))
+        file.write("a,b,c,d,e,f\n" + "\n".join(lines))
     found = [value for value, _ in documents(path)]
-    assert found[0] == b'{"a":0.0,"b":"0","c":1,"d":"x0"}'
-    assert found[-1] == b'{"a":0.5,"b":"name","c":null,"d":"7"}'
-    assert len(found) == long + 1
+    assert found[0] == b'{"a":1.0,"b":"1","c":1,"d":"x","e":"name","f":0.5}'
+    assert found[1] == b'{"a":0.0,"b":"0","c":1,"d":"x0","e":"0","f":0.0}'
+    assert found[-1] == b'{"a":0.5,"b":"name","c":null,"d":"7","e":"1","f":1.0}'
+    assert len(found) == long + 2
 
 
 def test_a_dotted_column_is_a_nested_field(tmp_path):
@@ -104,12 +108,32 @@ def test_a_dotted_column_is_a_nested_field(tmp_path):
     assert values_of(path) == [{"key": "k", "device": {"temp": 5, "unit": "C"}, "a": {"b": 2}}]
 
 
-cells = st.none() | st.integers(-(10**25), 10**25) | st.floats() | st.text(
-    st.characters(codec="utf-8", exclude_characters="\0"), max_size=8
-) | st.sampled_from(["1e3", "0x1F", "007", " 5", "+5", "inf", "NA", "true", "-0", "1_000", "2026-01-01"])  # fmt: skip
+odd_cells = [
+    " ",
+    "\t5",
+    "\u20035",
+    " NaN",
+    "null",
+    "1e3",
+    "0x1F",
+    "007",
+    " 5",
+    "+5",
+    "inf",
+    "NA",
+    "true",
+    "-0",
+    "1_000",
+]
+cells = (
+    st.none() | st.integers(-(10**25), 10**25) | st.floats() | st.sampled_from(odd_cells)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+)  # fmt: skip
 
 
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=8))
+@example([(5, 0)] * 2 + [(" ", "\u2003"), (" NaN", "\t")])
+@example([(5, 1.5), ("\t5", " 5 "), ("null", "nan")])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_csv_column_is_all_numbers_or_all_text(tmp_path, table):
     path = tmp_path / "f.csv"
@@ -127,7 +151,7 @@ def test_any_csv_column_is_all_numbers_or_all_text(tmp_path, table):
             elif kinds <= {int, float} and line[name] is not None:
                 assert float(cell) == line[name]
             elif kinds <= {int, float} and kinds:
-                assert cell in (None, "NA") or str(cell) == "" or not math.isfinite(float(cell))
+                assert cell in (None, "", "NA", "N/A", "null", "NULL", "None") or not math.isfinite(float(cell))
 
 
 # ── Parquet and JSON Lines ───────────────────────────────────────────────────────────────────

@@ -123,6 +123,21 @@ def test_numbers_as_text_and_missing_values():
     assert rejected(sample_of(documents), config_of(found)) == []
 
 
+def test_what_the_codec_would_reject_is_left_out():
+    documents = [{"key": "a", "x": i % 3, "text": "y" * (i % 3) + "z" * 300 * (i == 7)} for i in range(40)]
+    found = infer(sample_of(documents))
+    assert found.left_out["text"] == "long text"
+    assert rejected(sample_of(documents), config_of(found)) == []
+
+
+def test_any_name_can_be_written():
+    name = 'ž\x01\x7f"\n\\ \u2028]'
+    documents = [{"key": "a", name: i % 3, f"{name}2": "same"} for i in range(40)]
+    config = config_of(infer(sample_of(documents)))
+    assert list(config.features.numeric) == [name]
+    assert rejected(sample_of(documents), config) == []
+
+
 def test_late_events_and_garbage():
     documents = [
         {"key": "a", "time": (START + timedelta(seconds=i - 30 * (i == 40))).isoformat(), "x": i % 9} for i in range(60)
