@@ -35,6 +35,14 @@ def test_every_hop_th_event_of_a_key_is_emitted_its_first_included() -> None:
     assert batch.emit.tolist() == [True, False, True, False, True, False, False, False, True]
 
 
+def test_a_lag_as_old_as_the_span_has_left_the_window() -> None:
+    rows: list[Row] = [("a", ts, [float(ts)]) for ts in (0, 1, 1000)]
+    batch = stepped(rows, Window(rows=3, span="1s"), TimeWindow)
+    np.testing.assert_array_equal(batch.values[2, :, 0], [math.nan, 1.0, 1000.0])
+    assert batch.age_ms[2].tolist() == [-1, 999, 0]
+    assert batch.count[2] == 2
+
+
 def test_a_time_window_needs_a_span() -> None:
     with pytest.raises(ConfigError, match=r"window\.span"):
         TimeWindow(Window(kind="time", span=0), 1)
