@@ -13,6 +13,11 @@ from numba import njit
 from stream_ad.batch import U8
 
 _MAX_OPENINGS = 1000  # orjson refuses a depth of 1024; msgspec goes by the interpreter's recursion limit
+_NEWLINE, _OPENING, _EXPONENT = 1, 2, 3
+_KIND = np.zeros(256, np.uint8)  # of each byte; most are of none, and one look tells
+_KIND[list(b"\n")] = _NEWLINE
+_KIND[list(b"[{")] = _OPENING
+_KIND[list(b"eE")] = _EXPONENT
 
 
 def safe(lines: bytes) -> bool:
@@ -40,16 +45,18 @@ def _lines_are_safe(data: U8) -> bool:
         return False
     openings = 0
     for at in range(1, end - 1):
-        byte = data[at]
-        if byte == 10:
+        kind = _KIND[data[at]]
+        if kind == 0:
+            continue
+        if kind == _NEWLINE:
             if data[at - 1] != 125 or data[at + 1] != 123:
                 return False
             openings = 0
-        elif byte == 91 or byte == 123:  # [ {
+        elif kind == _OPENING:
             openings += 1
             if openings > _MAX_OPENINGS:
                 return False
-        elif (byte == 101 or byte == 69) and _digit(data[at - 1]) and _overflows(data, at):  # e E
+        elif _digit(data[at - 1]) and _overflows(data, at):
             return False
     for at in range(0, end, 128):  # a double of less than 200 digits and an exponent of two cannot overflow
         first = last = at
