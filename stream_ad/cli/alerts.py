@@ -11,6 +11,7 @@ from rich.text import Text
 
 from stream_ad import config as configuration
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption
+from stream_ad.cli.interruption import interruptible
 from stream_ad.cli.output import out
 
 _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
@@ -41,11 +42,14 @@ def alerts(
     ends: dict[int, int] = {}
     for message in past:
         ends[message.partition()] = max(ends.get(message.partition(), -1), message.offset())
-    for batch in kafka_read.follow(found.kafka, topic, "sink.alerts", ends):
-        for message in batch:
-            alert = _parsed(message.value(), key)
-            if alert is not None:
-                _tell(alert, json)
+    with interruptible() as interrupted:
+        for batch in kafka_read.follow(found.kafka, topic, "sink.alerts", ends):
+            for message in batch:
+                alert = _parsed(message.value(), key)
+                if alert is not None:
+                    _tell(alert, json)
+            if interrupted():
+                raise typer.Exit(130)
 
 
 def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:

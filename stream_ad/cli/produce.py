@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import typer
 
 from stream_ad import config as configuration
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.interruption import interruptible
 from stream_ad.cli.output import answer, progress
 from stream_ad.config import Config
 from stream_ad.errors import ConfigError
@@ -60,24 +61,18 @@ def produce(
     number = ensure_topic(found.kafka, name, partitions, keep=layout.stamped)
     writer = TopicWriter(found.kafka, name)
     pace = _Pace(rate, speed)
-    interrupted = False
-    with progress(f"produce {name}") as bar:
+    with progress(f"produce {name}") as bar, interruptible() as interrupted:
         task = bar.add_task("", total=None, said="")
-        try:
-            row = first
-            for at in count():
-                if row is None:
-                    break
-                while (wait_s := pace.wait_s(at, row.time_ms)) > _SLACK_S:
-                    bar.update(task, said=f"{writer.delivered:,} events")
-                    writer.serve(min(wait_s, 0.1))
-                writer.send(partition_of(row.key, at, number), row.key, row.value, stamp_ms(row, layout))
-                if at % _SERVE_ROWS == 0:
-                    writer.serve()
-                    bar.update(task, said=f"{writer.delivered:,} events")
-                row = next(reading, None)
-        except KeyboardInterrupt:
-            interrupted = True
+        for at, row in enumerate(chain([] if first is None else [first], reading)):
+            while (wait_s := pace.wait_s(at, row.time_ms)) > _SLACK_S and not interrupted():
+                bar.update(task, said=f"{writer.delivered:,} events")
+                writer.serve(min(wait_s, 0.1))
+            if interrupted():
+                break
+            writer.send(partition_of(row.key, at, number), row.key, row.value, stamp_ms(row, layout))
+            if at % _SERVE_ROWS == 0:
+                writer.serve()
+                bar.update(task, said=f"{writer.delivered:,} events")
         bar.update(task, said="waiting for the broker")
         writer.flush(_FLUSH_S)
     seconds = pace.elapsed_s()
@@ -87,13 +82,13 @@ def produce(
             "partitions": number,
             "events": writer.delivered,
             "seconds": seconds,
-            "interrupted": interrupted,
+            "interrupted": interrupted(),
         },
         json,
         f"{writer.delivered:,} events to topic {name} ({number} partition{'s' if number > 1 else ''}) "
-        f"in {seconds:.1f} s{', interrupted' if interrupted else ''}",
+        f"in {seconds:.1f} s{', interrupted' if interrupted() else ''}",
     )
-    if interrupted:
+    if interrupted():
         raise typer.Exit(130)
 
 

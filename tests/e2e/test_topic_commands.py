@@ -153,7 +153,7 @@ def test_init_says_what_is_wrong(folder, brokers, capsys):
 
 def test_produce_is_interrupted_cleanly(folder, brokers):
     (folder / "cards.jsonl").write_bytes(cards(4000))
-    running = process("produce", "-i", "cards.jsonl", "-t", f"slow-{RUN}", "--key", "card", "--rate", "500", "--json")
+    running = process("produce", "-i", "cards.jsonl", "-t", f"slow-{RUN}", "--key", "card", "--rate", "50", "--json")
     kafka = Kafka(brokers=brokers)
     while True:
         assert running.poll() is None, running.communicate()
