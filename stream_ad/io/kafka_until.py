@@ -1,0 +1,41 @@
+"""A source that ends once its group has committed what was there at the start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from stream_ad.batch import RawBatch
+from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.protocols import Listener
+
+LOOK_S = 0.5
+
+
+class UntilCommitted:
+    """`source`, bounded by `until` (partition -> offset), whichever worker commits it."""
+
+    def __init__(self, source: KafkaSource, until: Mapping[int, int]) -> None:
+        self.topic = source.topic
+        self._source, self._until = source, until
+        self._looked_at = 0.0
+
+    def open(self, listener: Listener) -> None:
+        self._source.open(listener)
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        return self._source.poll(timeout_ms)
+
+    def finished(self) -> bool:
+        """Partitions of others count, too: whoever ends before them may have to take them over."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return False
+        committed = self._source.committed()
+        self._looked_at = time.monotonic()
+        return all((committed.get(partition) or 0) >= offset for partition, offset in self._until.items())
+
+    def lag(self) -> dict[int, int]:
+        return self._source.lag()
+
+    def close(self) -> None:
+        self._source.close()
