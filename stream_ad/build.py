@@ -45,7 +45,7 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
     key_bytes = config.record.max_key_bytes
     window = registry.lookup("window", config.window.kind, "window.kind")
     threshold = registry.lookup("threshold", config.threshold.kind, "threshold.kind")
-    layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes])
+    layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled])
     return Folds(
         keys=Keys(config.window, key_bytes),
         window=window(config.window, len(spec.numeric)),

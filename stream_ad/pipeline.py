@@ -10,57 +10,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_ad import alert, metrics, reject
-from stream_ad.batch import Alerts, EventBatch, FeatureBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad.batch import Alerts, EventBatch, RawBatch, RejectBatch, Scores, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.explain import contributors
+from stream_ad.flights import Flights, Item, Scored
 from stream_ad.models import Models
 from stream_ad.protocols import Codec, Sink, Source
 from stream_ad.reader import Decoded, Finished, Question, Reader
 from stream_ad.recovery import Recovery
-from stream_ad.shadow import Shadow
 from stream_ad.shard import UNKNOWN, Shard
 from stream_ad.spec import FeatureSpec
 from stream_ad.swaps import encode_swap
 
-if TYPE_CHECKING:
-    from stream_ad.score.engine import Future
-
 log = logging.getLogger(__name__)
 
-IDLE_S = 0.1
-FLIGHT_S = 0.0005
 SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
-
-
-@dataclass(slots=True)
-class Item:
-    """A stretch of one partition's log on its way to a commit."""
-
-    shard: Shard
-    next_offset: int
-    newest_ms: int
-    rejects: list[RejectBatch]
-    features: FeatureBatch | None
-
-
-@dataclass(slots=True)
-class Flight:
-    """Items whose scores are being computed together."""
-
-    items: list[Item]
-    version: str
-    future: Future | None
-    shadow: Shadow | None
-    shadow_future: Future | None
 
 
 class Pipeline:
@@ -81,10 +51,7 @@ class Pipeline:
         self.source, self.codec, self.sink = source, codec, sink
         self.models, self.recovery, self.observe = models, recovery, observe
         self.shards: dict[int, Shard] = {}
-        self._waiting: list[Item] = []
-        self._waiting_rows = 0
-        self._waiting_since = 0.0
-        self._flights: deque[Flight] = deque()
+        self._flights = Flights(config.scoring, models)
         self._offsets: dict[int, int] = {}
         self._newest_ms = -1
         now = time.monotonic()
@@ -96,7 +63,7 @@ class Pipeline:
         with Reader(self.source, self.codec) as reader:
             try:
                 while not stop():
-                    item = reader.get(self._patience_s())
+                    item = reader.get(self._flights.patience_s())
                     if isinstance(item, Decoded):
                         self._accept(item)
                     elif isinstance(item, Question):
@@ -142,28 +109,14 @@ class Pipeline:
             if keyed.rejects is not None:
                 found.append(keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
-        if not self._waiting:
-            self._waiting_since = time.monotonic()
-        self._waiting.append(Item(shard, next_offset, newest_ms, found, features))
-        self._waiting_rows += len(features) if features is not None else 0
+        self._flights.add(Item(shard, next_offset, newest_ms, found, features))
 
-    # ── scoring and judging ──────────────────────────────────────────────────────────────
-
-    def _patience_s(self) -> float:
-        patience = FLIGHT_S if self._flights else IDLE_S
-        if self._waiting:
-            due = self._waiting_since + self.config.scoring.latency / 1000
-            patience = min(patience, due - time.monotonic())
-        return max(0.0, patience)
+    # ── judging ──────────────────────────────────────────────────────────────────────────
 
     def _advance(self) -> None:
+        for scored in self._flights.landed():
+            self._land(scored)
         now = time.monotonic()
-        scoring = self.config.scoring
-        late = self._waiting and now - self._waiting_since >= scoring.latency / 1000
-        if late or self._waiting_rows >= scoring.batch_rows:
-            self._launch()
-        while self._flights and (len(self._flights) > scoring.in_flight or self._ready(self._flights[0])):
-            self._land(self._flights.popleft())
         if now - self._committed_at >= self.config.sink.commit_interval / 1000:
             self._commit()
         if now - self._saved_at >= self._save_pause_s:
@@ -172,38 +125,20 @@ class Pipeline:
         if version is not None:
             self._obey(version)
 
-    @staticmethod
-    def _ready(flight: Flight) -> bool:
-        return flight.future is None or flight.future.done()
-
-    def _launch(self) -> None:
-        items, self._waiting, self._waiting_rows = self._waiting, [], 0
-        for version in dict.fromkeys(item.shard.version for item in items):
-            group = [item for item in items if item.shard.version == version]
-            x = [item.features.x for item in group if item.features is not None]
-            future = self.models.submit(version, x) if x else None
-            shadow = self.models.shadow() if x else None
-            beside = self.models.submit(shadow.version, x) if shadow is not None else None
-            self._flights.append(Flight(group, version, future, shadow, beside))
-
-    def _land(self, flight: Flight) -> None:
-        scores = iter(flight.future.result()) if flight.future is not None else iter(())
-        beside = iter(flight.shadow_future.result()) if flight.shadow_future is not None else iter(())
-        for item in flight.items:
-            if item.features is not None:
-                verdicts = self._judge(item.shard, Scores(item.features, flight.version, next(scores)))
-                if flight.shadow is not None:
-                    flight.shadow.judge(
-                        item.shard, Scores(item.features, flight.shadow.version, next(beside)), verdicts
-                    )
-                metrics.EVENTS.inc(len(item.features.windows))
-            for rejects in item.rejects:
-                _, spoken = rejects.split(item.shard.mute_until)
-                self._reject(spoken)
-            item.shard.next_offset = item.next_offset
-            if item.next_offset > item.shard.mute_until:
-                self._offsets[item.shard.partition] = item.next_offset
-            self._newest_ms = max(self._newest_ms, item.newest_ms)
+    def _land(self, scored: Scored) -> None:
+        item, shard = scored.item, scored.item.shard
+        if scored.scores is not None:
+            verdicts = self._judge(shard, scored.scores)
+            if scored.shadow is not None and scored.shadow_scores is not None:
+                scored.shadow.judge(shard, scored.shadow_scores, verdicts)
+            metrics.EVENTS.inc(len(scored.scores.features.windows))
+        for rejects in item.rejects:
+            _, spoken = rejects.split(shard.mute_until)
+            self._reject(spoken)
+        shard.next_offset = item.next_offset
+        if item.next_offset > shard.mute_until:
+            self._offsets[shard.partition] = item.next_offset
+        self._newest_ms = max(self._newest_ms, item.newest_ms)
 
     def _judge(self, shard: Shard, scores: Scores) -> Verdicts:
         verdicts, alerts = shard.finish(scores)
@@ -246,10 +181,8 @@ class Pipeline:
                 metrics.REJECTS.labels(reason.partition(":")[0]).inc()
 
     def _drain(self) -> None:
-        if self._waiting:
-            self._launch()
-        while self._flights:
-            self._land(self._flights.popleft())
+        for scored in self._flights.drained():
+            self._land(scored)
 
     # ── committing ───────────────────────────────────────────────────────────────────────
 

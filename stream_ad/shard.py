@@ -169,8 +169,6 @@ class Shard:
                 columns.fill(getattr(shard.states, name.name), saved.get(name.name, {}))
         except ValueError as error:
             raise StateError(f"partition {partition}: the snapshot does not fit: {error}") from None
-        rebuild = getattr(folds.keys, "restore", None)
-        if rebuild is not None:
-            rebuild(shard.states.keys)
+
         shard.saved_offset = shard.next_offset
         return shard

@@ -8,12 +8,14 @@ of a server: what is missing, and what to install, is the error.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -111,7 +113,11 @@ class KafkaBroker:
         """Returns once the broker answers a metadata request."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._java(self.heap, "kafka.Kafka", str(self._config)), stdout=log, stderr=log, start_new_session=True
+                self._java(self.heap, "kafka.Kafka", str(self._config)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_us,
             )
         try:
             wait_for_kafka(self.bootstrap, self._process)
@@ -233,7 +239,9 @@ class RedisServer:
         options = {"--port": str(self.port), "--bind": "127.0.0.1", "--save": "", "--appendonly": "no"}
         command = [self._program, *(text for pair in options.items() for text in pair), "--dir", str(self.folder)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_us
+            )
         try:
             wait_for_redis(self.url, self._process)
         except ServerMissing as error:
@@ -299,6 +307,12 @@ def wait_for_redis(url: str, process: subprocess.Popen[bytes] | None) -> None:
             except redis.RedisError:
                 time.sleep(0.02)
     raise ServerMissing(f"no Redis answers at {url.rpartition('@')[2]} within {START_S} s")
+
+
+def die_with_us() -> None:
+    """Asks Linux to kill the server when whoever started it dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def docker_runs() -> bool:
