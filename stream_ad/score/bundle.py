@@ -133,7 +133,8 @@ class Bundle:
 
 
 def _manifest(blob: bytes) -> Manifest:
-    if blob[:1] == b"\x80" or blob[:4] == b"PK\x03\x04":
+    # a safetensors file starts with a length, which may look like anything, and then an object
+    if blob[8:9] != b"{" and (blob[:1] == b"\x80" or blob[:4] == b"PK\x03\x04"):
         raise ModelError("model: a pickle or torch.save file; such files can run code and are never loaded")
     try:
         (length,) = struct.unpack_from("<Q", blob)

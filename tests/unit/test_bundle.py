@@ -124,3 +124,14 @@ def test_the_registry_entry_of_a_bundle():
     assert (info.version, info.kind) == (bundle("autoencoder").version, "autoencoder")
     assert info.size_bytes == len(bundle("autoencoder").to_bytes())
     assert info.metrics["held_loss"] < info.metrics["baseline_loss"]
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_a_bundle() -> None:
+    """One length in 256 starts with the byte that starts a pickle."""
+    made = bundle("autoencoder")
+    for padding in range(256):
+        blob = Bundle.of(dataclasses.replace(made.manifest, source="x" * padding), made.tensors).to_bytes()
+        if blob[:1] == b"\x80":
+            assert Bundle.from_bytes(blob, SPEC).manifest.source == "x" * padding
+            return
+    pytest.fail("no length of the header started with the byte of a pickle")
