@@ -229,6 +229,7 @@ port = {port}
 min_events = {_enough()}
 max_rows = 60000
 epochs = 20
+hidden = {list(scenario.hidden)}
 
 {scenario.config}"""
 

@@ -81,6 +81,7 @@ class Scenario:
     events_per_s: float  # in event time, over all keys
     episode_every_ms: int  # in event time, on average
     tolerance_ms: int  # an alert so long after an episode's end still speaks of it
+    hidden: tuple[int, ...]  # layer widths of the model that is trained
     config: str  # TOML: everything but addresses
 
     def speed(self, rate: float) -> float:
@@ -113,7 +114,7 @@ def simulate(scenario: Scenario, seed: int, history: int, start_ms: int = START_
             anomaly = subject.anomaly(kind := kinds.pop(), ts_ms)
             episode = Episode(next(ids), kind, subject.key, anomaly.times_ms[0], anomaly.times_ms[-1])
             next_episode_ms = ts_ms + round(scenario.episode_every_ms * rng.uniform(0.5, 1.5))
-            rested_ms[row] = episode.end_ms + 4 * scenario.tolerance_ms
+            rested_ms[row] = episode.end_ms + 3 * scenario.tolerance_ms
             plan = episode, anomaly, 0
         reading, labelled, next_ms = subject.reading(ts_ms), None, subject.next_ms(ts_ms)
         if plan is not None:

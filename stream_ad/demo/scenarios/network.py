@@ -118,6 +118,7 @@ NETWORK = Scenario(
     events_per_s=HOSTS / MEAN_GAP_MS * 1000,
     episode_every_ms=75 * MINUTE_MS,
     tolerance_ms=HOUR_MS,
+    hidden=(48, 8),
     config="""\
 [record]
 key = "host"
@@ -128,16 +129,16 @@ timestamp_format = "ms"
 rows = 8
 
 [features]
-event = ["gap", "count:10m", "time_of_day"]
+event = ["gap"]
 
 [features.numeric]
-bytes_out = ["log1p", "zscore"]
-bytes_in = ["log1p", "zscore"]
-packets = ["log1p", "zscore"]
+bytes_out = ["log1p"]
+bytes_in = ["log1p"]
+packets = ["log1p"]
 
 [features.categorical]
-proto = ["novelty", "frequency"]
-port = ["novelty", "frequency"]
+proto = ["novelty"]
+port = ["novelty"]
 
 [threshold]
 false_alarm_rate = 2e-5

@@ -111,7 +111,8 @@ SENSORS = Scenario(
     subjects=lambda seed: [Device(number, seed) for number in range(DEVICES)],
     events_per_s=DEVICES / INTERVAL_MS * 1000,
     episode_every_ms=2 * HOUR_MS,
-    tolerance_ms=HOUR_MS,
+    tolerance_ms=90 * MINUTE_MS,
+    hidden=(64, 16),
     config="""\
 [record]
 key = "device"
@@ -134,7 +135,7 @@ false_alarm_rate = 2e-5
 escape_after = "8h"
 
 [incidents]
-resolve_after = "1h"
+resolve_after = "90m"
 resolve_rows = 6
 cooldown = "2h"
 
