@@ -89,7 +89,8 @@ class Program:
             text=True,
         )
         try:
-            while topic not in AdminClient({"bootstrap.servers": self.brokers}).list_topics(timeout=10).topics:
+            client = AdminClient({"bootstrap.servers": self.brokers})
+            while topic not in client.list_topics(timeout=10).topics:
                 assert process.poll() is None, process.communicate()[0]
                 time.sleep(0.05)
             yield
@@ -103,7 +104,7 @@ def write_config(
     target: Path, domain: str, pipeline: str, topic: str, brokers: str, redis: str, extra: str = ""
 ) -> Program:
     head = f'pipeline = "{pipeline}"\n'
-    tail = f'\n[kafka]\nbrokers = "{brokers}"\n\n[source]\ntopic = "{topic}"\n\n[redis]\nurl = "{redis}"\n'
+    tail = f'\n[kafka]\nbrokers = "{brokers}"\noptions."session.timeout.ms" = 6000\n\n[source]\ntopic = "{topic}"\n\n[redis]\nurl = "{redis}"\n'
     tail += 'snapshot_interval = "300ms"\n\n[train]\nauto = false\nepochs = 4\n\n[server]\nport = 0\n'
     target.write_text(head + (DOMAINS / f"{domain}.toml").read_text() + tail + extra)
     return Program(target, pipeline, brokers)
@@ -140,31 +141,40 @@ def published(brokers: str, topic: str) -> list[bytes]:
         consumer.close()
 
 
-def committed(brokers: str, group: str) -> int:
+def committed(client: AdminClient, group: str) -> int:
     """Sum of the group's committed offsets."""
-    client = AdminClient({"bootstrap.servers": brokers})
     found = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
     return sum(max(0, partition.offset) for partition in found.topic_partitions)
 
 
 def wait_committed(brokers: str, group: str, least: int, process: subprocess.Popen[str]) -> None:
+    client = AdminClient({"bootstrap.servers": brokers})
     deadline = time.monotonic() + WAIT_S
-    while (count := committed(brokers, group)) < least:
+    while (count := committed(client, group)) < least:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"{count} of {least} offsets committed after {WAIT_S} s"
         time.sleep(0.05)
 
 
-def children(pid: int) -> list[int]:
-    """Worker processes of a supervisor."""
+def kill_worker(run: subprocess.Popen[str]) -> None:
+    """kill -9 of one worker of a supervisor, once it has one."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := _workers(run.pid)):
+        assert run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < deadline, "no worker is started"
+        time.sleep(0.05)
+    os.kill(found[0], signal.SIGKILL)
+
+
+def _workers(pid: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(stat[1]) == pid and b"spawn_main" in command:
+        if int(parent) == pid and b"spawn_main" in command:
             found.append(int(folder.name))
     return found
 
