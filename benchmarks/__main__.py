@@ -1,7 +1,7 @@
 """`make bench`: each stage alone and the full path, side by side in one run, on a real broker.
 
 Ratios are what counts: figures of one machine are no figures of another. ARGS="--quick" is a
-tenth of the size.
+quarter of the size.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MOST = {"first score [s]": 5.0}
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="a tenth of the events and keys")
+    arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
     chosen = arguments.parse_args()
-    scale = 10 if chosen.quick else 1
+    scale = 4 if chosen.quick else 1
     console = Console()
     with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
         run = stages.Run(brokers, redis, Path(folder), console)

@@ -53,7 +53,8 @@ def records(events: int, keys: int, seed: int = 7) -> Iterator[tuple[bytes, byte
 
 
 def fill(brokers: str, topic: str, events: int, keys: int) -> None:
-    AdminClient({"bootstrap.servers": brokers}).create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
+    admin = AdminClient({"bootstrap.servers": brokers})
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
     producer = Producer(
         {
             "bootstrap.servers": brokers,

@@ -83,7 +83,7 @@ class Run:
         seen = len(consumer.consume(1, 10))
         began = time.perf_counter()
         while seen < total:
-            seen += len(consumer.consume(1000, 1))
+            seen += len(consumer.consume(1000, 0.01))
         spent = time.perf_counter() - began
         consumer.close()
         return total / spent
