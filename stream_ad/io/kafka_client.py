@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("stream_ad.kafka")
 LOG.addHandler(logging.NullHandler())  # librdkafka's lines go where the program's go, never straight to stderr
+# [kafka.options] are for consumers and producers alike; each complains of those that are for the other
+LOG.addFilter(lambda record: " property and will be ignored by this " not in record.getMessage())
 
 ANSWER_S = 10.0  # a broker that is silent for so long is away
 

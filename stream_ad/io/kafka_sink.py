@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,11 +13,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConnectionFailed, StreamAdError, TransactionFailed
+from stream_ad.io.kafka_admin import reach
 from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
 
 TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
+COMMIT_S = 20.0  # of silence, then the commit has failed
+AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 PRODUCE = {
     "linger.ms": 2,
     "partitioner": "murmur2_random",  # as Java clients place keys
@@ -37,7 +42,7 @@ class KafkaSink:
     of the fenced one raises `TransactionFailed`; unless a transaction that timed out may have been
     the cause, all that follows raises `ConnectionFailed`, so that one of the two stops.
 
-    A broker that is away is waited for. Whatever else goes wrong ends the transaction.
+    Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said.
     """
 
     def __init__(
@@ -94,11 +99,15 @@ class KafkaSink:
         self._done.update(progress)
 
     def _commit_together(self, progress: Mapping[int, int]) -> None:
+        producer = self._producer
         if progress:
             positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
             group = self._source.group_metadata()
-            _answered(lambda: self._producer.send_offsets_to_transaction(positions, group, ANSWER_S))
-        _answered(lambda: self._producer.commit_transaction(ANSWER_S))
+            # it may wait for ever for a group coordinator that was restarted (confluentinc/librdkafka#5456)
+            if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, COMMIT_S), COMMIT_S + 1):
+                self._producer = None
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
+        producer.commit_transaction(COMMIT_S)
 
     def _deliver(self) -> None:
         while self._producer.flush(ANSWER_S):
@@ -117,7 +126,7 @@ class KafkaSink:
     def close(self) -> None:
         """Aborts what is not committed."""
         if self._begun:
-            self._abandon(wait=False)
+            self._abandon()
         self._producer = None
 
     def _connect(self) -> None:
@@ -157,6 +166,8 @@ class KafkaSink:
                 self._fenced = f"pipeline: {text}; is it run twice? Stop one, and give the other more --workers"
             self._producer, self._begun = None, False
             return TransactionFailed(f"fenced: {text}")
+        if error.retriable() or error.code() in AWAY:
+            self._wait_for_brokers()
         self._abandon()
         if self._undelivered is not None and is_final(self._undelivered[0]):
             cause, topic = self._undelivered
@@ -164,36 +175,57 @@ class KafkaSink:
             return failure(cause, self._kafka, "pipeline" if role == "models" else f"sink.{role}", topic)
         return TransactionFailed(f"the commit failed: {error.str()}")
 
-    def _abandon(self, wait: bool = True) -> None:
-        """Where even aborting fails, the next producer under our id does it, or else the transaction's timeout."""
+    def _wait_for_brokers(self) -> None:
+        while True:
+            try:
+                reach(self._kafka)
+                return
+            except ConnectionFailed as error:
+                LOG.warning("%s", error)
+
+    def _abandon(self) -> None:
+        """Aborts; where that fails a new producer under our id does it, or in the end the transaction's timeout."""
         self._begun = False
+        if not self._exactly:
+            self._producer.purge()
+            return
         try:
-            if not self._exactly:
-                self._producer.purge()
-            elif wait:
-                _answered(lambda: self._producer.abort_transaction(ANSWER_S))
-            else:
+            if self._producer is not None:
                 self._producer.abort_transaction(ANSWER_S)
+                return
         except KafkaException as error:
             LOG.warning("the transaction could not be aborted: %s", error.args[0].str())
             self._producer = None
+        try:
+            self._connect()
+        except ConnectionFailed as error:
+            LOG.warning("%s", error)
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._undelivered is None:
             self._undelivered = (error, message.topic())
 
 
-def _answered(call: Callable[[], None]) -> None:
-    """librdkafka's transactional calls go on where they were when they are called again after a timeout."""
-    while True:
+def _returns(call: Callable[[], None], limit_s: float) -> bool:
+    """Makes the call in a thread that is left behind if it takes too long. Raises what the call raises."""
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
         try:
             call()
-            return
-        except KafkaException as error:
-            reason = error.args[0]
-            if not reason.retriable() or reason.txn_requires_abort() or reason.fatal():
-                raise
-            LOG.warning("waiting for the brokers: %s", reason.str())
+        except BaseException as error:
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="offsets", daemon=True).start()
+    try:
+        error = outcome.get(timeout=limit_s)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
 
 
 def _warn(error: KafkaError) -> None:

@@ -89,6 +89,7 @@ class KafkaSource:
         self._listener = listener
         self._next.clear()
         self._due.clear()
+        self._closing = False
         self._thread = threading.get_ident()
         self._consumer = client(Consumer, self._settings)
         self._consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)

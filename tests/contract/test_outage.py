@@ -1,0 +1,88 @@
+"""A broker that dies in the middle of a transaction and comes back: nothing is lost, nothing told twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stream_ad.batch import Message
+from stream_ad.config import Kafka
+from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import ConnectionFailed, TransactionFailed
+from stream_ad.io import kafka_sink
+from stream_ad.io.kafka_sink import KafkaSink
+from stream_ad.io.kafka_source import KafkaSource
+from tests.contract.test_source import Told, until
+from tests.servers import KafkaBroker
+
+
+@pytest.fixture
+def broker() -> Iterator[KafkaBroker]:
+    made = KafkaBroker()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def kafka(broker: KafkaBroker) -> str:
+    """Only this module's: it is to be killed."""
+    return broker.bootstrap
+
+
+def test_a_commit_cut_off_by_a_restart_fails_whole_and_the_sink_goes_on(
+    broker: KafkaBroker, name: str, create_topic: Any, publish: Any, committed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_sink, "COMMIT_S", 2.0)
+    config = Kafka(brokers=broker.bootstrap, options={"session.timeout.ms": 6000, "heartbeat.interval.ms": 300})
+    create_topic(name)
+    create_topic(f"{name}.alerts")
+    publish(name, [(0, None, b"%d" % row) for row in range(10)])
+    source, told = KafkaSource(config, SourceConfig(topic=name), name), Told()
+    source.open(told)
+    until(lambda: told.owned, lambda: source.poll(20))
+    sink = KafkaSink(config, {"alerts": f"{name}.alerts"}, source, "exactly_once", f"{name}-0")
+    sink.send("alerts", [Message(b"k", b"first", [])])
+    sink.commit({0: 1})
+    # a lone broker that is killed before it has written a commit's markers never writes them: let it finish
+    assert [row.value() for row in committed(f"{name}.alerts")] == [b"first"]
+    until(lambda: stable(source) == {0: 1}, lambda: source.poll(20))
+    sink.send("alerts", [Message(b"k", b"second", [])])
+    broker.kill()
+    failed: list[TransactionFailed] = []
+
+    def commit() -> None:
+        try:
+            sink.commit({0: 2})
+        except TransactionFailed as error:
+            failed.append(error)
+
+    committing = threading.Thread(target=commit)
+    committing.start()
+    broker.start()
+    committing.join()
+    source.close()
+    again = Told()
+    source.open(again)
+    until(lambda: again.owned, lambda: source.poll(20))
+    assert again.calls[0] == ("assigned", {0: 1 if failed else 2})
+    if failed:
+        sink.abort()
+        sink.send("alerts", [Message(b"k", b"second", [])])
+        sink.commit({0: 2})
+    assert [row.value() for row in committed(f"{name}.alerts")] == [b"first", b"second"]
+    assert source.committed() == {0: 2}
+    sink.close()
+    source.close()
+
+
+def stable(source: KafkaSource) -> dict[int, int | None] | None:
+    try:
+        return source.committed()
+    except ConnectionFailed:
+        return None
