@@ -45,7 +45,6 @@ def course(watch: Watch) -> str:
         axes[1].set_yscale("symlog", linthresh=100)
         axes[2].plot(seconds, [sample.score for sample in samples], color="#2b8a3e", label="score, latest event")
         axes[2].plot(seconds, [sample.threshold for sample in samples], color="#e67700", label="its threshold")
-        axes[2].set_yscale("symlog", linthresh=5)
         axes[2].set_ylabel("score")
         axes[2].set_xlabel("seconds since the start (wall clock)")
         for axis in axes:
@@ -57,8 +56,10 @@ def course(watch: Watch) -> str:
 
 
 def keys(watch: Watch) -> str:
-    """A field's course for some keys, episodes shaded, alerts marked: one key per kind first."""
+    """A field's course for one key per kind, episodes shaded, alerts marked; empty while none is over."""
     chosen = _chosen(watch.episodes(), list(watch.alerts), watch)
+    if not chosen:
+        return ""
     alerts = [alert for alert in watch.alerts if alert.phase != "resolved"]
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(len(chosen), 1, figsize=(10, 2 * len(chosen) + 0.3), squeeze=False)
@@ -98,7 +99,8 @@ def latency(watch: Watch) -> str:
 def _chosen(episodes: Sequence[Episode], alerts: Sequence[Heard], watch: Watch) -> list[Episode]:
     """The latest episodes, each kind in turn; missed ones too, as they come."""
     first_ms = watch.feed.recent[0][1] if watch.feed.recent else 0
-    over = [episode for episode in episodes if first_ms <= episode.start_ms and episode.end_ms <= watch.settled_ms]
+    after_ms = 2 * watch.scenario.tolerance_ms  # of normal life, to be seen as well
+    over = [one for one in episodes if first_ms <= one.start_ms and one.end_ms + after_ms <= watch.settled_ms]
     chosen: list[Episode] = []
     for episode in reversed(over):
         if len(chosen) < KEYS and episode.kind not in {one.kind for one in chosen}:
@@ -113,7 +115,7 @@ def _chosen(episodes: Sequence[Episode], alerts: Sequence[Heard], watch: Watch) 
 
 
 def _key(axis: Any, watch: Watch, episode: Episode, alerts: Sequence[Heard]) -> None:
-    around_ms = 12 * watch.scenario.tolerance_ms
+    around_ms = 6 * watch.scenario.tolerance_ms
     low, high = episode.start_ms - around_ms, episode.end_ms + around_ms // 2
     name = episode.key.encode()
     points = [(ts_ms, value) for key, ts_ms, value in list(watch.feed.recent) if key == name and low <= ts_ms <= high]

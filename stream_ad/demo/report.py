@@ -71,13 +71,13 @@ def html(watch: Watch) -> str:
         parts.append(plots.recall([("statistical", both[0]), ("trained", both[1])]))
     if watch.samples:
         parts += ["<h2>The worker</h2>", plots.course(watch)]
-    if watch.episodes():
+    if keys := plots.keys(watch):
         parts += [
             "<h2>Some keys</h2>",
             f'<p class="note">{escape(watch.scenario.plot_field)} over event time (UTC): episodes shaded, '
             "alerts as lines in the colour of their severity, dotted where nothing was injected. "
             "An episode can be in another field.</p>",
-            plots.keys(watch),
+            keys,
         ]
     if any(alert.latency_ms is not None for alert in watch.alerts):
         parts += ["<h2>Event to alert</h2>", plots.latency(watch)]
@@ -117,7 +117,7 @@ def _alerts(watch: Watch) -> str:
     ]
     for alert in reversed(alerts[-SHOWN_ALERTS:]):
         episode = true.get(alert.incident)
-        label = f'<td class="true">{escape(kinds[episode])}</td>' if episode else '<td class="false">nothing</td>'
+        label = f'<td class="true w">{escape(kinds[episode])}</td>' if episode else '<td class="false w">nothing</td>'
         lines.append(
             f'<tr><td class="{alert.severity}">{alert.severity}</td>{label}'
             f'<td class="w">{escape(alert.model)}</td><td>{escape(alert.summary)}</td></tr>'

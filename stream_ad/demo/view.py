@@ -124,8 +124,9 @@ def _scores(watch: Watch, width: int) -> RenderableType:
         over = sample.score > sample.threshold
         line.append(sparkline([sample.score], top), style="bold red" if over else "green")
     threshold = Text("threshold ") + Text(sparkline([sample.threshold for sample in recent], top), style="yellow")
+    rates = [sample.events_per_s for sample in recent]
     speed = Text("events/s  ") + Text(
-        sparkline([sample.events_per_s for sample in recent], max(sample.events_per_s for sample in recent)),
+        sparkline(rates, sorted(rates)[int(0.95 * (len(rates) - 1))]),  # the history rushes by
         style="blue",
     )
     opened = [alert for alert in watch.alerts if alert.phase == "opened" and alert.score is not None][-1:]

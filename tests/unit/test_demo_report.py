@@ -208,6 +208,16 @@ def test_a_report_without_alerts_or_episodes(tmp_path: Path) -> None:
     assert "0 incidents" in (tmp_path / "empty.html").read_text(encoding="utf-8")
 
 
+def test_a_report_while_the_first_episode_goes_on(tmp_path: Path) -> None:
+    feed = FixedFeed([Placed(episode(1, "a", 2, 30), 0, 100)])
+    made = Watch(SCENARIOS["network"], feed, FixedWorker(), FixedTail([]), "al", "mo")  # type: ignore[arg-type]
+    made.sample()
+    report.write(tmp_path / "early.html", made)
+    text = (tmp_path / "early.html").read_text(encoding="utf-8")
+    assert "0 of 0 episodes" in text
+    assert "Some keys" not in text
+
+
 def test_a_report_that_cannot_be_written_says_so(watch: Watch, tmp_path: Path) -> None:
     with pytest.raises(StreamAdError, match="--report"):
         report.write(tmp_path, watch)
