@@ -25,6 +25,7 @@ from stream_ad.protocols import Source
 from stream_ad.reader import Decoded
 from stream_ad.shard import Shard
 from stream_ad.spec import FeatureSpec
+from stream_ad.worker import spare_the_collector
 
 T = TypeVar("T")
 KEPT_ROWS = 400_000
@@ -70,6 +71,7 @@ class Run:
             source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
             bundle = training.fit(config, source, topic)
         self._version, self._bundle = bundle.version, bundle
+        spare_the_collector()
 
     def consume(self, topic: str) -> float:
         """The client alone: messages fetched, nothing asked of them."""

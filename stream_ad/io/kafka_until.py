@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from stream_ad.batch import RawBatch
+from stream_ad.errors import ConnectionFailed
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Listener
 
@@ -19,19 +20,26 @@ class UntilCommitted:
         self.topic = source.topic
         self._source, self._until = source, until
         self._looked_at = 0.0
+        self._idle = False
 
     def open(self, listener: Listener) -> None:
         self._source.open(listener)
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
-        return self._source.poll(timeout_ms)
+        found = self._source.poll(timeout_ms)
+        self._idle = not found
+        return found
 
     def finished(self) -> bool:
         """Partitions of others count, too: whoever ends before them may have to take them over."""
-        if time.monotonic() - self._looked_at < LOOK_S:
+        if not self._idle or time.monotonic() - self._looked_at < LOOK_S:
             return False
-        committed = self._source.committed()
-        self._looked_at = time.monotonic()
+        try:
+            committed = self._source.committed()
+        except ConnectionFailed:  # away, or within a commit: the next look tells
+            return False
+        finally:
+            self._looked_at = time.monotonic()
         return all((committed.get(partition) or 0) >= offset for partition, offset in self._until.items())
 
     def lag(self) -> dict[int, int]:
