@@ -73,9 +73,9 @@ def summary(watch: Watch) -> Table:
 def rows(qualities: Sequence[Quality], base_rate: float) -> list[tuple[str, list[str]]]:
     """(what, one cell per model): the summary's and the report's."""
     found: list[tuple[str, list[str]]] = [
-        ("precision", [f"{percent(q.precision)} ({q.true} of {q.incidents} incidents)" for q in qualities]),
+        ("precision, incidents", [f"{percent(q.precision)} ({q.true} of {q.incidents})" for q in qualities]),
         ("  alerts at random", [f"{base_rate:.1%}" for _ in qualities]),
-        ("recall", [f"{percent(q.recall)} ({q.found} of {q.injected} episodes)" for q in qualities]),
+        ("recall, episodes", [f"{percent(q.recall)} ({q.found} of {q.injected})" for q in qualities]),
     ]
     for kind in sorted({recall.kind for quality in qualities for recall in quality.kinds}):
         cells = []
@@ -84,7 +84,7 @@ def rows(qualities: Sequence[Quality], base_rate: float) -> list[tuple[str, list
             cells.append("–" if recall is None else f"{recall.found} of {recall.injected}")
         found.append((f"  {kind}", cells))
     found.append(("event to alert, median", [milliseconds(q.latency_p50_ms) for q in qualities]))
-    found.append(("event to alert, 99th percentile", [milliseconds(q.latency_p99_ms) for q in qualities]))
+    found.append(("event to alert, 99 %", [milliseconds(q.latency_p99_ms) for q in qualities]))
     return found
 
 

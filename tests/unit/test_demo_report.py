@@ -199,13 +199,13 @@ def test_the_report_is_one_file_with_plots(watch: Watch, tmp_path: Path) -> None
     assert "@import" not in text
     assert "exfiltration" in text
     assert "&lt;b&gt;bytes_out" in text  # what comes from the stream is escaped
-    assert re.search(r"50% \(1 of 2 incidents\)", text)
+    assert re.search(r"50% \(1 of 2\)", text)
 
 
 def test_a_report_without_alerts_or_episodes(tmp_path: Path) -> None:
     made = Watch(SCENARIOS["sensors"], FixedFeed([]), FixedWorker(), FixedTail([]), "al", "mo")  # type: ignore[arg-type]
     report.write(tmp_path / "empty.html", made)
-    assert "0 incidents" in (tmp_path / "empty.html").read_text(encoding="utf-8")
+    assert "– (0 of 0)" in (tmp_path / "empty.html").read_text(encoding="utf-8")
 
 
 def test_a_report_while_the_first_episode_goes_on(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_report_while_the_first_episode_goes_on(tmp_path: Path) -> None:
     made.sample()
     report.write(tmp_path / "early.html", made)
     text = (tmp_path / "early.html").read_text(encoding="utf-8")
-    assert "0 of 0 episodes" in text
+    assert "– (0 of 0)" in text
     assert "Some keys" not in text
 
 

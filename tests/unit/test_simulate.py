@@ -117,3 +117,15 @@ def test_silence_is_silent() -> None:
         inside = [r for r in records if r.key == silence.key.encode() and silence.start_ms < r.ts_ms < silence.end_ms]
         assert inside == []
         assert silence.end_ms - silence.start_ms >= 4 * 3_600_000
+
+
+def test_nothing_but_a_silence_is_silent() -> None:
+    """A key goes on as usual until its episode begins, and after it."""
+    last: dict[bytes, int] = {}
+    for record in itertools.islice(simulate(SCENARIOS["sensors"], 3, 5000), 60_000):
+        gap_ms = record.ts_ms - last.get(record.key, record.ts_ms)
+        last[record.key] = record.ts_ms
+        silent = (
+            record.episode is not None and record.episode.kind == "silence" and record.ts_ms != record.episode.start_ms
+        )
+        assert (gap_ms > 600_000) == silent
