@@ -86,7 +86,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: threa
 
 
 def spare_the_collector() -> None:
-    """A million messages a second are a million allocations, none of them in a cycle: looking for some costs a third."""
+    """Messages are a million allocations a second and none of them a cycle: looking for some costs a third."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)
