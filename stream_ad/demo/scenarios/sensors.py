@@ -39,8 +39,8 @@ class Device:
         self._load_current = rng.uniform(12, 18)  # A
         self._vibration = rng.uniform(1.2, 2.2)  # mm/s under load
         self._wear_per_day = abs(rng.gauss(0, 0.15))  # °C
-        self._shift_start = rng.gauss(6, 0.7)
-        self._shift_end = rng.gauss(21, 0.7)
+        self._shift_start = rng.gauss(6.5, 0.7)
+        self._shift_end = rng.gauss(19.5, 0.7)
         self._last_noise = 0.0
 
     def _load(self, ts_ms: int) -> float:
@@ -86,7 +86,7 @@ class Device:
 
             return Anomaly(self._times(ts_ms, 30), leaking)
         if kind == NIGHT:
-            night_ms = at_hour(ts_ms, rng.uniform(0.5, 3.5))
+            night_ms = at_hour(ts_ms, rng.uniform(23.5, 27) % 24)
             times = self._times(night_ms, 12)
             return Anomaly(times, lambda index, normal: self._measured(times[index], 1.0))
         return Anomaly([ts_ms, ts_ms + round(rng.uniform(4, 8) * HOUR_MS)], lambda index, normal: normal)
