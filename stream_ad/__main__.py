@@ -8,9 +8,9 @@ from stream_ad.errors import StreamAdError
 
 
 def main() -> None:
-    from stream_ad.cli.commands import app
-
     try:
+        from stream_ad.cli.commands import app
+
         app()
     except StreamAdError as error:
         for line in str(error).splitlines():

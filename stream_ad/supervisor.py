@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ TICK_S = 0.1
 RESTART_S = 1.0
 LOOK_S = 2.0
 STOP_S = 30.0
+TRAINER_NICE = 10  # judging comes first
 USER_ERRORS = range(1, 7)
 
 
@@ -143,6 +145,7 @@ def train_first(config: Config) -> None:
 
     worker.setup_logging("trainer")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(TRAINER_NICE)
     try:
         topic = config.source.topic
         bundle = training.fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)

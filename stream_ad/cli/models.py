@@ -70,7 +70,7 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
     store = _store(config)
     bundle = Bundle.from_bytes(store.get(version), None)
     manifest = orjson.loads(bundle.manifest.to_json())
-    lines = [f"{name}: {value}" for name, value in manifest.items() if name != "spec"]
+    lines = [f"{name}: {value}" for name, value in manifest.items() if name not in ("spec", "quality")]
     answer(manifest, json, "\n".join(lines))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from stream_ad import metrics
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
@@ -26,6 +27,7 @@ from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.protocols import Listener
 
 ROWS = 4000  # of a poll, at most: fewer hand-overs between the threads that read and fold
+LAG_S = 1.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
@@ -73,6 +75,7 @@ class KafkaSource:
         self._settings = settings(kafka, FETCH, required)
         self._consumer: Any = None
         self._closing = False
+        self._told_s = 0.0
         self._listener: Listener | None = None
         self._metadata: Any = None
         self._admin: AdminClient | None = None
@@ -108,7 +111,12 @@ class KafkaSource:
                     # what was assigned just now is read again from its start
                     messages = [row for row in messages if row.partition() not in self._started] + more
             self._refresh()
-        return self._batches(messages)
+        batches = self._batches(messages)
+        if time.monotonic() - self._told_s > LAG_S:
+            self._told_s = time.monotonic()
+            for partition, events in self.lag().items():
+                metrics.LAG.labels(partition).set(events)
+        return batches
 
     def _batches(self, messages: list[Message]) -> list[RawBatch]:
         if not messages:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from stream_ad import config
 from stream_ad.batch import Explanation
 from stream_ad.score.bundle import Bundle
-from stream_ad.score.scaling import Calibration, Scaler, blocks, lag_weights, robust_spread, row_error, shares
+from stream_ad.score.scaling import LINEAR, Calibration, Scaler, blocks, lag_weights, robust_spread, row_error, shares
 from stream_ad.score.train import Fitted, Progress
 
 LEARNING_RATE = 2e-3
@@ -103,12 +103,13 @@ class Reconstruction(ABC):
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """Contributions come from the reconstruction that was scored; what was expected comes from
-        a second look at the row in which surprising values are hidden, else they explain themselves."""
+        """Against a second look at the row in which surprising values are hidden: seen, they drag what
+        is expected of themselves and of their neighbours along."""
         z = self.scaler.squash(x)
         difference = (self.reconstruct(z) - z).nan_to_num(0.0)
-        parts = (difference.square() * self.weight).reshape(x.shape) * (x == x)
-        expected = self.reconstruct(torch.where(difference.abs() > _SURPRISING, 0.0, z))
+        hidden = (difference.abs() > _SURPRISING) | (z.abs() > LINEAR)
+        expected = self.reconstruct(torch.where(hidden, 0.0, z)).clamp(-LINEAR, LINEAR)
+        parts = ((expected - z).nan_to_num(0.0).square() * self.weight).reshape(x.shape) * (x == x)
         return Explanation(
             contribution=shares(parts).cpu().numpy(),
             expected=self.scaler.expand(expected, self.w).cpu().numpy(),
