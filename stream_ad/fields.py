@@ -38,8 +38,8 @@ def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]
     def walk(node: dict[str, Any], prefix: str, row: int) -> None:
         for name, leaf in node.items():
             path = prefix + name
-            if not name or "." in name:
-                unusable[path] = "its name is empty or contains a dot, so no path leads to it"
+            if not name or "." in name or name in ("$key", "$timestamp"):
+                unusable[path] = "its name is empty, contains a dot, or stands for the record's own key or time"
             elif isinstance(leaf, dict):
                 inner.add(path)
                 walk(leaf, f"{path}.", row)

@@ -138,7 +138,12 @@ def _manifest(blob: bytes) -> Manifest:
         raise ModelError("model: a pickle or torch.save file; such files can run code and are never loaded")
     try:
         (length,) = struct.unpack_from("<Q", blob)
-        data = orjson.loads(orjson.loads(blob[8 : 8 + length])["__metadata__"]["manifest"])
+        header = blob[8 : 8 + length]
+        text = orjson.loads(header)["__metadata__"]["manifest"]
+        data = orjson.loads(text)
+        # two spellings of one value have one hash: only the canonical one was ever written
+        if orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode() != text:
+            raise ValueError("the manifest is not as it was written")
         if not isinstance(data["format"], int) or data["format"] > FORMAT:
             raise ModelError(f"model: format {data['format']}, this program reads up to {FORMAT}; upgrade stream-ad")
         manifest = Manifest(**data)
