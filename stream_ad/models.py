@@ -123,7 +123,7 @@ class Models:
             if version is None or version == self._wanted:
                 self._shadow = None
             elif version != self._refused and (self._shadow is None or self._shadow.version != version):
-                self._shadow = Shadow(self, self.version(version))
+                self._shadow = Shadow(self.compared, self.version(version))
             version = wish.wanted or STATISTICAL
             if version not in (self._wanted, self._refused):
                 self._wanted = self.version(version)

@@ -128,6 +128,8 @@ class Pipeline:
     def _land(self, scored: Scored) -> None:
         item, shard = scored.item, scored.item.shard
         if scored.scores is not None:
+            if scored.shadow is not None:
+                scored.shadow.begin(shard)
             verdicts = self._judge(shard, scored.scores)
             if scored.shadow is not None and scored.shadow_scores is not None:
                 scored.shadow.judge(shard, scored.shadow_scores, verdicts)
