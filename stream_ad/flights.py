@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stream_ad import config
+from stream_ad import config, metrics
 from stream_ad.batch import FeatureBatch, RejectBatch, Scores
 from stream_ad.models import Models
 from stream_ad.shadow import Shadow
@@ -112,4 +112,5 @@ class Flights:
             future = self._models.submit(version, x) if x else None
             shadow = self._models.shadow() if x else None
             beside = self._models.submit(shadow.version, x) if shadow is not None else None
+            metrics.BATCH_ROWS.observe(sum(map(len, x)))
             self._under_way.append(Flight(group, version, future, shadow, beside))

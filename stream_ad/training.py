@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -110,17 +109,8 @@ def fit(
 
 def register(store: ModelStore, bundle: Bundle, promote: bool) -> ModelInfo:
     """Puts the bundle into the registry."""
-    blob = bundle.to_bytes()
-    manifest = bundle.manifest
-    info = ModelInfo(
-        bundle.version,
-        manifest.kind,
-        manifest.created_ms,
-        hashlib.sha256(blob).hexdigest(),
-        len(blob),
-        manifest.metrics,
-    )
-    store.put(info, blob)
+    info = bundle.info()
+    store.put(info, bundle.to_bytes())
     if promote:
         store.promote(bundle.version)
     return info

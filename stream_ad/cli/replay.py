@@ -25,7 +25,10 @@ def replay(
         str | None, typer.Option(help="a version, or `statistical`; default: what the run used, else what is wanted")
     ] = None,
     as_run: Annotated[
-        bool, typer.Option("--as-run", help="swap models where the run did (reads `<pipeline>.models`); topics do so")
+        bool,
+        typer.Option(
+            "--as-run", help="swap models where the run did (reads `<pipeline>.models`); source.topic does so"
+        ),
     ] = False,
     partitions: Annotated[int, typer.Option(min=1, help="place a file's keys as `produce` does")] = 1,
     json: JsonOption = False,
@@ -34,7 +37,7 @@ def replay(
 
     Same input, same configuration, same models: the same alerts, bit for bit on CPU.
     """
-    from stream_ad.cli.inputs import bounded, is_file
+    from stream_ad.cli.inputs import bounded
     from stream_ad.replaying import replayed
 
     found = configuration.load(config)
@@ -49,7 +52,7 @@ def replay(
             rejects,
             scores,
             model,
-            swaps=model is None and (as_run or not is_file(input)),
+            swaps=model is None and (as_run or input == found.source.topic),
             told=lambda events: bar.update(task, said=f"{events:,} events"),
         )
     seconds = time.monotonic() - begun

@@ -42,8 +42,5 @@ class UntilCommitted:
             self._looked_at = time.monotonic()
         return all((committed.get(partition) or 0) >= offset for partition, offset in self._until.items())
 
-    def lag(self) -> dict[int, int]:
-        return self._source.lag()
-
     def close(self) -> None:
         self._source.close()
