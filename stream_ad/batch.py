@@ -50,8 +50,11 @@ class Strings:
         data, start = self.data.tobytes(), self.start.tolist()
         return [data[a:b] for a, b in itertools.pairwise(start)]
 
-    def take(self, rows: npt.NDArray[np.integer] | Sequence[int]) -> Strings:
-        return Strings.of([self[int(row)] for row in rows])
+    def take(self, rows: npt.NDArray[np.integer]) -> Strings:
+        first, size = self.start[rows], self.start[rows + 1] - self.start[rows]
+        start = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(size, out=start[1:])
+        return Strings(self.data[np.arange(start[-1]) + np.repeat(first - start[:-1], size)], start)
 
     def slice(self, first: int, last: int) -> Strings:
         start = self.start[first : last + 1]

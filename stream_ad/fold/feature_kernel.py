@@ -60,9 +60,20 @@ def featurise(
     base: F64,
 ) -> None:
     n, w, d = values.shape
-    f = len(recipe.kind)
+    # a field of the recipe that is taken within the loops is counted as a new reference every time
+    kinds, columns, parts = recipe.kind, recipe.column, recipe.part
+    tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
+    span_column, span_ms = recipe.span_column, recipe.span_ms
+    sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
+    memory_rows, prior_rows, alpha_key, alpha_pool = (
+        recipe.memory_rows,
+        recipe.prior_rows,
+        recipe.alpha,
+        recipe.pool_alpha,
+    )
+    f = len(kinds)
     z, diff, rate = np.empty(d), np.empty(d), np.empty(d)
-    spoken = np.empty(len(recipe.span_ms))
+    spoken = np.empty(len(span_ms))
     times, of = np.empty((2, codes.shape[1])), np.empty((2, codes.shape[1]))
     out = 0
     for i in range(n):
@@ -83,7 +94,7 @@ def featurise(
 
         for c in range(d):
             value = cleaned(values[i, w - 1, c])
-            mean, deviation, variance = expected(fields, s, c, pool, recipe)
+            mean, deviation, variance = expected(fields, s, c, pool, memory_rows, prior_rows)
             if emit[i]:
                 base[out, c, 0], base[out, c, 1] = mean, deviation
             z[c], diff[c], rate[c] = math.nan, math.nan, math.nan
@@ -95,35 +106,35 @@ def featurise(
                     seconds = (now_ms - fields[s, c, PREVIOUS_MS]) / 1000.0
                     if seconds > 0:
                         rate[c] = diff[c] / seconds
-                learn_pool(pool, c, value, fields[s, c, COUNT], fields[s, c, LEVEL], recipe.pool_alpha)
-                learn(fields, s, c, value, mean, variance, recipe.alpha)
+                learn_pool(pool, c, value, fields[s, c, COUNT], fields[s, c, LEVEL], alpha_pool)
+                learn(fields, s, c, value, mean, variance, alpha_key)
                 fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
-        for e in range(len(recipe.tracker_column)):
-            c = recipe.tracker_column[e]
+        for e in range(len(tracker_column)):
+            c = tracker_column[e]
             value = cleaned(values[i, w - 1, c])
             if value == value:
-                alpha = max(1.0 / fields[s, c, COUNT], recipe.tracker_alpha[e])
+                alpha = max(1.0 / fields[s, c, COUNT], tracker_alpha[e])
                 trackers[s, e, 0], trackers[s, e, 1] = moved(trackers[s, e, 0], trackers[s, e, 1], alpha, value)
-        for b in range(len(recipe.span_ms)):
-            c = recipe.span_column[b]
+        for b in range(len(span_ms)):
+            c = span_column[b]
             amount = cleaned(values[i, w - 1, c]) if c >= 0 else 1.0
             if amount != amount:
                 amount = 0.0
-            spoken[b] = spanned(spans, s, b, seen[s, 0] == 0, now_ms, recipe.span_ms[b], amount)
-        for k in range(len(recipe.sketch_column)):
-            c = recipe.sketch_column[k]
+            spoken[b] = spanned(spans, s, b, seen[s, 0] == 0, now_ms, span_ms[b], amount)
+        for k in range(len(sketch_column)):
+            c = sketch_column[k]
             if codes[i, c] != 0:
                 of[0, k] = sketched[s, k]
                 times[0, k] = consult(sketch[s], sketched[s], k, codes[i, c], 65_535)
-        for k in range(len(recipe.overall_column)):
-            c = recipe.overall_column[k]
+        for k in range(len(overall_column)):
+            c = overall_column[k]
             if codes[i, c] != 0:
                 of[1, k] = overall_total[k]
                 times[1, k] = consult(overall, overall_total, k, codes[i, c], 4_294_967_295)
 
         at = seen[s, 0] % w
         for j in range(f):
-            kind, c, part = recipe.kind[j], recipe.column[j], recipe.part[j]
+            kind, c, part = kinds[j], columns[j], parts[j]
             feature = math.nan
             if kind <= Kind.log1p:
                 feature = cleaned(values[i, w - 1, c])

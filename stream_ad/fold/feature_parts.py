@@ -91,7 +91,9 @@ def moved(mean: float, variance: float, alpha: float, value: float) -> tuple[flo
 
 
 @kernel
-def expected(fields: F64, s: int, c: int, pool: F64, recipe: Recipe) -> tuple[float, float, float]:
+def expected(
+    fields: F64, s: int, c: int, pool: F64, memory_rows: float, prior_rows: float
+) -> tuple[float, float, float]:
     """Mean, standard deviation, and the variance without its floor (0 where it is below)."""
     if pool[c, COUNT] == 0:
         return math.nan, math.nan, 0.0
@@ -102,8 +104,8 @@ def expected(fields: F64, s: int, c: int, pool: F64, recipe: Recipe) -> tuple[fl
             spread += pool[c, RESIDUALS] / WITHIN_WARM * (pool[c, WITHIN] - total)
         else:
             spread = pool[c, WITHIN]
-        own = min(count, recipe.memory_rows)
-        prior = recipe.prior_rows * math.exp(-count / recipe.memory_rows)
+        own = min(count, memory_rows)
+        prior = prior_rows * math.exp(-count / memory_rows)
         share = own / (own + prior)
         variance = share * fields[s, c, VARIANCE] + (1.0 - share) * spread
         between = total - spread
