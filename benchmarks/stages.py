@@ -166,7 +166,9 @@ class Run:
         training.register(store, self._bundle, promote=True)
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "stream_ad", "run", "--config", str(file)], stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "stream_ad", "run", "--config", str(file)],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # compiled modules are one of the warm caches
         )
         try:
             group = Consumer({"bootstrap.servers": self._brokers, "group.id": config.pipeline})

@@ -9,11 +9,15 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from stream_ad import worker
-from stream_ad.config import Config
 from stream_ad.errors import ConnectionFailed, StreamAdError
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
 
 log = logging.getLogger("stream_ad.supervisor")
 
@@ -23,6 +27,13 @@ LOOK_S = 2.0
 STOP_S = 30.0
 TRAINER_NICE = 10  # judging comes first
 USER_ERRORS = range(1, 7)
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def fork_server() -> None:
+    """Starts the process that workers are forked from; returns at once, while it still loads what they need."""
+    CONTEXT.set_forkserver_preload(["stream_ad.preload"])
+    forkserver.ensure_running()
 
 
 class Supervisor:
@@ -30,7 +41,6 @@ class Supervisor:
 
     def __init__(self, config: Config, workers: int, until: Mapping[int, int] | None) -> None:
         self._config, self._until = config, until
-        self._context = multiprocessing.get_context("spawn")
         self._stop = threading.Event()
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
@@ -65,7 +75,7 @@ class Supervisor:
     def _start_due(self) -> None:
         for index, process in self._workers.items():
             if process is None and time.monotonic() >= self._due[index]:
-                started = self._context.Process(
+                started = CONTEXT.Process(
                     target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
                 )
                 started.start()
@@ -108,7 +118,7 @@ class Supervisor:
         except StreamAdError as error:
             log.debug("%s", error)
             return
-        self._trainer = self._context.Process(target=train_first, args=(self._config,), name="trainer")
+        self._trainer = CONTEXT.Process(target=train_first, args=(self._config,), name="trainer")
         self._trainer.start()
 
     def _stop_all(self) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
+import multiprocessing
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from stream_ad.config import Config
 from stream_ad.errors import StreamAdError, TransactionFailed
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
 
 log = logging.getLogger("stream_ad.worker")
 
@@ -93,11 +95,11 @@ def spare_the_collector() -> None:
 
 
 def _follow_parent(stop: threading.Event) -> None:
-    parent = os.getppid()
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        stop.set()
+        if parent is not None:
+            parent.join()
+            stop.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -9,8 +9,7 @@ import orjson
 import typer
 from rich.text import Text
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, load
 from stream_ad.cli.interruption import interruptible
 from stream_ad.cli.output import out
 
@@ -27,7 +26,7 @@ def alerts(
     """Prints alerts, oldest first: committed ones only, so each exactly once."""
     from stream_ad.io import kafka_read
 
-    found = configuration.load(config)
+    found = load(config)
     topic = found.sink.alerts
     past = kafka_read.committed(found.kafka, topic, "sink.alerts")
     # partitions are read one by one: the record's own time puts their alerts into one order

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="the pipeline's file", envvar="STREAM_AD_CONFIG", show_default=True)
@@ -22,3 +26,10 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 failed · 2 configuration · 3 Kafka or Redis unreachable · "
     "4 unreadable input · 5 model · 6 state · 7 transaction · 130 interrupted.",
 )
+
+
+def load(path: Path | None) -> Config:
+    """The file's configuration; None = the environment's alone. Raises `ConfigError`."""
+    from stream_ad import config  # commands import what they need when they need it: --help is there at once
+
+    return config.load(path) if path is not None else config.parse({}, os.environ, "environment")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, out
-from stream_ad.config import Config
 from stream_ad.errors import StreamAdError
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
 
 
 def check(
@@ -25,7 +26,7 @@ def check(
     """
     from stream_ad.spec import FeatureSpec
 
-    found = configuration.load(config)
+    found = load(config)
     spec = FeatureSpec.of(found)
     facts: dict[str, Any] = {"features": [feature.name for feature in spec.features]}
     problems: list[StreamAdError] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections import Counter
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
-from stream_ad.config import Config
 from stream_ad.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from stream_ad.config import Config, Kafka
     from stream_ad.infer import Proposal, Sample
 
 _SAMPLE_ROWS = 2000
@@ -46,13 +44,14 @@ def init(
     Says what it decided and why, and what it could not decide.
     """
     from stream_ad.cli.config_text import toml_of
+    from stream_ad.config import parse
     from stream_ad.infer import infer
 
     if topic is None and input is None:
         raise ConfigError("--topic or --input: name a topic or a file to look at")
     if output.exists() and not force:
         raise ConfigError(f"--output: {output} is there already; --force overwrites it")
-    kafka = configuration.parse({}, os.environ, "environment").kafka
+    kafka = load(None).kafka
     if brokers is not None:
         kafka = kafka.model_copy(update={"brokers": brokers})
     if input is not None:
@@ -70,7 +69,7 @@ def init(
             f"{seen_in}: none of {len(sample.value)} records is a JSON object; the first begins with {first[:60]!r}"
         )
     text = toml_of(proposal, _plain(topic), topic, kafka.brokers, seen_in)
-    rejects = _rejects(configuration.parse(tomllib.loads(text)), sample)
+    rejects = _rejects(parse(tomllib.loads(text)), sample)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -96,7 +95,7 @@ def _of_file(path: Path) -> Sample:
     return Sample([None] * len(values), values, [0] * len(values))
 
 
-def _of_topic(kafka: configuration.Kafka, topic: str) -> Sample:
+def _of_topic(kafka: Kafka, topic: str) -> Sample:
     from stream_ad.infer import Sample
     from stream_ad.io.kafka_read import sample
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stream_ad.config import Config
 from stream_ad.errors import ConfigError, InputError
-from stream_ad.protocols import Source
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
+    from stream_ad.protocols import Source
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet")
 

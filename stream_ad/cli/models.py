@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, out
-from stream_ad.protocols import ModelInfo, ModelStore
+
+if TYPE_CHECKING:
+    from stream_ad.protocols import ModelInfo, ModelStore
 
 models = typer.Typer(no_args_is_help=True, help="The registry of models; running workers obey within a second.")
 
@@ -22,7 +23,7 @@ Version = Annotated[str, typer.Argument(help="as `models list` shows it")]
 def _store(config: Path) -> ModelStore:
     from stream_ad.io.redis import RedisModelStore
 
-    return RedisModelStore(configuration.load(config).redis)
+    return RedisModelStore(load(config).redis)
 
 
 def _time(ms: int) -> str:
@@ -86,7 +87,7 @@ def add(
     from stream_ad.score.bundle import Bundle
     from stream_ad.spec import FeatureSpec
 
-    found = configuration.load(config)
+    found = load(config)
     try:
         blob = file.read_bytes()
     except OSError as error:

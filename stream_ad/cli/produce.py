@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.interruption import interruptible
 from stream_ad.cli.output import answer, progress
-from stream_ad.config import Config
 from stream_ad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
 
 _SLACK_S = 0.005  # sleeping for less is not worth it
 _SERVE_ROWS = 1000
@@ -95,7 +95,7 @@ def produce(
 def _config(path: Path, brokers: str | None) -> tuple[Config, bool]:
     """The configuration, or the defaults where the usual file is not there yet; and whether it is."""
     there = path != DEFAULT_CONFIG or path.exists()
-    found = configuration.load(path) if there else configuration.parse({}, os.environ, "environment")
+    found = load(path if there else None)
     if brokers is not None:
         found = found.model_copy(update={"kafka": found.kafka.model_copy(update={"brokers": brokers})})
     return found, there

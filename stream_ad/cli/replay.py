@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, progress
 
 
@@ -40,7 +39,7 @@ def replay(
     from stream_ad.cli.inputs import bounded
     from stream_ad.replaying import replayed
 
-    found = configuration.load(config)
+    found = load(config)
     source = bounded(found, input, first, last, partitions)
     begun = time.monotonic()
     with progress("replay") as bar:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, load
 
 
 def run(
@@ -22,12 +21,15 @@ def run(
     Ctrl-C or SIGTERM stops in order: what is read is judged, committed and saved. Dead
     workers are started again. Metrics and health are served per worker (`[server]`).
     """
-    from stream_ad.io import kafka_admin
-    from stream_ad.spec import FeatureSpec
-    from stream_ad.supervisor import Supervisor
+    from stream_ad.supervisor import Supervisor, fork_server
     from stream_ad.worker import setup_logging
 
-    found = configuration.load(config)
+    found = load(config)
+    fork_server()  # loads what workers need while we see to the topics
+
+    from stream_ad.io import kafka_admin
+    from stream_ad.spec import FeatureSpec
+
     FeatureSpec.of(found)
     setup_logging("run")
     kafka_admin.create_outputs(found)

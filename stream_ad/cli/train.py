@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stream_ad import config as configuration
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, progress
 
 
@@ -35,7 +34,7 @@ def train(
     from stream_ad.io.redis import RedisModelStore
     from stream_ad.score.report import write_report
 
-    found = configuration.load(config)
+    found = load(config)
     name = input or found.source.topic
     store = RedisModelStore(found.redis)
     store.wish()  # a registry that is away is better known before an hour of training than after

@@ -167,7 +167,12 @@ def kill_worker(run: subprocess.Popen[str]) -> None:
     os.kill(found[0], signal.SIGKILL)
 
 
-def _workers(pid: int) -> list[int]:
+def _workers(supervisor: int) -> list[int]:
+    """They are forked by a server that the supervisor has started."""
+    return [worker for server in _children(supervisor, b"forkserver") for worker in _children(server, b"")]
+
+
+def _children(pid: int, word: bytes) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -175,7 +180,7 @@ def _workers(pid: int) -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(parent) == pid and b"spawn_main" in command:
+        if int(parent) == pid and word in command:
             found.append(int(folder.name))
     return found
 

@@ -1,0 +1,20 @@
+"""Everything a worker imports: loaded once, by the process that workers are forked from.
+
+A worker that is started again is there at once, and workers share the memory of the libraries.
+Nothing here may start a thread or open a connection: neither survives a fork.
+"""
+
+import gc
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
+gc.disable()  # modules are no garbage: looking for some takes a tenth of the time
+
+from stream_ad import build, server, training, worker  # noqa: E402, F401
+from stream_ad.codec import guard  # noqa: E402
+from stream_ad.io import kafka_sink, kafka_source, kafka_swaps, kafka_until, redis  # noqa: E402, F401
+from stream_ad.score import engine  # noqa: E402, F401
+
+guard.safe(b"{}")  # the first compiled loop to be loaded brings half a second of the compiler with it
+gc.enable()
+gc.freeze()
