@@ -43,13 +43,17 @@ class Loaded:
 
 
 class Engine:
-    """One worker thread per process: on the CPU it does the work, for CUDA it feeds the device."""
+    """A thread that scores (on the CPU it does the work, for CUDA it feeds the device), and one that
+    explains: whoever asks for an explanation waits for it, and not for what is being scored."""
 
     def __init__(self, scoring: config.Scoring, spec: FeatureSpec) -> None:
         """Raises `ConfigError` where `scoring.device` cannot be had."""
         self.device = _device(scoring.device)
         self.spec = spec
-        self._worker = ThreadPoolExecutor(1, "scorer", initializer=torch.set_num_threads, initargs=(1,))
+        self._scoring, self._explaining = (
+            ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(1,))
+            for name in ("scorer", "explainer")
+        )
 
     def load(self, blob: bytes | None) -> Loaded:
         """A bundle, or the statistical scorer for None. Raises `ModelError` where it does not fit."""
@@ -65,14 +69,15 @@ class Engine:
 
     def submit(self, loaded: Loaded, xs: Sequence[F32]) -> Future:
         """Scores of each [m_i,w,f] as [m_i]; the arrays must not change before the result is there."""
-        return self._worker.submit(self._score, loaded, xs)
+        return self._scoring.submit(self._score, loaded, xs)
 
     def explain(self, loaded: Loaded, x: F32) -> Explanation:
-        """Of [k,w,f], after what was submitted before."""
-        return self._worker.submit(self._explain, loaded, x).result()
+        """Of [k,w,f]."""
+        return self._explaining.submit(self._explain, loaded, x).result()
 
     def close(self) -> None:
-        self._worker.shutdown(cancel_futures=True)
+        for threads in (self._scoring, self._explaining):
+            threads.shutdown(cancel_futures=True)
 
     def _score(self, loaded: Loaded, xs: Sequence[F32]) -> list[F64]:
         sizes = [len(x) for x in xs]
