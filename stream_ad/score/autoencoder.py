@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stream_ad.score.fused import Layer
 from stream_ad.score.network import Losses, Reconstruction, mlp, mlp_shapes, trimmed_mean
 
 
@@ -19,8 +20,8 @@ class Autoencoder(Reconstruction):
         widths = [architecture["w"] * architecture["f"], *architecture["hidden"]]
         return mlp_shapes("encoder", widths) | mlp_shapes("decoder", widths[::-1])
 
-    def reconstruct(self, z: Tensor) -> Tensor:
-        return mlp(mlp(z, self.tensors, "encoder", self.layers), self.tensors, "decoder", self.layers)
+    def layers(self) -> list[Layer]:
+        return mlp(self.tensors, "encoder", self.depth) + mlp(self.tensors, "decoder", self.depth)
 
     def loss(self, z: Tensor, target: Tensor, share: Tensor, keep: float, generator: torch.Generator) -> Losses:
         error = trimmed_mean(((self.reconstruct(z) - target).square() * share).sum(1), keep)

@@ -135,12 +135,9 @@ def _fill(chunk: Tensor, xs: Sequence[F32], first: int) -> int:
 
 
 def _on_cpu(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
-    chunk = torch.empty((CPU_ROWS, *xs[0].shape[1:]))
-    scores = np.empty(-(-rows // CPU_ROWS) * CPU_ROWS, np.float32)
-    for first in range(0, rows, CPU_ROWS):
-        _fill(chunk, xs, first)
-        scores[first : first + CPU_ROWS] = loaded.scorer.score(chunk).numpy()
-    return scores
+    padded = torch.empty((-(-rows // CPU_ROWS) * CPU_ROWS, *xs[0].shape[1:]))
+    _fill(padded, xs, 0)
+    return np.concatenate([loaded.scorer.score(chunk).numpy() for chunk in padded.split(CPU_ROWS)])
 
 
 def _on_cuda(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:

@@ -11,13 +11,16 @@ import math
 import numba
 import numpy as np
 
-from stream_ad.batch import F32, I32
+from stream_ad.batch import F32, I32, I64
 
 LINEAR = np.float32(5.0)  # scaled values are compressed beyond this
 HUGE = np.float32(1e30)
 ZERO = np.float32(0.0)
 INFINITE = np.float32(np.inf)
 NAN = np.float32(np.nan)
+LIMIT = np.float32(50.0)  # scores are within +-LIMIT
+ERROR_FLOOR = np.float32(1e-6)
+BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -51,6 +54,37 @@ def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
             total += share
         error = error if error == error else INFINITE  # a reconstruction that overflowed
         out[i] = error / total if total > ZERO else NAN
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def reconstruction_score(
+    x: F32, centre: F32, factor: F32, layers: I64, weights: F32, share: F32, constants: F32, out: F32
+) -> None:
+    """x [n,d] -> out [n], a block of rows at a time: squashed, through the layers, their error calibrated.
+
+    `layers` [l,3]: width in, width out, 1 = ReLU follows; `weights`: of each layer [in,out], then [out] of bias.
+    """
+    n = len(x)
+    for first in range(0, n, BLOCK_ROWS):
+        rows = x[first : first + BLOCK_ROWS]
+        z = np.empty(rows.shape, np.float32)
+        squash(rows, centre, factor, z)
+        y, at = z, 0
+        for k in range(len(layers)):
+            wide, narrow = layers[k, 0], layers[k, 1]
+            weight = weights[at : at + wide * narrow].reshape((wide, narrow))
+            bias = weights[at + wide * narrow : at + wide * narrow + narrow]
+            at += (wide + 1) * narrow
+            floor = ZERO if layers[k, 2] else -INFINITE
+            y = np.dot(y, weight)
+            for i in range(len(y)):
+                for j in range(narrow):
+                    value = y[i, j] + bias[j]
+                    y[i, j] = floor if value < floor else value
+        row_error(rows, z, y, share, out[first : first + BLOCK_ROWS])
+    for i in range(n):
+        score = (np.log(out[i] + ERROR_FLOOR) - constants[0]) / constants[1]
+        out[i] = min(max(score, -LIMIT), LIMIT) if score == score else ZERO
 
 
 def comparators(rows: int) -> I32:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from stream_ad import config
 from stream_ad.batch import Explanation
 from stream_ad.score.bundle import Bundle
+from stream_ad.score.fused import Fused, Layer
 from stream_ad.score.scaling import LINEAR, Calibration, Scaler, blocks, lag_weights, robust_spread, row_error, shares
 from stream_ad.score.train import Fitted, Progress
 
@@ -26,11 +27,19 @@ _SURPRISING = 2.0  # scaled error of an entry that is not used to tell what was 
 Losses: TypeAlias = tuple[Tensor, Tensor]  # what is minimised, and the mean error of a row in it
 
 
-def mlp(z: Tensor, weights: Mapping[str, Tensor], name: str, layers: int) -> Tensor:
-    """`layers` linear layers with ReLU between them."""
-    for layer in range(layers):
-        z = functional.linear(z, weights[f"{name}{layer}.weight"], weights[f"{name}{layer}.bias"])
-        if layer < layers - 1:
+def mlp(weights: Mapping[str, Tensor], name: str, depth: int) -> list[Layer]:
+    """`depth` dense layers with ReLU between them."""
+    return [
+        Layer(weights[f"{name}{layer}.weight"], weights[f"{name}{layer}.bias"], layer < depth - 1)
+        for layer in range(depth)
+    ]
+
+
+def forward(z: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """[n,in] -> [n,out]."""
+    for weight, bias, relu in layers:
+        z = functional.linear(z, weight, bias)
+        if relu:
             z = z.relu()
     return z
 
@@ -49,10 +58,11 @@ class Reconstruction(ABC):
     def __init__(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self.architecture, self.tensors = architecture, tensors
         self.w: int = architecture["w"]
-        self.layers = len(architecture["hidden"])
+        self.depth = len(architecture["hidden"])
         self.weight = lag_weights(self.w, architecture["f"]).to(tensors["scaler.centre"].device)
         self.scaler = Scaler.of(tensors)
         self.calibration = Calibration(tensors["calibration"])
+        self.fused: Fused | None = None
 
     @classmethod
     @abstractmethod
@@ -60,8 +70,12 @@ class Reconstruction(ABC):
         """Of the weights that are learnt by gradient."""
 
     @abstractmethod
+    def layers(self) -> list[Layer]:
+        """What scaled windows [n,w*f] go through to become what the model would have them be."""
+
     def reconstruct(self, z: Tensor) -> Tensor:
-        """Scaled windows [n,w*f] -> the same as the model would have them. Pure."""
+        """[n,w*f] -> [n,w*f]. Pure."""
+        return forward(z, self.layers())
 
     @abstractmethod
     def loss(self, z: Tensor, target: Tensor, share: Tensor, keep: float, generator: torch.Generator) -> Losses:
@@ -94,11 +108,20 @@ class Reconstruction(ABC):
 
     @classmethod
     def of(cls, bundle: Bundle, device: torch.device) -> Self:
-        return cls(bundle.manifest.architecture, {name: t.to(device) for name, t in bundle.tensors.items()})
+        model = cls(bundle.manifest.architecture, {name: t.to(device) for name, t in bundle.tensors.items()})
+        if device.type == "cpu":
+            model.fuse()
+        return model
+
+    def fuse(self) -> None:
+        """From here on `score` runs as one loop on the CPU; the weights must not change any more."""
+        self.fused = Fused.of(self.scaler, self.layers(), self.weight, self.calibration)
 
     @torch.inference_mode()
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; a row in which nothing is present scores 0."""
+        if self.fused is not None:
+            return self.fused.score(x)
         return self.calibration.score(self.error(x, self.scaler.squash(x)))
 
     @torch.inference_mode()

@@ -17,11 +17,11 @@ from stream_ad.batch import F32
 from stream_ad.score import kernels
 
 LAG_DECAY = 0.7  # weight of a lag's error against that of the lag after it
-LIMIT = 50.0  # scores are within +-LIMIT
+LIMIT = float(kernels.LIMIT)
 LINEAR = float(kernels.LINEAR)
 HUGE = float(kernels.HUGE)
 BLOCK_ROWS = 512
-_ERROR_FLOOR = 1e-6
+_ERROR_FLOOR = float(kernels.ERROR_FLOOR)
 
 
 def blocks(x: Tensor) -> Iterator[Tensor]:

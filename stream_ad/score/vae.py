@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stream_ad import config
-from stream_ad.score.network import Losses, Reconstruction, mlp, mlp_shapes, trimmed_mean
+from stream_ad.score.fused import Layer
+from stream_ad.score.network import Losses, Reconstruction, forward, mlp, mlp_shapes, trimmed_mean
 from stream_ad.score.scaling import blocks, row_error
 
 
@@ -27,7 +28,7 @@ class Vae(Reconstruction):
         # only the mean is needed to reconstruct: half of the last layer
         self.mean_tensors = dict(tensors)
         for part in ("weight", "bias"):
-            name = f"encoder{self.layers - 1}.{part}"
+            name = f"encoder{self.depth - 1}.{part}"
             self.mean_tensors[name] = tensors[name][: self.latent]
 
     @classmethod
@@ -48,14 +49,18 @@ class Vae(Reconstruction):
             shapes["precision"] = (architecture["w"] * architecture["f"],)
         return shapes
 
-    def reconstruct(self, z: Tensor) -> Tensor:
-        return self._decode(mlp(z, self.mean_tensors, "encoder", self.layers))
+    def layers(self) -> list[Layer]:
+        return mlp(self.mean_tensors, "encoder", self.depth) + mlp(self.tensors, "decoder", self.depth)
+
+    def fuse(self) -> None:
+        if not self.samples:
+            super().fuse()
 
     def _decode(self, latent: Tensor) -> Tensor:
-        return mlp(latent, self.tensors, "decoder", self.layers)
+        return forward(latent, mlp(self.tensors, "decoder", self.depth))
 
     def _posterior(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = mlp(z, self.tensors, "encoder", self.layers).chunk(2, 1)
+        mean, log_variance = forward(z, mlp(self.tensors, "encoder", self.depth)).chunk(2, 1)
         return mean, log_variance.clamp(-12, 12)
 
     def loss(self, z: Tensor, target: Tensor, share: Tensor, keep: float, generator: torch.Generator) -> Losses:
