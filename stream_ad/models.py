@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_ad import metrics
-from stream_ad.batch import F32, F64, Explanation
+from stream_ad.batch import F32, F64
 from stream_ad.errors import ConnectionFailed, ModelError
 from stream_ad.protocols import ModelStore
 from stream_ad.shadow import Shadow
@@ -17,7 +17,7 @@ from stream_ad.shard import Shard
 
 if TYPE_CHECKING:
     from stream_ad.recovery import Recovery
-    from stream_ad.score.engine import Engine, Future, Loaded
+    from stream_ad.score.engine import Engine, Explaining, Future, Loaded
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Models:
     def submit(self, version: str, x: list[F32]) -> Future:
         return self._engine.submit(self._loaded[self.version(version)], x)
 
-    def explain(self, version: str, x: F32) -> Explanation:
+    def explain(self, version: str, x: F32) -> Explaining:
         return self._engine.explain(self._loaded[self.version(version)], x)
 
     def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from stream_ad import alert, metrics, reject
-from stream_ad.batch import Alerts, EventBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad import metrics, reject
+from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
-from stream_ad.explain import contributors
-from stream_ad.flights import Flights, Item, Scored
+from stream_ad.flights import FLIGHT_S, Flights, Item, Scored
 from stream_ad.models import Models
+from stream_ad.outbox import Outbox
 from stream_ad.protocols import Codec, Sink, Source
 from stream_ad.reader import Decoded, Finished, Question, Reader
 from stream_ad.recovery import Recovery
@@ -47,11 +47,12 @@ class Pipeline:
         recovery: Recovery,
         observe: Callable[[Verdicts], None] | None = None,
     ) -> None:
-        self.config, self.spec = config, spec
+        self.config = config
         self.source, self.codec, self.sink = source, codec, sink
         self.models, self.recovery, self.observe = models, recovery, observe
         self.shards: dict[int, Shard] = {}
         self._flights = Flights(config.scoring, models)
+        self._outbox = Outbox(config, spec, source.topic, models, sink)
         self._offsets: dict[int, int] = {}
         self._newest_ms = -1
         now = time.monotonic()
@@ -63,7 +64,7 @@ class Pipeline:
         with Reader(self.source, self.codec) as reader:
             try:
                 while not stop():
-                    item = reader.get(self._flights.patience_s())
+                    item = reader.get(FLIGHT_S if self._outbox else self._flights.patience_s())
                     if isinstance(item, Decoded):
                         self._accept(item)
                     elif isinstance(item, Question):
@@ -116,6 +117,7 @@ class Pipeline:
     def _advance(self) -> None:
         for scored in self._flights.landed():
             self._land(scored)
+        self._outbox.send_ready()
         now = time.monotonic()
         if now - self._committed_at >= self.config.sink.commit_interval / 1000:
             self._commit()
@@ -152,29 +154,8 @@ class Pipeline:
         if len(alerts) and shard.replaying:
             alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
         if len(alerts):
-            self._publish(shard, verdicts, alerts)
+            self._outbox.add(shard.partition, verdicts, alerts)
         return verdicts
-
-    def _publish(self, shard: Shard, verdicts: Verdicts, alerts: Alerts) -> None:
-        scores = verdicts.scores
-        rows = np.unique(alerts.row[alerts.row >= 0])
-        told = {}
-        if len(rows):
-            batch = scores.features
-            explanation = self.models.explain(scores.version, batch.x[rows])
-            told = dict(zip(rows.tolist(), contributors(batch, rows, explanation, self.spec), strict=True))
-        messages = alert.encode(
-            alerts,
-            verdicts,
-            told,
-            pipeline=self.config.pipeline,
-            topic=self.source.topic,
-            partition=shard.partition,
-            payload_fields=self.config.sink.payload_fields,
-        )
-        self.sink.send("alerts", messages)
-        for rule, phase in zip(alerts.rule.tolist(), alerts.phase.tolist(), strict=True):
-            metrics.alert(rule, phase)
 
     def _reject(self, rejects: RejectBatch) -> None:
         if len(rejects):
@@ -190,6 +171,7 @@ class Pipeline:
 
     def _commit(self) -> None:
         self._committed_at = time.monotonic()
+        self._outbox.send_all()
         if not self._offsets:
             return
         for partition in self._offsets:

@@ -46,7 +46,11 @@ class Fold(Protocol[S, A_contra, B_co]):
 
 
 class Scorer(Protocol):
-    """A model: stateless at scoring time; scoring never learns."""
+    """A model: stateless at scoring time; scoring never learns.
+
+    Chunks of one fixed number of rows are scored, unless the scorer has an attribute `rowwise`
+    that is true: a row's bits then depend on that row alone, for any n, and n may be anything.
+    """
 
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f], NaN = absent or missing -> float32 [n], higher = more anomalous.

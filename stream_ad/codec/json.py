@@ -113,7 +113,10 @@ class JsonCodec:
     def _spread(self, tree: _Tree, documents: list[Any], columns: list[list[Any]]) -> None:
         for place, child in enumerate(tree.values()):
             take = attrgetter(f"f{place}")
-            found = [None if document is None else take(document) for document in documents]
+            if tree is self._tree:
+                found = list(map(take, documents))
+            else:
+                found = [None if document is None else take(document) for document in documents]
             if isinstance(child, str):
                 columns[self._column[child]] = found
             else:

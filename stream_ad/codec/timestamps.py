@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any
@@ -34,8 +35,11 @@ def of_numbers(leaves: Sequence[Any], unit: str) -> I64:
     times, divisor = _TO_MS[unit]
     end = END_MS * divisor // times
     kinds = set(map(type, leaves))
-    if kinds == {int} and min(leaves) >= 0 and max(leaves) < end:
-        return np.fromiter(leaves, np.int64, len(leaves)) * times // divisor
+    if kinds == {int}:
+        with contextlib.suppress(OverflowError):
+            ms = np.fromiter(leaves, np.int64, len(leaves))
+            if ms.min() >= 0 and ms.max() < end:
+                return ms * times // divisor
     if kinds <= {float, NoneType}:
         return _of_floats(np.array(leaves, np.float64), times / divisor)
     ms = np.full(len(leaves), -1, np.int64)

@@ -23,18 +23,6 @@ OLDER, NEWER, LENGTH = 0, 1, 2  # columns of `link`; in `ends` the first two are
 
 
 @kernel
-def watch(ts_ms: I64, latest_ms: I64, lateness_ms: int, watermark: I64, late: Bool) -> int:
-    """Advances the partition's clock; fills `watermark` (after the event) and `late` [n]; answers how many are late."""
-    count = 0
-    for i in range(len(ts_ms)):
-        late[i] = ts_ms[i] < latest_ms[0] - lateness_ms
-        count += late[i]
-        latest_ms[0] = max(latest_ms[0], ts_ms[i])
-        watermark[i] = latest_ms[0] - lateness_ms
-    return count
-
-
-@kernel
 def hash_bytes(data: U8, start: int, stop: int) -> np.uint64:
     """FNV-1a over eight bytes at a time, finished with splitmix64's mixer (Steele et al. 2014)."""
     h = np.uint64(0xCBF29CE484222325) ^ np.uint64(stop - start)
@@ -124,13 +112,35 @@ def link_newest(link: I32, ends: I32, slot: np.int64, alone: bool) -> None:
 
 @kernel
 def assign(
-    data: U8, start: I64, key: U8, link: I32, ends: I32, used: I64, table: U64, hashes: U64, slots: I32, fresh: Bool
-) -> None:
-    """The slot of every key in log order; fills `hashes`, `slots`, `fresh` [n]."""
+    data: U8,
+    start: I64,
+    ts_ms: I64,
+    lateness_ms: int,
+    keep_late: bool,
+    latest_ms: I64,
+    key: U8,
+    link: I32,
+    ends: I32,
+    used: I64,
+    table: U64,
+    watermark: I64,
+    late: Bool,
+    slots: I32,
+    fresh: Bool,
+) -> int:
+    """The partition's clock and the slot of every key, in log order; answers how many events are late.
+
+    Fills `watermark` (after the event), `late`, `slots`, `fresh` [n]. Unless `keep_late`, a late event
+    touches no key. A key that is too long: answers -1, and nothing has changed.
+    """
     n = len(slots)
     mask = np.uint64(len(table) - 1)
+    hashes = np.empty(n, np.uint64)
     for i in range(n):
+        if start[i + 1] - start[i] > key.shape[1]:
+            return -1
         hashes[i] = hash_bytes(data, start[i], start[i + 1])
+    count = 0
     for i in range(n):
         if i + 2 * AHEAD < n:
             prefetch(table, (hashes[i + 2 * AHEAD] >> HALF) & mask)
@@ -139,6 +149,12 @@ def assign(
             if likely != EMPTY:
                 prefetch(key, (likely & SLOT) - ONE)
                 prefetch(link, (likely & SLOT) - ONE)
+        late[i] = ts_ms[i] < latest_ms[0] - lateness_ms
+        count += late[i]
+        latest_ms[0] = max(latest_ms[0], ts_ms[i])
+        watermark[i] = latest_ms[0] - lateness_ms
+        if late[i] and not keep_late:
+            continue
         h, first = hashes[i], start[i]
         length = start[i + 1] - first
         slot = np.int64(-1)
@@ -169,3 +185,4 @@ def assign(
             unlink(link, ends, slot)
             link_newest(link, ends, slot, False)
         slots[i] = slot
+    return count

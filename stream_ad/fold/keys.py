@@ -8,7 +8,7 @@ import numpy as np
 
 from stream_ad.batch import I32, I64, U8, U64, EventBatch, KeyedBatch, RejectBatch
 from stream_ad.config import Window
-from stream_ad.fold.key_kernel import LENGTH, assign, fill_table, watch
+from stream_ad.fold.key_kernel import LENGTH, assign, fill_table
 from stream_ad.fold.state import per_key
 
 NEVER_MS = -(2**62)
@@ -71,29 +71,38 @@ class Keys:
 
     def step(self, state: KeyState, batch: EventBatch) -> KeyedBatch:
         """Raises `ValueError` for a key longer than `max_key_bytes` (codecs reject those)."""
-        longest = int(np.diff(batch.key.start).max(initial=0))
-        if longest > self.max_key_bytes:
-            raise ValueError(f"a key of {longest} bytes where at most {self.max_key_bytes} are expected")
-        n = len(batch)
+        n, lateness = len(batch), self.window.allowed_lateness
         watermark, late = np.empty(n, np.int64), np.empty(n, np.bool_)
-        lateness = self.window.allowed_lateness
-        dropped, rejects = 0, None
-        if watch(batch.ts_ms, state.latest_ms, lateness, watermark, late) and self.window.late != "accept":
-            if self.window.late == "drop":
-                dropped = int(late.sum())
-            else:
-                rejects = _rejects(batch, np.flatnonzero(late), watermark, lateness)
-            kept = np.flatnonzero(~late)
-            batch, watermark = batch.take(kept), watermark[kept]
+        slot, fresh = np.empty(n, np.int32), np.empty(n, np.bool_)
         if state.tabled != state.used[0]:
             fill_table(state.table, state.key, state.link, state.used[0])
-        n = len(batch)
-        slot, fresh = np.empty(n, np.int32), np.empty(n, np.bool_)
-        hashes = np.empty(n, np.uint64)
-        data, start = np.ascontiguousarray(batch.key.data), batch.key.start
-        assign(data, start, state.key, state.link, state.ends, state.used, state.table, hashes, slot, fresh)
+        count = assign(
+            np.ascontiguousarray(batch.key.data),
+            batch.key.start,
+            batch.ts_ms,
+            lateness,
+            self.window.late == "accept",
+            state.latest_ms,
+            state.key,
+            state.link,
+            state.ends,
+            state.used,
+            state.table,
+            watermark,
+            late,
+            slot,
+            fresh,
+        )
+        if count < 0:
+            longest = np.diff(batch.key.start).max()
+            raise ValueError(f"a key of {longest} bytes where at most {self.max_key_bytes} are expected")
         state.tabled = int(state.used[0])
-        return KeyedBatch(batch, slot, fresh, watermark, dropped, rejects)
+        if not count or self.window.late == "accept":
+            return KeyedBatch(batch, slot, fresh, watermark, 0, None)
+        kept = np.flatnonzero(~late)
+        rejects = _rejects(batch, np.flatnonzero(late), watermark, lateness) if self.window.late == "reject" else None
+        dropped = 0 if rejects is not None else count
+        return KeyedBatch(batch.take(kept), slot[kept], fresh[kept], watermark[kept], dropped, rejects)
 
 
 def _rejects(batch: EventBatch, rows: I64, watermark: I64, lateness_ms: int) -> RejectBatch:

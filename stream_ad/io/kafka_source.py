@@ -26,7 +26,7 @@ from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.protocols import Listener
 
-ROWS = 4000  # of a poll, at most: fewer hand-overs between the threads that read and fold
+ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
 LAG_S = 1.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 

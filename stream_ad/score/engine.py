@@ -2,7 +2,8 @@
 
 Rows go to the scorer in chunks of one fixed size, the last one filled up with absent rows.
 So every matrix product has one shape, and a row's score does not depend, to the bit, on the
-batch that it came in (measured: below about 12 rows it would).
+batch that it came in (measured: below about 12 rows it would). A scorer that is `rowwise`
+sees to that itself, and on the CPU gets a batch in one piece.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ EXPLAINED_ROWS = 64  # flagged rows are few
 CUDA_ROWS = 4096  # fewer leave the device waiting for launches
 
 Future: TypeAlias = _Future[list[F64]]
+Explaining: TypeAlias = _Future[Explanation]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +46,7 @@ class Loaded:
 
 class Engine:
     """A thread that scores (on the CPU it does the work, for CUDA it feeds the device), and one that
-    explains: whoever asks for an explanation waits for it, and not for what is being scored."""
+    explains, so that an alert does not wait for what is being scored."""
 
     def __init__(self, scoring: config.Scoring, spec: FeatureSpec) -> None:
         """Raises `ConfigError` where `scoring.device` cannot be had."""
@@ -71,9 +73,9 @@ class Engine:
         """Scores of each [m_i,w,f] as [m_i]; the arrays must not change before the result is there."""
         return self._scoring.submit(self._score, loaded, xs)
 
-    def explain(self, loaded: Loaded, x: F32) -> Explanation:
-        """Of [k,w,f]."""
-        return self._explaining.submit(self._explain, loaded, x).result()
+    def explain(self, loaded: Loaded, x: F32) -> Explaining:
+        """Of [k,w,f]; x must not change before the result is there."""
+        return self._explaining.submit(self._explain, loaded, x)
 
     def close(self) -> None:
         for threads in (self._scoring, self._explaining):
@@ -135,9 +137,10 @@ def _fill(chunk: Tensor, xs: Sequence[F32], first: int) -> int:
 
 
 def _on_cpu(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
-    padded = torch.empty((-(-rows // CPU_ROWS) * CPU_ROWS, *xs[0].shape[1:]))
+    size = rows if getattr(loaded.scorer, "rowwise", False) else CPU_ROWS
+    padded = torch.empty((-(-rows // size) * size, *xs[0].shape[1:]))
     _fill(padded, xs, 0)
-    return np.concatenate([loaded.scorer.score(chunk).numpy() for chunk in padded.split(CPU_ROWS)])
+    return np.concatenate([loaded.scorer.score(chunk).numpy() for chunk in torch.split(padded, size)])
 
 
 def _on_cuda(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:

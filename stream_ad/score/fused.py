@@ -53,7 +53,7 @@ class Fused:
         )
 
     def score(self, x: Tensor) -> Tensor:
-        """float32 [n,w,f] -> [n]; a row's bits depend on no other if n is a multiple of `kernels.BLOCK_ROWS`."""
+        """float32 [n,w,f] -> [n]; a row's bits depend on that row alone, for any n."""
         scores = np.empty(len(x), np.float32)
         kernels.reconstruction_score(
             x.numpy().reshape(len(x), -1),

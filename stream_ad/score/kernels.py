@@ -64,10 +64,10 @@ def reconstruction_score(
 
     `layers` [l,3]: width in, width out, 1 = ReLU follows; `weights`: of each layer [in,out], then [out] of bias.
     """
-    n = len(x)
+    n, d = x.shape
     for first in range(0, n, BLOCK_ROWS):
         rows = x[first : first + BLOCK_ROWS]
-        z = np.empty(rows.shape, np.float32)
+        z = np.zeros((BLOCK_ROWS, d), np.float32)  # filled up: products of one shape add in one order
         squash(rows, centre, factor, z)
         y, at = z, 0
         for k in range(len(layers)):

@@ -117,6 +117,10 @@ class Reconstruction(ABC):
         """From here on `score` runs as one loop on the CPU; the weights must not change any more."""
         self.fused = Fused.of(self.scaler, self.layers(), self.weight, self.calibration)
 
+    @property
+    def rowwise(self) -> bool:
+        return self.fused is not None
+
     @torch.inference_mode()
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; a row in which nothing is present scores 0."""

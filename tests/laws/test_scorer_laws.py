@@ -61,7 +61,7 @@ def test_a_row_scores_the_same_at_every_position_of_a_chunk(engine, loaded):
 @given(x=arrays.arrays(np.float32, (3, W, F), elements=st.floats(width=32)))
 def test_every_input_has_a_finite_score_and_explanation(engine, loaded, x):
     assert np.isfinite(scores(engine, loaded, x)[0]).all()
-    explanation = engine.explain(loaded, x)
+    explanation = engine.explain(loaded, x).result()
     assert np.isfinite(explanation.contribution).all()
     assert np.isfinite(explanation.expected).all()
     assert np.isfinite(explanation.spread).all()
@@ -73,9 +73,9 @@ def test_nothing_known_is_nothing_anomalous(engine, loaded):
 
 
 def test_explanations_do_not_depend_on_the_batch(engine, loaded):
-    together = engine.explain(loaded, POOL[: EXPLAINED_ROWS + 30])
+    together = engine.explain(loaded, POOL[: EXPLAINED_ROWS + 30]).result()
     for row in (0, 5, EXPLAINED_ROWS + 29):
-        alone = engine.explain(loaded, POOL[row][None])
+        alone = engine.explain(loaded, POOL[row][None]).result()
         assert np.array_equal(alone.contribution[0], together.contribution[row])
         assert np.array_equal(alone.expected[0], together.expected[row])
 
@@ -94,7 +94,7 @@ def test_outliers_score_high_and_are_explained_by_their_feature(engine, loaded):
     # the trees see marginal extremes only, the statistical scorer nothing where a key has no past
     least = {"HalfSpaceTrees": 0.75, "Statistical": 0.9}.get(type(loaded.scorer).__name__, 0.97)
     assert area_under_curve(found, odd) > least
-    explanation = engine.explain(loaded, x[odd])
+    explanation = engine.explain(loaded, x[odd]).result()
     assert explanation.contribution.shape == explanation.expected.shape == x[odd].shape
     assert explanation.spread.shape == (F,)
     told = explanation.contribution.sum(1).argmax(1)

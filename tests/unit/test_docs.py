@@ -104,7 +104,7 @@ def test_the_scorer_of_the_guide_trains_scores_and_explains(monkeypatch: pytest.
         odd[8] = np.nan
         (scores,) = engine.submit(scorer, [odd]).result()
         alone = [float(engine.submit(scorer, [odd[row : row + 1]]).result()[0][0]) for row in (0, 7, 8, 299)]
-        told = engine.explain(scorer, odd[7:8])
+        told = engine.explain(scorer, odd[7:8]).result()
     finally:
         engine.close()
     assert np.isfinite(scores).all()

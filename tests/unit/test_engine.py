@@ -41,7 +41,7 @@ def test_the_engine_scores_what_the_scorer_scores(engine):
 
 
 def test_an_explanation_of_no_rows_has_no_rows(engine):
-    explanation = engine.explain(engine.load(None), windows(3)[0][:0])
+    explanation = engine.explain(engine.load(None), windows(3)[0][:0]).result()
     assert explanation.contribution.shape == (0, SPEC.rows, len(SPEC.features))
 
 
