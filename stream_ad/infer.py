@@ -39,7 +39,9 @@ _WHOM = re.compile(
 _WHEN = re.compile(r"(time|date|stamp|epoch|(^|[._-])ts|[._-]at|when)([._-]?(s|ms|us|ns|utc|iso))?$", re.I)
 _FIRST_WHEN = re.compile(r"^@?(event_?)?(time(stamp)?|ts|date_?time)$", re.I)
 _UNITS = (("s", 1e8, 1e10), ("ms", 1e11, 1e13), ("us", 1e14, 1e16), ("ns", 1e17, 1e19))
+_MODERN_MS = 946_684_800_000  # 2000-01-01
 _MOSTLY = 0.99
+_RISING = 0.9  # share of steps that do not go back, in a log of events
 _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
 _STEADY = 0.5  # deviation of gaps over their mean below which a key has a rhythm
 _MOST_FIELDS = 64
@@ -155,15 +157,20 @@ def _time_of(name: str, leaves: Leaves, kind: Kind) -> tuple[str, str, bool, I64
     if kind == "text":
         ts_ms = of_iso(Strings.of([(leaf or "").encode() if isinstance(leaf, str) else b"" for leaf in leaves]))
         return ("iso", "ISO 8601", True, ts_ms) if (ts_ms >= 0).mean() >= _MOSTLY else None
-    if kind != "number" or not _WHEN.search(name):
+    if kind != "number":
         return None
     numbers = np.array([leaf for leaf in leaves if leaf is not None], np.float64)
     if len(numbers) < _MOSTLY * len(leaves):
         return None
+    named = bool(_WHEN.search(name))
+    rising = len(numbers) > 2 and bool(np.mean(np.diff(numbers) >= 0) >= _RISING)
     for form, low, high in _UNITS:
         if low <= numbers.min() and numbers.max() < high:
-            return form, f"a number of {form} since 1970", True, of_numbers(leaves, form)
-    if len(numbers) > 2 and numbers.min() >= 0 and numbers.max() < 1e8 and np.mean(np.diff(numbers) >= 0) >= 0.9:
+            ts_ms = of_numbers(leaves, form)
+            # seconds are too few digits to tell a time from a number of something else
+            if named or (form != "s" and rising and ts_ms.max() >= _MODERN_MS):
+                return form, f"a number of {form} since 1970", True, ts_ms
+    if named and rising and numbers.min() >= 0 and numbers.max() < 1e8:
         return "s", "a number that counts up", False, of_numbers(leaves, "s")
     return None
 
@@ -185,8 +192,9 @@ def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], 
 
 
 def _variation(gaps: F64) -> float:
-    mean = float(gaps.mean())
-    return float(gaps.std()) / mean if mean > 0 else np.inf
+    """Interquartile range, as a standard deviation, over the median: a sample has holes between its stretches."""
+    low, median, high = np.percentile(gaps, [25, 50, 75])
+    return float((high - low) / 1.349 / median) if median > 0 else np.inf
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────

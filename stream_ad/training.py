@@ -33,10 +33,13 @@ class Collector:
         self._ts: list[I64] = []
         self._stride, self._kept, self._phase = 1, 0, 0
         self.events = self.rejects = 0
+        self.reason = ""  # of the first reject
 
     def add(self, item: Decoded) -> None:
         self.events += len(item.events)
-        self.rejects += len(item.rejects)
+        if len(item.rejects):
+            self.reason = self.reason or item.rejects.reason[0]
+            self.rejects += len(item.rejects)
         if len(item.events):
             self._keep(self._shards[item.raw.partition].submit(item.events))
 
@@ -98,9 +101,9 @@ def fit(
     spec = FeatureSpec.of(config)
     found = collect(config, spec, source, reading)
     if not found.events:
-        rejected = (
-            f"; {found.rejects} records were rejected; see record.* in the configuration" if found.rejects else ""
-        )
+        rejected = ""
+        if found.rejects:
+            rejected = f"; {found.rejects} records were rejected, the first for {found.reason!r}: see record.*"
         raise InputError(f"{origin}: no events to learn from{rejected}")
     x, ts_ms = found.windows()
     stride = -(-len(x) // config.train.max_rows)

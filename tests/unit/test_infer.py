@@ -195,3 +195,22 @@ def test_any_table_gives_a_configuration_that_reads_it(table):
     assert [reason for reason in reasons if not reason.startswith(("bad_key", "bad_timestamp"))] == []
     if not proposal.undecided:
         assert len(reasons) <= 0.02 * len(documents)
+
+
+def test_milliseconds_that_rise_are_a_time_whatever_their_name():
+    rising = [{"k": f"k{i % 5}", "t": 1_700_000_000_000 + 1000 * i, "a": i % 7} for i in range(200)]
+    assert (infer(sample_of(rising)).timestamp, infer(sample_of(rising)).timestamp_format) == ("t", "ms")
+    counted = [{**document, "t": document["t"] // 1000} for document in rising]
+    assert infer(sample_of(counted)).timestamp == "$timestamp"
+    shuffled = [{**document, "t": 1_700_000_000_000 + 7919 * 1000 * i % 1_000_003} for i, document in enumerate(rising)]
+    assert infer(sample_of(shuffled)).timestamp == "$timestamp"
+
+
+def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
+    stretches = [range(start, start + 100) for start in (0, 5_000, 20_000)]
+    seconds = [second for stretch in stretches for second in stretch]
+    steady = [{"k": f"k{second % 5}", "time": 1_700_000_000 + second, "a": second % 7} for second in seconds]
+    assert infer(sample_of(steady)).steady
+    keys = np.random.default_rng(0).integers(5, size=len(steady)).tolist()
+    free = [{**document, "k": f"k{key}"} for document, key in zip(steady, keys, strict=True)]
+    assert not infer(sample_of(free)).steady
