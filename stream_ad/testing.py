@@ -109,7 +109,8 @@ def check_snapshot(
 
 
 def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Tensor]) -> None:
-    """The same rows get the same scores, bit for bit, in any batch of a multiple of 16 rows.
+    """The same rows get the same scores, bit for bit, in any batch of a multiple of 16 rows, or of
+    any number of rows where the scorer is `rowwise`.
 
     (Smaller batches may take other matrix kernels; the engine pads.) Also: scores are finite,
     whatever is missing, and neither the input nor the scorer changes. `tensor` is
@@ -133,7 +134,7 @@ def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Te
     assert whole.dtype == np.float32, f"scores are {whole.dtype}, not float32"
     strange = np.flatnonzero(~np.isfinite(whole))
     assert not len(strange), f"the scores of rows {strange.tolist()} are not finite"
-    for size in (16, 48, 64, 128):
+    for size in (16, 48, 64, 128, *((1, 3, 100, 255) if getattr(scorer, "rowwise", False) else ())):
         for first in range(0, 256 - size + 1, size):
             part, expected = score(x[first : first + size]), whole[first : first + size]
             wrong = np.flatnonzero(part != expected)

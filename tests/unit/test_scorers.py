@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from river.anomaly import HalfSpaceTrees as RiverTrees
 
-from stream_ad import config
+from stream_ad import config, registry
 from stream_ad.score import kernels
+from stream_ad.score.fused import Fused, Layer
 from stream_ad.score.half_space_trees import HalfSpaceTrees, exported
 from stream_ad.score.network import trimmed_mean
 from stream_ad.score.scaling import (
@@ -95,6 +98,34 @@ def test_calibrated_scores_have_mean_0_and_deviation_1_whatever_the_scale_of_the
 def test_shares_sum_to_one_even_of_nothing():
     parts = torch.tensor([[[0.0, 0.0]], [[1.0, 3.0]], [[float("inf"), 1.0]]])
     assert shares(parts).flatten(1).tolist() == [[0.5, 0.5], [0.25, 0.75], [1.0, pytest.approx(0.0, abs=1e-6)]]
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "vae"])
+def test_the_fused_loop_scores_as_torch_does(kind):
+    scorer = registry.lookup("scorer", kind, "").of(bundle(kind), CPU)
+    x = np.concatenate([windows(300, seed=4)[0], np.full((2, *windows(1)[0].shape[1:]), np.nan, np.float32)])
+    x[5] *= 1e20
+    found = scorer.score(torch.from_numpy(x))
+    assert scorer.rowwise
+    scorer.fused = None
+    assert not scorer.rowwise
+    torch.testing.assert_close(found, scorer.score(torch.from_numpy(x)), rtol=1e-4, atol=1e-4)
+    assert found[-2:].tolist() == [0.0, 0.0]
+
+
+def test_a_wide_networks_rows_score_alone_as_among_others():
+    widths = [16 * 32, 128, 16, 128, 16 * 32]
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        Layer(torch.randn(b, a, generator=generator) / a**0.5, torch.randn(b, generator=generator), at % 2 == 0)
+        for at, (a, b) in enumerate(itertools.pairwise(widths))
+    ]
+    plain = Scaler(torch.zeros(32), torch.ones(32))
+    fused = Fused.of(plain, layers, lag_weights(16, 32), Calibration(torch.tensor([0.0, 1.0])))
+    x = torch.randn(300, 16, 32, generator=generator)
+    together = fused.score(x)
+    for first, last in ((0, 1), (7, 8), (3, 10), (100, 300), (127, 130)):
+        assert torch.equal(fused.score(x[first:last]), together[first:last])
 
 
 # --- statistical
