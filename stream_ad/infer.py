@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import orjson
 
-from stream_ad.batch import F64, I64, Strings
-from stream_ad.codec.timestamps import of_iso, of_numbers
+from stream_ad.batch import I64
 from stream_ad.fields import CONSTANT, Kind, columns_of, feature_choice, kind_of, name_like
+from stream_ad.times import MOSTLY, time_of, variation
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
 
@@ -36,12 +36,6 @@ _WHO = re.compile(
 _WHOM = re.compile(
     r"(^|[._-])(merchant|terminal|shop|service|dst_?ip|destination_?ip|counterparty|payee)" + _SUFFIX, re.I
 )
-_WHEN = re.compile(r"(time|date|stamp|epoch|(^|[._-])ts|[._-]at|when)([._-]?(s|ms|us|ns|utc|iso))?$", re.I)
-_FIRST_WHEN = re.compile(r"^@?(event_?)?(time(stamp)?|ts|date_?time)$", re.I)
-_UNITS = (("s", 1e8, 1e10), ("ms", 1e11, 1e13), ("us", 1e14, 1e16), ("ns", 1e17, 1e19))
-_MODERN_MS = 946_684_800_000  # 2000-01-01
-_MOSTLY = 0.99
-_RISING = 0.9  # share of steps that do not go back, in a log of events
 _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
 _STEADY = 0.5  # deviation of gaps over their mean below which a key has a rhythm
 _MOST_FIELDS = 64
@@ -127,52 +121,25 @@ def _take_labels(proposal: Proposal, columns: dict[str, Leaves]) -> None:
 
 
 def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], kinds: dict[str, Kind]) -> I64 | None:
-    candidates: list[tuple[int, str, str, str, bool, I64]] = []
-    for name, leaves in columns.items():
-        told = _time_of(name, leaves, kinds[name])
-        if told is not None:
-            form, why, real, ts_ms = told
-            rank = 4 * real + 2 * bool(_FIRST_WHEN.search(name)) + bool(_WHEN.search(name))
-            candidates.append((rank, name, form, why, real, ts_ms))
+    told = (time_of(name, leaves, kinds[name]) for name, leaves in columns.items())
+    candidates = [time for time in told if time is not None]
     if not candidates:
         proposal.timestamp_why = "no field holds a time; the record's own is used"
         proposal.undecided.append("no field holds the event time: record.timestamp is left at the record's own time")
         return None
-    _, name, form, why, real, ts_ms = max(candidates, key=lambda candidate: candidate[0])
-    proposal.timestamp, proposal.timestamp_format, proposal.timestamp_why, proposal.real_time = name, form, why, real
-    del columns[name]
-    if not real:
+    chosen = max(candidates, key=lambda time: time.rank)
+    proposal.timestamp, proposal.timestamp_format = chosen.name, chosen.form
+    proposal.timestamp_why, proposal.real_time = chosen.why, chosen.real
+    del columns[chosen.name]
+    if not chosen.real:
         proposal.undecided.append(
-            f"{name} only counts up; it is read as seconds since 1970, so features of the calendar mean nothing"
+            f"{chosen.name} only counts up; it is read as seconds since 1970, so features of the calendar mean nothing"
         )
-    for _, other, *_ in candidates:
-        if other in columns:
-            proposal.left_out[other] = "another time"
-            del columns[other]
-    return ts_ms
-
-
-def _time_of(name: str, leaves: Leaves, kind: Kind) -> tuple[str, str, bool, I64] | None:
-    """Format, reason, whether it is a moment, and the time of each record, if nearly all have one."""
-    if kind == "text":
-        ts_ms = of_iso(Strings.of([(leaf or "").encode() if isinstance(leaf, str) else b"" for leaf in leaves]))
-        return ("iso", "ISO 8601", True, ts_ms) if (ts_ms >= 0).mean() >= _MOSTLY else None
-    if kind != "number":
-        return None
-    numbers = np.array([leaf for leaf in leaves if leaf is not None], np.float64)
-    if len(numbers) < _MOSTLY * len(leaves):
-        return None
-    named = bool(_WHEN.search(name))
-    rising = len(numbers) > 2 and bool(np.mean(np.diff(numbers) >= 0) >= _RISING)
-    for form, low, high in _UNITS:
-        if low <= numbers.min() and numbers.max() < high:
-            ts_ms = of_numbers(leaves, form)
-            # seconds are too few digits to tell a time from a number of something else
-            if named or (form != "s" and rising and ts_ms.max() >= _MODERN_MS):
-                return form, f"a number of {form} since 1970", True, ts_ms
-    if named and rising and numbers.min() >= 0 and numbers.max() < 1e8:
-        return "s", "a number that counts up", False, of_numbers(leaves, "s")
-    return None
+    for other in candidates:
+        if other is not chosen:
+            proposal.left_out[other.name] = "another time"
+            del columns[other.name]
+    return chosen.ts_ms
 
 
 def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
@@ -187,14 +154,8 @@ def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], 
     gaps = [np.diff(np.sort(np.array(times, np.float64))) for times in previous.values() if len(times) > 2]
     if gaps:
         proposal.gap_ms = float(np.median(np.concatenate(gaps)))
-        rhythm = [_variation(part) for part in gaps]
+        rhythm = [variation(part) for part in gaps]
         proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0
-
-
-def _variation(gaps: F64) -> float:
-    """Interquartile range, as a standard deviation, over the median: a sample has holes between its stretches."""
-    low, median, high = np.percentile(gaps, [25, 50, 75])
-    return float((high - low) / 1.349 / median) if median > 0 else np.inf
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +166,7 @@ def _choose_key(
 ) -> list[bytes | None]:
     """Removes the chosen field from `columns`; answers the key of each record."""
     present = [key for key in own if key]
-    if len(present) >= _MOSTLY * len(own) and own and _repeats(present):
+    if len(present) >= MOSTLY * len(own) and own and _repeats(present):
         proposal.key_why = f"{len(set(present))} different record keys in {len(own)} records"
         proposal.longest_key_bytes = max(map(len, present))
         copies = [
@@ -256,7 +217,7 @@ def _repeats(values: Sequence[object]) -> bool:
 def _who(name: str, leaves: Leaves, kind: Kind) -> float:
     """How well a field names who is watched; 0 = not at all."""
     present = [leaf for leaf in leaves if leaf not in (None, "")]
-    if kind not in ("text", "number") or len(present) < _MOSTLY * len(leaves) or not present:
+    if kind not in ("text", "number") or len(present) < MOSTLY * len(leaves) or not present:
         return 0.0
     if kind == "number" and not all(type(leaf) is int for leaf in present):
         return 0.0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings
 
+from tests.reading import read_committed
 from tests.servers import kafka_broker, redis_server
 
 # CI asks the same questions each time, so that a red run can be told from a new finding; elsewhere they are new
@@ -80,33 +82,5 @@ def publish(kafka: str) -> Callable[..., None]:
 
 @pytest.fixture
 def committed(kafka: str) -> Committed:
-    """`committed(topic)`: what an independent reader with read_committed sees, to the end of every partition."""
-
-    def read(topic: str) -> list[Message]:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": kafka,
-                "group.id": f"reader-{uuid.uuid4().hex}",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,
-            }
-        )
-        try:
-            waiting = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, part, 0) for part in waiting])
-            found = []
-            while waiting:
-                message = consumer.poll(30)
-                assert message is not None, f"{topic} does not end"
-                if message.error() is None:
-                    found.append(message)
-                else:
-                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                    waiting.discard(message.partition())
-            return sorted(found, key=lambda row: (row.partition(), row.offset()))
-        finally:
-            consumer.close()
-
-    return read
+    """`committed(topic)`: what an independent reader with read_committed sees."""
+    return functools.partial(read_committed, kafka)

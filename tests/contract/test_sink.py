@@ -28,7 +28,7 @@ ROLES: tuple[Role, ...] = ("alerts", "rejects", "models")
 @dataclass
 class World:
     sink: Callable[[str], Sink]  # by transactional id
-    visible: Callable[[Role], list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]]]
+    visible: Callable[..., list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]]]  # of a role
     offsets: Callable[[], Mapping[int, int | None]]
     swaps: SwapLog
 
@@ -39,7 +39,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         cluster = MemoryCluster()
         yield World(
             lambda name: MemorySink(cluster, name),
-            lambda role: [(message.key, message.value, message.headers) for message in cluster.published[role]],
+            lambda role, undecided=False: [(row.key, row.value, row.headers) for row in cluster.published[role]],
             lambda: {part: cluster.offsets.get(part) for part in range(2)},
             MemorySwapLog(cluster),
         )
@@ -60,7 +60,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
     yield World(
         sink,
-        lambda role: [(row.key(), row.value(), row.headers() or []) for row in committed(topics[role])],
+        lambda role, undecided=False: [
+            (row.key(), row.value(), row.headers() or []) for row in committed(topics[role], undecided)
+        ],
         source.committed,
         KafkaSwapLog(config, topics["models"]),
     )
@@ -81,7 +83,7 @@ def test_visible_with_the_offsets_only(world: World) -> None:
     sink = world.sink("0")
     sink.send("alerts", [message(b"1"), message(b"2")])
     sink.send("rejects", [message(b"r")])
-    assert world.visible("alerts") == []
+    assert world.visible("alerts", undecided=True) == []
     assert world.offsets() == {0: None, 1: None}
     sink.commit({0: 17})
     assert world.visible("alerts") == [seen(b"1"), seen(b"2")]

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
+
+from tests.reading import read_committed
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DOMAINS = Path(__file__).resolve().parents[1] / "data" / "domains"
@@ -113,33 +115,7 @@ def write_config(
 
 def published(brokers: str, topic: str) -> list[bytes]:
     """All committed values of a topic, sorted: partitions have no order among them."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": brokers,
-            "group.id": "independent-reader",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    try:
-        known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in known])
-        values, open_partitions = [], set(known)
-        deadline = time.monotonic() + WAIT_S
-        while open_partitions:
-            assert time.monotonic() < deadline, f"{topic} does not end"
-            message = consumer.poll(0.5)
-            if message is None:
-                continue
-            if message.error():
-                open_partitions.discard(message.partition())
-            else:
-                values.append(message.value())
-        return sorted(values)
-    finally:
-        consumer.close()
+    return sorted(message.value() for message in read_committed(brokers, topic))
 
 
 def committed(client: AdminClient, group: str) -> int:
