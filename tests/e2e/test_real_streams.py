@@ -68,7 +68,7 @@ class Stream:
 
 
 def only(*domains: str) -> pytest.MarkDecorator:
-    """Each of these takes half a minute of starting processes: one or two streams have to do."""
+    """Where one or two streams have to do, for time."""
     return pytest.mark.parametrize("stream", domains, indirect=True, scope="module")
 
 
@@ -124,7 +124,6 @@ def test_small_batches_give_the_same_alerts(stream: Stream) -> None:
     assert stream.told(program) == stream.alerts
 
 
-@only("network", "transactions")
 def test_kill_and_restart_change_nothing(stream: Stream) -> None:
     """The topic grows while workers are killed: what the alerts say must not depend on it."""
     topic = f"{stream.topic}-killed"
@@ -143,7 +142,6 @@ def test_kill_and_restart_change_nothing(stream: Stream) -> None:
     assert plain(stream.told(whole), topic) == plain(stream.alerts, stream.topic)
 
 
-@only("network", "sensors")
 def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> None:
     """From the built-in scorer to the trained model while events flow; the log alone tells where."""
     topic = f"{stream.topic}-swapped"
@@ -166,7 +164,6 @@ def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> 
     assert sum(burst) / len(burst) <= 3 * sum(later) / len(later) + 0.02
 
 
-@only("transactions")
 def test_every_malformed_record_is_one_reject(stream: Stream) -> None:
     """Garbage in the file: one reject each, with its reason, and no other score moves."""
     dirty = stream.folder / "dirty.jsonl"
