@@ -16,6 +16,23 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
 DEFAULT_CONFIG = Path("stream_ad.toml")
+EXIT_CODES = {
+    0: "done",
+    1: "failed",
+    2: "configuration or option",
+    3: "Kafka or Redis unreachable",
+    4: "unreadable input",
+    5: "model",
+    6: "state",
+    7: "transaction",
+    130: "interrupted",
+}
+
+
+def exits(*codes: int) -> str:
+    """The last line of a command's manual."""
+    return f"Exit codes: {' · '.join(f'{code} {EXIT_CODES[code]}' for code in codes)}."
+
 
 app = typer.Typer(
     name="stream-ad",
@@ -23,8 +40,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Real-time anomaly detection for Kafka topics: explained alerts, each exactly once.",
-    epilog="Exit codes: 0 done · 1 failed · 2 configuration · 3 Kafka or Redis unreachable · "
-    "4 unreadable input · 5 model · 6 state · 7 transaction · 130 interrupted.",
+    epilog=exits(*EXIT_CODES),
 )
 
 

@@ -41,9 +41,7 @@ def demo(
     pipeline on it: a statistical scorer from the first event, then an autoencoder trained from the stream
     itself and swapped in while events flow.
 
-    At the end: precision, recall and latency against what was injected, and a report with plots.
-
-    Exit codes: 0 done · 1 failed · 2 an option · 130 interrupted (with a report of what there was).
+    At the end, and on ctrl-C: precision, recall and latency against what was injected, and a report with plots.
     """
     if forever and seconds is not None:
         raise ConfigError("--forever and --seconds exclude each other; give one of them")

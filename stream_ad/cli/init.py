@@ -32,7 +32,9 @@ def init(
     input: Annotated[
         Path | None, typer.Option("--input", "-i", help="look at a CSV, JSONL or Parquet file instead of the topic")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="the file to write")] = DEFAULT_CONFIG,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", "--config", "-c", help="the pipeline's file, to be written")
+    ] = DEFAULT_CONFIG,
     brokers: Annotated[
         str | None, typer.Option(help="bootstrap servers; default $STREAM_AD__KAFKA__BROKERS, else 127.0.0.1:9092")
     ] = None,

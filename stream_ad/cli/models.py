@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, exits, load
 from stream_ad.cli.output import answer, out
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(no_args_is_help=True, help="The registry of models; running workers obey within a second.")
 
+EXITS = exits(0, 2, 3, 5, 130)
 Version = Annotated[str, typer.Argument(help="as `models list` shows it")]
 
 
@@ -41,7 +42,7 @@ def _row(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-@models.command("list")
+@models.command("list", epilog=EXITS)
 def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """All versions, and which one is wanted."""
     store = _store(config)
@@ -61,7 +62,7 @@ def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False)
         out.print("wanted: the built-in statistical scorer")
 
 
-@models.command()
+@models.command(epilog=EXITS)
 def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """What is known of one version: where it comes from, how good it is, what it expects."""
     import orjson
@@ -75,7 +76,7 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
     answer(manifest, json, "\n".join(lines))
 
 
-@models.command()
+@models.command(epilog=exits(0, 2, 3, 4, 5, 130))
 def add(
     file: Annotated[Path, typer.Argument(help="a bundle, as `train --output` writes it")],
     config: ConfigOption = DEFAULT_CONFIG,
@@ -96,7 +97,7 @@ def add(
     answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
 
 
-@models.command()
+@models.command(epilog=EXITS)
 def shadow(
     version: Annotated[str | None, typer.Argument(help="a version; none ends the shadow")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -107,21 +108,21 @@ def shadow(
     answer({"shadow": version}, json, f"{version} is the shadow" if version else "no shadow")
 
 
-@models.command()
+@models.command(epilog=EXITS)
 def promote(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Lets `version` judge: running workers swap between two commits."""
     _store(config).promote(version)
     answer({"wanted": version}, json, f"{version} is wanted now")
 
 
-@models.command()
+@models.command(epilog=EXITS)
 def rollback(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Back to what was wanted before."""
     version = _store(config).rollback()
     answer({"wanted": version}, json, f"{version or 'the built-in statistical scorer'} is wanted again")
 
 
-@models.command()
+@models.command(epilog=EXITS)
 def history(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Who was wanted when."""
     found = _store(config).history()

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, load
+from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
+from stream_ad.cli.output import answer
 
 
 def run(
@@ -15,11 +16,13 @@ def run(
     until_end: Annotated[
         bool, typer.Option("--until-end", help="end once everything that is in the topic now is judged and committed")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Judges the topic: the pipeline, until it is stopped.
 
     Ctrl-C or SIGTERM stops in order: what is read is judged, committed and saved. Dead
-    workers are started again. Metrics and health are served per worker (`[server]`).
+    workers are started again. Metrics and health are served per worker (`[server]`). What happens
+    is told on standard error; how it ended, on standard output.
     """
     from stream_ad.supervisor import Supervisor, fork_server
     from stream_ad.worker import setup_logging
@@ -34,4 +37,16 @@ def run(
     setup_logging("run")
     kafka_admin.create_outputs(found)
     until = kafka_admin.end_offsets(found.kafka, found.source.topic) if until_end else None
-    raise typer.Exit(Supervisor(found, workers, until).run())
+    code = Supervisor(found, workers, until).run()
+    committed = {}
+    words = "stopped" if code in (0, 130) else f"ended with exit code {code}"
+    if until is not None and code == 0:
+        committed = kafka_admin.committed_offsets(found.kafka, found.pipeline, found.source.topic)
+        words = f"all {sum(until.values()):,} offsets of {found.source.topic} that were there are judged and committed"
+    offsets = {str(partition): offset for partition, offset in committed.items()}
+    answer(
+        {"pipeline": found.pipeline, "workers": workers, "exit_code": code, "committed": offsets},
+        json,
+        words,
+    )
+    raise typer.Exit(code)

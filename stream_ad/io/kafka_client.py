@@ -104,7 +104,8 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         )
     if code in _REFUSED:
         return ConnectionFailed(f"kafka.options: {kafka.brokers} refuses us; check security.protocol, sasl.*: {text}")
-    if code == KafkaError.FENCED_INSTANCE_ID:
+    # a fatal error has a code of its own, and the cause in its text only
+    if code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and "group.instance.id" in text):
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
     return ConnectionFailed(f"kafka.brokers: {kafka.brokers}: {text}")
 

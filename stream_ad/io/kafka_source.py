@@ -57,6 +57,7 @@ class KafkaSource:
         self.topic = source.topic
         self.group = group
         self.errors = 0  # transient ones so far, such as a broker that is away
+        self._fatal: KafkaError | None = None  # told by callback only: from then on the client is silent
         self._kafka = kafka
         self._begin = OFFSET_BEGINNING if source.start == "earliest" else OFFSET_END
         required: dict[str, Any] = {
@@ -93,6 +94,7 @@ class KafkaSource:
         self._next.clear()
         self._due.clear()
         self._closing = False
+        self._fatal = None
         self._thread = threading.get_ident()
         self._consumer = client(Consumer, self._settings)
         self._consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
@@ -111,6 +113,8 @@ class KafkaSource:
                     # what was assigned just now is read again from its start
                     messages = [row for row in messages if row.partition() not in self._started] + more
             self._refresh()
+        if self._fatal is not None:
+            raise failure(self._fatal, self._kafka, "source.topic", self.topic)
         batches = self._batches(messages)
         if time.monotonic() - self._told_s > LAG_S:
             self._told_s = time.monotonic()
@@ -256,7 +260,10 @@ class KafkaSource:
 
     def _trouble(self, error: KafkaError) -> None:
         self.errors += 1
-        LOG.warning("%s", error.str())
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error
+        else:
+            LOG.warning("%s", error.str())
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:

@@ -1,0 +1,47 @@
+"""`kafka.static_membership` on a real broker: a quick restart keeps its partitions, and nobody else notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream_ad.config import Kafka
+from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import ConnectionFailed
+from stream_ad.io.kafka_source import KafkaSource
+from tests.contract.test_source import Told, until
+
+
+def test_a_quick_restart_moves_no_partition(kafka: str, name: str, create_topic: Any) -> None:
+    create_topic(name, 4)
+    config = Kafka(
+        brokers=kafka, static_membership=True, options={"session.timeout.ms": 20_000, "heartbeat.interval.ms": 300}
+    )
+    sources = [KafkaSource(config, SourceConfig(topic=name), name, worker) for worker in range(2)]
+    told = [Told(), Told()]
+    for source, listener in zip(sources, told, strict=True):
+        source.open(listener)
+    until(lambda: all(len(one.owned) == 2 for one in told), lambda: [source.poll(20) for source in sources])
+    before, calls = set(told[0].owned), len(told[1].calls)
+    sources[0].close()
+    again = Told()
+    sources[0].open(again)
+    until(lambda: len(again.owned) == 2, lambda: [source.poll(20) for source in sources])
+    assert again.owned == before
+    assert len(told[1].calls) == calls, "the other worker had to give up or take over something"
+    for source in sources:
+        source.close()
+
+
+def test_two_processes_under_one_name_are_told_apart(kafka: str, name: str, create_topic: Any) -> None:
+    create_topic(name)
+    config = Kafka(brokers=kafka, static_membership=True, options={"heartbeat.interval.ms": 300})
+    first, second = (KafkaSource(config, SourceConfig(topic=name), name) for _ in range(2))
+    told = Told()
+    first.open(told)
+    until(lambda: told.owned, lambda: first.poll(20))
+    second.open(Told())
+    with pytest.raises(ConnectionFailed, match=r"kafka\.static_membership: another process works under"):
+        until(lambda: False, lambda: (second.poll(20), first.poll(20)))
+    second.close()
