@@ -30,6 +30,7 @@ from stream_ad.swaps import encode_swap
 
 log = logging.getLogger(__name__)
 
+REJECTS_TOLD_S = 10.0
 SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
 
 
@@ -55,8 +56,10 @@ class Pipeline:
         self._outbox = Outbox(config, spec, source.topic, models, sink)
         self._offsets: dict[int, int] = {}
         self._newest_ms = -1
+        self._rejected = 0
         now = time.monotonic()
         self._committed_at = self._saved_at = now
+        self._rejects_told_at = now - REJECTS_TOLD_S
         self._save_pause_s = config.redis.snapshot_interval / 1000
 
     def run(self, stop: Callable[[], bool]) -> None:
@@ -162,6 +165,18 @@ class Pipeline:
             self.sink.send("rejects", reject.encode(rejects))
             for reason in rejects.reason:
                 metrics.REJECTS.labels(reason.partition(":")[0]).inc()
+            self._rejected += len(rejects)
+            self._tell_rejects(rejects)
+
+    def _tell_rejects(self, rejects: RejectBatch) -> None:
+        """Code and field of the latest one; what the field held is for the rejects topic alone."""
+        now = time.monotonic()
+        if now - self._rejects_told_at < REJECTS_TOLD_S:
+            return
+        raw, why = rejects.raw, ": ".join(rejects.reason[-1].split(": ")[:2])
+        where = f"{raw.topic}/{raw.partition}/{raw.offset[rejects.row[-1]]}"
+        log.warning("%d records rejected so far, the latest at %s: %s", self._rejected, where, why)
+        self._rejects_told_at = now
 
     def _drain(self) -> None:
         for scored in self._flights.drained():

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, out
-from stream_ad.errors import StreamAdError
+from stream_ad.errors import InputError, StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
+
+_SAMPLE_ROWS = 500
 
 
 def check(
@@ -39,6 +42,8 @@ def check(
 
     attempt(lambda: _memory(found, spec))
     attempt(lambda: _kafka(found, workers))
+    if facts.get("events"):
+        attempt(lambda: _records(found))
     attempt(lambda: _registry(found, spec))
     facts["problems"] = [str(problem) for problem in problems]
     if json:
@@ -78,6 +83,19 @@ def _kafka(config: Config, workers: int) -> dict[str, Any]:
     }
 
 
+def _records(config: Config) -> dict[str, Any]:
+    from stream_ad.cli.sample import of_topic, reject_reasons
+
+    count = len((sample := of_topic(config.kafka, config.source.topic, _SAMPLE_ROWS)).value)
+    reasons = reject_reasons(config, sample)
+    if len(reasons) == count:
+        raise InputError(
+            f"source.topic: each of {count} records of {config.source.topic} that were looked at would be rejected, "
+            f"the first for {reasons[0]!r}: see record.*"
+        )
+    return {"looked_at": count, "would_be_rejected": len(reasons), "first_reason": reasons[0] if reasons else None}
+
+
 def _registry(config: Config, spec: Any) -> dict[str, Any]:
     from stream_ad.io.redis import RedisModelStore
     from stream_ad.score.bundle import Bundle
@@ -111,8 +129,13 @@ def _tell(facts: dict[str, Any]) -> None:
             line("[yellow]![/]", f"{facts['idle_workers']} workers would have no partition: add partitions")
         for topic in facts["missing_topics"]:
             line("[yellow]![/]", f"topic {topic} does not exist yet; `run` creates it")
+    if facts.get("would_be_rejected"):
+        rejected, reason = facts["would_be_rejected"], escape(repr(facts["first_reason"]))
+        line("[yellow]![/]", f"{rejected} of {facts['looked_at']} records would be rejected, the first for {reason}")
+    elif "looked_at" in facts:
+        line("[green]✓[/]", f"{facts['looked_at']} records looked at: all can be read")
     if "model" in facts:
         line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")
     for problem in facts["problems"]:
         for text in problem.splitlines():
-            line("[red]✗[/]", text)
+            line("[red]✗[/]", escape(text))

@@ -7,7 +7,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +15,11 @@ from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
+from stream_ad.cli.sample import of_file, of_topic, reject_reasons
 from stream_ad.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from stream_ad.config import Config, Kafka
-    from stream_ad.infer import Proposal, Sample
-
-_SAMPLE_ROWS = 2000
-_FILE_ROWS = 100_000  # of a file, stretches are taken from so many
-_STRETCHES = 8
+    from stream_ad.infer import Proposal
 
 
 def init(
@@ -57,13 +52,13 @@ def init(
     if brokers is not None:
         kafka = kafka.model_copy(update={"brokers": brokers})
     if input is not None:
-        sample, seen_in = _of_file(input), str(input)
+        sample, seen_in = of_file(input), str(input)
         topic = topic or _plain(
             re.sub(r"(\.csv|\.jsonl|\.ndjson|\.json|\.parquet)?(\.gz)?$", "", input.name, flags=re.I)
         )
     else:
         assert topic is not None
-        sample, seen_in = _of_topic(kafka, topic), f"topic {topic}"
+        sample, seen_in = of_topic(kafka, topic), f"topic {topic}"
     proposal = infer(sample)
     if not proposal.records:
         first = next((value for value in sample.value if value), b"")
@@ -71,7 +66,8 @@ def init(
             f"{seen_in}: none of {len(sample.value)} records is a JSON object; the first begins with {first[:60]!r}"
         )
     text = toml_of(proposal, _plain(topic), topic, kafka.brokers, seen_in)
-    rejects = _rejects(parse(tomllib.loads(text)), sample)
+    reasons = reject_reasons(parse(tomllib.loads(text)), sample)
+    rejects = dict(Counter(reason.partition(":")[0] for reason in reasons))
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -83,64 +79,9 @@ def init(
     )
 
 
-def _of_file(path: Path) -> Sample:
-    from stream_ad.infer import Sample
-    from stream_ad.io.tables import documents
-
-    values = [value for value, _ in islice(documents(path), _FILE_ROWS)]
-    if not values:
-        raise InputError(f"{path}: has no records")
-    stretch = _SAMPLE_ROWS // _STRETCHES
-    if len(values) > _SAMPLE_ROWS:
-        starts = [(len(values) - stretch) * at // (_STRETCHES - 1) for at in range(_STRETCHES)]
-        values = [value for start in starts for value in values[start : start + stretch]]
-    return Sample([None] * len(values), values, [0] * len(values))
-
-
-def _of_topic(kafka: Kafka, topic: str) -> Sample:
-    from stream_ad.infer import Sample
-    from stream_ad.io.kafka_read import sample
-
-    found = sample(kafka, topic, _SAMPLE_ROWS)
-    if not found:
-        raise InputError(
-            f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
-            "wait for some, or look at a file with --input"
-        )
-    return Sample(
-        [message.key() for message in found],
-        [message.value() for message in found],
-        [message.partition() for message in found],
-    )
-
-
 def _plain(name: str) -> str:
     """The name of a topic and of a pipeline made of any text."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:200] or "events"
-
-
-def _rejects(config: Config, sample: Sample) -> dict[str, int]:
-    """Reject code -> records of the sample that this configuration would reject."""
-    import numpy as np
-
-    from stream_ad.batch import RawBatch
-    from stream_ad.codec.json import JsonCodec
-    from stream_ad.spec import FeatureSpec
-
-    spec = FeatureSpec.of(config)
-    count = len(sample.value)
-    raw = RawBatch(
-        topic=config.source.topic,
-        partition=0,
-        offset=np.arange(count),
-        timestamp_ms=np.ones(count, np.int64),
-        key=list(sample.key),
-        value=list(sample.value),
-        headers=lambda row: [],
-        next_offset=count,
-    )
-    rejects = JsonCodec(config.record, spec.numeric, spec.categorical).decode(raw)[1]
-    return dict(Counter(reason.partition(":")[0] for reason in rejects.reason))
 
 
 def _words(proposal: Proposal, output: Path, seen_in: str, rejects: dict[str, int], input: Path | None) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, exits, load
 from stream_ad.cli.output import answer, out
@@ -53,7 +54,7 @@ def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False)
     if not found:
         out.print("no model yet: the built-in statistical scorer judges; `stream-ad train --promote` makes one")
         return
-    table = Table("version", "scorer", "created (UTC)", "size", "")
+    table = Table(Column("version", no_wrap=True), "scorer", "created (UTC)", "size", "", box=SIMPLE_HEAD)
     for info in found:
         state = "wanted" if info.version == wish.wanted else "shadow" if info.version == wish.shadow else ""
         table.add_row(info.version, info.kind, _time(info.created_ms), f"{info.size_bytes / 1024:.0f} KiB", state)

@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
 from stream_ad.cli.commands import app
 from stream_ad.config import Config, Kafka, load, parse
@@ -134,6 +135,27 @@ def test_init_reads_a_topic_and_what_it_writes_reads_it_back(folder, brokers, ca
     words = ran(capsys, "init", "--topic", f"init-{RUN}", "--force")
     assert "amount (zscore)" in words
     assert "stream-ad run" in words
+
+
+def test_check_looks_at_records(folder, brokers, redis_url, capsys, monkeypatch):
+    """A key that no record has is no matter of the file, and still what a user gets wrong first."""
+    monkeypatch.setenv("STREAM_AD__REDIS__URL", redis_url)
+    topic = f"looked-{RUN}"
+    (folder / "cards.jsonl").write_bytes(cards(400))
+    ran(capsys, "produce", "-i", "cards.jsonl", "-t", topic, "--key", "card", "--timestamp", "t")
+    ran(capsys, "init", "-t", topic)
+    told = orjson.loads(ran(capsys, "check", "--json"))
+    assert (told["looked_at"], told["problems"]) == (403, [])
+    assert told["would_be_rejected"] == 3
+    assert told["first_reason"].startswith("bad_json")
+    made = folder / "stream_ad.toml"
+    made.write_text(made.read_text().replace('key = "card"', 'key = "cart"'))
+    capsys.readouterr()
+    assert CliRunner().invoke(app, ["check", "--json"]).exit_code == 4
+    found = orjson.loads(CliRunner().invoke(app, ["check", "--json"]).stdout)
+    assert len(found["problems"]) == 1
+    assert "each of 403 records" in found["problems"][0]
+    assert "cart" in found["problems"][0]
 
 
 def test_init_says_what_is_wrong(folder, brokers, capsys):

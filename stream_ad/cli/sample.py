@@ -1,0 +1,71 @@
+"""A look at some records of a file or a topic."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stream_ad.errors import InputError
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config, Kafka
+    from stream_ad.infer import Sample
+
+SAMPLE_ROWS = 2000
+_FILE_ROWS = 100_000  # of a file, stretches are taken from so many
+_STRETCHES = 8
+
+
+def of_file(path: Path) -> Sample:
+    """Stretches of the file's beginning. Raises `InputError`."""
+    from stream_ad.infer import Sample
+    from stream_ad.io.tables import documents
+
+    values = [value for value, _ in islice(documents(path), _FILE_ROWS)]
+    if not values:
+        raise InputError(f"{path}: has no records")
+    stretch = SAMPLE_ROWS // _STRETCHES
+    if len(values) > SAMPLE_ROWS:
+        starts = [(len(values) - stretch) * at // (_STRETCHES - 1) for at in range(_STRETCHES)]
+        values = [value for start in starts for value in values[start : start + stretch]]
+    return Sample([None] * len(values), values, [0] * len(values))
+
+
+def of_topic(kafka: Kafka, topic: str, rows: int = SAMPLE_ROWS) -> Sample:
+    """About so many records from several places of every partition. Raises `InputError`, `ConnectionFailed`."""
+    from stream_ad.infer import Sample
+    from stream_ad.io.kafka_read import sample
+
+    found = sample(kafka, topic, rows)
+    if not found:
+        raise InputError(
+            f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
+            "wait for some, or look at a file with --input"
+        )
+    return Sample(
+        [message.key() for message in found],
+        [message.value() for message in found],
+        [message.partition() for message in found],
+    )
+
+
+def reject_reasons(config: Config, sample: Sample) -> list[str]:
+    """Of those records that this configuration would reject; times of the records themselves are taken as good."""
+    import numpy as np
+
+    from stream_ad import build
+    from stream_ad.batch import RawBatch
+
+    count = len(sample.value)
+    raw = RawBatch(
+        topic=config.source.topic,
+        partition=0,
+        offset=np.arange(count),
+        timestamp_ms=np.ones(count, np.int64),
+        key=list(sample.key),
+        value=list(sample.value),
+        headers=lambda row: [],
+        next_offset=count,
+    )
+    return build.codec(config).decode(raw)[1].reason
