@@ -108,6 +108,28 @@ def check_snapshot(
     _same(arrays(state, capacity), arrays(restored, capacity), f"restored after {at} events: state")
 
 
+def check_keys_independent(make: Callable[[], Fold[Any, Any, Any]], whole: Any, at: int, capacity: int) -> None:
+    """Event `at` is answered from its key's own rows and from what all keys share (fields not `per_key()`).
+
+    For folds whose rows stand alone: not for those that link them, as a table of keys or a timer does.
+    """
+    fold = make()
+    state, cleared = fold.init(capacity), fold.init(capacity)
+    fold.step(state, cut(whole, 0, at))
+    event = cut(whole, at, at + 1)
+    own = int(_keyed(event).slot[0])
+    for column in dataclasses.fields(state):
+        kept, target = getattr(state, column.name), getattr(cleared, column.name)
+        rows = slice(own, own + 1) if column.metadata.get("per_key") else slice(None)
+        target[rows] = kept[rows]
+    expected, got = fold.step(state, event), fold.step(cleared, event)
+    _same(_columns((expected, 0, 0)), _columns((got, 0, 0)), f"event {at} without the other keys: output")
+    for column in dataclasses.fields(state):
+        rows = slice(own, own + 1) if column.metadata.get("per_key") else slice(None)
+        one, other = getattr(state, column.name)[rows], getattr(cleared, column.name)[rows]
+        _same({column.name: one}, {column.name: other}, f"event {at} without the other keys: state")
+
+
 def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Tensor]) -> None:
     """The same rows get the same scores, bit for bit, in any batch of a multiple of 16 rows, or of
     any number of rows where the scorer is `rowwise`.

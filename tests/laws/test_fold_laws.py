@@ -1,9 +1,9 @@
-"""Split invariance and snapshots, over every registered fold."""
+"""Split invariance, snapshots and independence of keys, over every registered fold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ad import config, registry
-from stream_ad.batch import KeyedBatch, Scores, WindowBatch
+from stream_ad.batch import KeyedBatch, Scores, Verdicts, WindowBatch
 from stream_ad.fold.features import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
 from stream_ad.spec import FeatureSpec
-from stream_ad.testing import check_snapshot, check_split_invariance, cut, events_of
+from stream_ad.testing import check_keys_independent, check_snapshot, check_split_invariance, cut, events_of
 from tests.batches import events
 from tests.unit.judged import NOW, scores, verdicts
 from tests.unit.strategies import streams
@@ -113,6 +113,45 @@ def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at:
     for one in cuts[:2]:
         check_snapshot(window, keyed, one, CAPACITY)
         check_snapshot(lambda: Featuriser(SPEC), windows, one, CAPACITY)
+        if one < len(batch):
+            check_keys_independent(window, keyed, one, CAPACITY)
+            check_keys_independent(lambda: Featuriser(SPEC), windows, one, CAPACITY)
+
+
+@pytest.mark.parametrize("name", registry.names("threshold"))
+@settings(max_examples=25, deadline=None)
+@given(batch=judged_streams(), at=st.integers(0, 400))
+def test_a_threshold_keeps_keys_apart(name: str, batch: Scores, at: int) -> None:
+    check_keys_independent(JUDGES[f"threshold {name}"][0], batch, min(at, events_of(batch) - 1), CAPACITY)
+
+
+@pytest.mark.parametrize("name", ["incidents", "silence"])
+@settings(max_examples=50, deadline=None)
+@given(batch=judged_streams(), seed=st.integers(0, 99))
+def test_what_is_told_of_a_key_does_not_depend_on_how_others_are_judged(name: str, batch: Scores, seed: int) -> None:
+    make, given_to = JUDGES[name]
+    verdicts = given_to(batch)
+    keyed = batch.features.windows.keyed
+    watched = int(keyed.slot[seed % len(keyed)])
+    others = keyed.slot[batch.features.row] != watched
+    rng = np.random.default_rng(seed)
+    flag = np.where(others, rng.random(len(others)) < 0.3, verdicts.flag)
+    changed = replace(
+        verdicts,
+        flag=flag,
+        shift=np.where(others, flag & (rng.random(len(others)) < 0.3), verdicts.shift),
+        p_value=np.where(others, rng.random(len(others)), verdicts.p_value),
+        threshold=np.where(others, 0.0, verdicts.threshold),
+    )
+    names = {keyed.events.key[row] for row in np.flatnonzero(keyed.slot == watched)}
+
+    def told(of: Verdicts) -> list[list[Any]]:
+        alerts = make().step(make().init(CAPACITY), of)
+        rows = [row for row, key in enumerate(alerts.key.tolist()) if key in names]
+        columns = [column.name for column in fields(alerts) if column.name != "key"]
+        return [[str(getattr(alerts, column)[row]) for column in columns] for row in rows]
+
+    assert told(changed) == told(verdicts)
 
 
 @pytest.mark.parametrize("name", registry.names("threshold"))
@@ -172,7 +211,23 @@ class Forgetful(PerBatch):
         return verdicts(batch, [0.5 / self.seen] * len(batch))
 
 
+@dataclass
+class Nosy(PerBatch):
+    """A threshold that looks at the row of another key."""
+
+    def init(self, capacity: int) -> Any:
+        return registry.lookup("threshold", "ewma", "")(CONFIG.threshold).init(capacity)
+
+    def step(self, state: Any, batch: Scores) -> Any:
+        slots = batch.features.windows.keyed.slot
+        p = [0.5 / (1.0 + state.key[1 - slot, 0]) for slot in slots]
+        state.key[slots, 0] += 1.0
+        return verdicts(batch, p)
+
+
 def test_the_checks_see_a_fold_that_breaks_a_law() -> None:
+    with pytest.raises(AssertionError, match="event 2 without the other keys: output: p_value"):
+        check_keys_independent(Nosy, scores([0, 1, 1, 0], np.zeros(4)), 2, CAPACITY)
     batch = scores([0] * 6, np.zeros(6))
     with pytest.raises(AssertionError, match=r"cut at \[2\]: output: p_value\[0\]"):
         check_split_invariance(PerBatch, batch, [2], CAPACITY)
