@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Mapping
 from multiprocessing import forkserver
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stream_ad import worker
 from stream_ad.errors import ConnectionFailed, StreamAdError
+from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
@@ -41,7 +41,7 @@ class Supervisor:
 
     def __init__(self, config: Config, workers: int, until: Mapping[int, int] | None) -> None:
         self._config, self._until = config, until
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
         self._trainer: BaseProcess | None = None
@@ -55,11 +55,11 @@ class Supervisor:
         def interrupted(number: int, _frame: object) -> None:
             nonlocal code
             code = 130 if number == signal.SIGINT else 0
-            self._stop.set()
+            self._stop.ask()
 
         before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while not self._stop.is_set():
+            while not self._stop.asked():
                 self._start_due()
                 ended = self._ended()
                 if ended is not None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stream_ad.errors import StreamAdError, TransactionFailed
+from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
@@ -34,8 +35,8 @@ def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
     Exits with the code of the `StreamAdError` that ended it.
     """
     setup_logging(f"worker {index}")
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = Stop()
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
     _follow_parent(stop)
     try:
@@ -46,7 +47,7 @@ def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
         sys.exit(error.exit_code)
 
 
-def run(config: Config, index: int, until: Mapping[int, int] | None, stop: threading.Event) -> None:
+def run(config: Config, index: int, until: Mapping[int, int] | None, stop: Stop) -> None:
     """Raises `StreamAdError`."""
     from stream_ad import build
     from stream_ad.io.redis import RedisModelStore
@@ -67,11 +68,11 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: threa
 
     server = Server(config.server.host, config.server.port + index, status) if config.server.port else None
     try:
-        while not stop.is_set():
+        while not stop.asked():
             ports = build.kafka_ports(config, index, until)
             current["pipeline"] = judging = build.pipeline(config, spec, parts, ports, held)
             try:
-                judging.run(stop.is_set)
+                judging.run(stop.asked)
                 return
             except TransactionFailed as error:
                 from stream_ad import metrics
@@ -94,12 +95,12 @@ def spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 1_000)
 
 
-def _follow_parent(stop: threading.Event) -> None:
+def _follow_parent(stop: Stop) -> None:
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
         if parent is not None:
             parent.join()
-            stop.set()
+            stop.ask()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

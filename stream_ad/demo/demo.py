@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from stream_ad.demo.watch import Watch
 from stream_ad.demo.worker import Worker, free_port
 from stream_ad.errors import StreamAdError
 from stream_ad.io.embedded import Broker, Tail, store
+from stream_ad.stop import Stop
 
 INTERRUPTED = 130
 RATE = 2000.0  # events/s, on average over a simulated day
@@ -58,17 +58,17 @@ def run(options: Options) -> int:
     with _stopping() as stop:
         watch = _play(options, console, stop)
         if watch is None or not watch.feed.live_records:
-            if not stop.is_set():
+            if not stop.asked():
                 raise StreamAdError("demo: ended before the live stream began")
             console.print("interrupted before the live stream began: no report")
             return INTERRUPTED
         _tell(options, console, watch)
-        if watch.swapped_s is None and options.seconds is None and not stop.is_set():
+        if watch.swapped_s is None and options.seconds is None and not stop.asked():
             raise StreamAdError(f"demo: no model was trained within {GIVE_UP_S:.0f} s of live stream; see the report")
-        return INTERRUPTED if stop.is_set() else 0
+        return INTERRUPTED if stop.asked() else 0
 
 
-def _play(options: Options, console: Console, stop: threading.Event) -> Watch | None:
+def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
     """From the first server up to the last one down."""
     scenario = SCENARIOS[options.scenario]
     topic, name = f"demo.{scenario.name}", f"demo_{scenario.name}"
@@ -79,7 +79,7 @@ def _play(options: Options, console: Console, stop: threading.Event) -> Watch | 
         broker = Broker()
         partitions = broker.create(topic)
         outputs = {role: broker.create(f"{name}.{role}") for role in ("alerts", "rejects", "models")}
-        if stop.is_set():
+        if stop.asked():
             return None
         port = free_port()
         config = folder / "stream_ad.toml"
@@ -104,7 +104,7 @@ def _play(options: Options, console: Console, stop: threading.Event) -> Watch | 
         return watch
 
 
-def _follow(options: Options, watch: Watch, worker: Worker, stop: threading.Event, show: Show) -> None:
+def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Show) -> None:
     """Until it is time to end."""
     sampled = 0.0
     live_since: float | None = None
@@ -147,10 +147,10 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
     return "live, statistical scorer; an autoencoder is being trained"
 
 
-def _settle(watch: Watch, stop: threading.Event) -> None:
+def _settle(watch: Watch, stop: Stop) -> None:
     """Waits until all that was sent is judged."""
     deadline = time.monotonic() + SETTLE_S
-    while not stop.is_set() and time.monotonic() < deadline:
+    while not stop.asked() and time.monotonic() < deadline:
         watch.sample()
         watch.listen()
         if watch.figures is not None and not watch.lag():
@@ -239,11 +239,11 @@ def _enough() -> int:
 
 
 @contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGINT, SIGTERM and SIGHUP set, however often they come."""
-    stop = threading.Event()
+def _stopping() -> Iterator[Stop]:
+    """What SIGINT, SIGTERM and SIGHUP ask for, however often they come."""
+    stop = Stop()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: stop.ask()) for number in numbers}
     try:
         yield stop
     finally:
