@@ -42,7 +42,7 @@ def check(
 
     attempt(lambda: _memory(found, spec))
     attempt(lambda: _kafka(found, workers))
-    if facts.get("events"):
+    if "topic" in facts:
         attempt(lambda: _records(found))
     attempt(lambda: _registry(found, spec))
     facts["problems"] = [str(problem) for problem in problems]
@@ -86,9 +86,9 @@ def _kafka(config: Config, workers: int) -> dict[str, Any]:
 def _records(config: Config) -> dict[str, Any]:
     from stream_ad.cli.sample import of_topic, reject_reasons
 
-    count = len((sample := of_topic(config.kafka, config.source.topic, _SAMPLE_ROWS)).value)
-    reasons = reject_reasons(config, sample)
-    if len(reasons) == count:
+    sample = of_topic(config.kafka, config.source.topic, _SAMPLE_ROWS, "source.topic")
+    count, reasons = len(sample.value), reject_reasons(config, sample)
+    if count and len(reasons) == count:
         raise InputError(
             f"source.topic: each of {count} records of {config.source.topic} that were looked at would be rejected, "
             f"the first for {reasons[0]!r}: see record.*"
@@ -132,7 +132,7 @@ def _tell(facts: dict[str, Any]) -> None:
     if facts.get("would_be_rejected"):
         rejected, reason = facts["would_be_rejected"], escape(repr(facts["first_reason"]))
         line("[yellow]![/]", f"{rejected} of {facts['looked_at']} records would be rejected, the first for {reason}")
-    elif "looked_at" in facts:
+    elif facts.get("looked_at"):
         line("[green]✓[/]", f"{facts['looked_at']} records looked at: all can be read")
     if "model" in facts:
         line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
-from stream_ad.cli.sample import of_file, of_topic, reject_reasons
+from stream_ad.cli.sample import SAMPLE_ROWS, of_file, of_topic, reject_reasons
 from stream_ad.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,12 @@ def init(
         )
     else:
         assert topic is not None
-        sample, seen_in = of_topic(kafka, topic), f"topic {topic}"
+        sample, seen_in = of_topic(kafka, topic, SAMPLE_ROWS, "--topic"), f"topic {topic}"
+        if not sample.value:
+            raise InputError(
+                f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
+                "wait for some, or look at a file with --input"
+            )
     proposal = infer(sample)
     if not proposal.records:
         first = next((value for value in sample.value if value), b"")

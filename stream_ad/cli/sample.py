@@ -32,17 +32,15 @@ def of_file(path: Path) -> Sample:
     return Sample([None] * len(values), values, [0] * len(values))
 
 
-def of_topic(kafka: Kafka, topic: str, rows: int = SAMPLE_ROWS) -> Sample:
-    """About so many records from several places of every partition. Raises `InputError`, `ConnectionFailed`."""
+def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
+    """About so many records from several places of every partition; of a topic without records, none.
+
+    `key` names the topic in errors. Raises `InputError`, `ConnectionFailed`.
+    """
     from stream_ad.infer import Sample
     from stream_ad.io.kafka_read import sample
 
-    found = sample(kafka, topic, rows)
-    if not found:
-        raise InputError(
-            f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
-            "wait for some, or look at a file with --input"
-        )
+    found = sample(kafka, topic, rows, key)
     return Sample(
         [message.key() for message in found],
         [message.value() for message in found],

@@ -34,9 +34,9 @@ def committed(kafka: Kafka, topic: str, key: str) -> list[Message]:
     return _stretch(kafka, topic, start_offsets(kafka, topic, key), None, key)
 
 
-def sample(kafka: Kafka, topic: str, limit: int) -> list[Message]:
+def sample(kafka: Kafka, topic: str, limit: int, key: str) -> list[Message]:
     """About `limit` records from several places of every partition, in the order of the log. Raises as `follow`."""
-    first, last = start_offsets(kafka, topic, "--topic"), end_offsets(kafka, topic, "--topic")
+    first, last = start_offsets(kafka, topic, key), end_offsets(kafka, topic, key)
     there = {
         partition: (first[partition], last[partition]) for partition in first if last[partition] > first[partition]
     }
@@ -49,7 +49,7 @@ def sample(kafka: Kafka, topic: str, limit: int) -> list[Message]:
             partition: max(low, min(low + (high - low) * stretch // _STRETCHES, high - quota))
             for partition, (low, high) in there.items()
         }
-        for message in _stretch(kafka, topic, starts, quota, "--topic"):
+        for message in _stretch(kafka, topic, starts, quota, key):
             found[message.partition(), message.offset()] = message
     return [found[place] for place in sorted(found)]
 

@@ -158,6 +158,22 @@ def test_check_looks_at_records(folder, brokers, redis_url, capsys, monkeypatch)
     assert "cart" in found["problems"][0]
 
 
+def test_check_of_a_topic_whose_records_were_all_taken_back(folder, brokers, redis_url, capsys, monkeypatch):
+    """Offsets without records, as an aborted transaction leaves them, are nothing to complain of."""
+    monkeypatch.setenv("STREAM_AD__REDIS__URL", redis_url)
+    topic = f"aborted-{RUN}"
+    create_topics(Kafka(brokers=brokers), {topic: 1})
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, b"{")
+    producer.flush(30)
+    producer.abort_transaction(30)
+    (folder / "stream_ad.toml").write_text(f'pipeline = "{topic}"\nsource.topic = "{topic}"\nrecord.key = "k"\n')
+    told = orjson.loads(ran(capsys, "check", "--json"))
+    assert (told["events"], told["looked_at"], told["problems"]) == (2, 0, [])
+
+
 def test_init_says_what_is_wrong(folder, brokers, capsys):
     create_topics(Kafka(brokers=brokers), {f"empty-{RUN}": 2})
     with pytest.raises(InputError, match="has no records"):
