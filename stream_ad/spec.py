@@ -9,8 +9,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from stream_ad.config import Config, duration_ms
+from stream_ad.config import Config
 from stream_ad.errors import ConfigError
+from stream_ad.sections import duration_ms
 
 # kind -> what its parameter is; None = it takes none
 EVENT_KINDS: dict[str, str | None] = {"gap": None, "count": "span", "time_of_day": None, "day_of_week": None}

@@ -1,0 +1,186 @@
+"""The sections of `stream_ad.toml`: every key, its default, what it means. `docs/configuration.md` is made of this."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(value: object) -> object:
+    """ "250ms", "1.5h", "30m" -> milliseconds. Bare numbers are refused: they have no unit."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
+        if match:
+            return round(float(match[1]) * _UNITS[match[2]])
+    elif value == 0:
+        return 0
+    raise ValueError('a duration such as "250ms", "30s", "5m", "1h" or "7d"')
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(Section):
+    """How to reach Kafka."""
+
+    brokers: str = Field("127.0.0.1:9092", description="bootstrap servers, comma separated")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="any librdkafka setting, passed through; `<name>.file` reads the value from a file",
+    )
+    static_membership: bool = Field(
+        False, description="keep partitions over a quick restart (group.instance.id per worker)"
+    )
+
+
+class Source(Section):
+    """What is read."""
+
+    topic: str = Field("events", min_length=1, description="the topic to watch")
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="where a group without committed offsets begins"
+    )
+
+
+class Sink(Section):
+    """What is written."""
+
+    alerts: str = Field("", description="topic of alerts; default `<pipeline>.alerts`")
+    rejects: str = Field("", description="topic of rejects; default `<pipeline>.rejects`")
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="at_least_once is for brokers without transactions"
+    )
+    commit_interval: Duration = Field(200, description="event to visible alert waits at most this long")
+    create_topics: bool = Field(True, description="create missing output topics at the start")
+    payload_fields: list[str] = Field(
+        default_factory=list, description="fields of the event that are copied into its alerts"
+    )
+
+
+class Redis(Section):
+    """Where snapshots and the model registry live."""
+
+    url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL, no password in the file")
+    prefix: str = Field("", description="prefix of all keys; default `stream_ad:<pipeline>`")
+    snapshot_interval: Duration = Field(10_000, description="how much log a restart folds again at most")
+    wait: Duration = Field(5_000, description="how long an assignment waits for Redis before it rebuilds from the log")
+    rebuild: Literal["all", "horizon", "cold"] = Field(
+        "all", description="without a snapshot: fold the whole log, the last `horizon_events`, or start cold"
+    )
+    horizon_events: int = Field(100_000, ge=0, description="events per partition folded by rebuild = horizon")
+
+
+class Record(Section):
+    """How a record becomes an event."""
+
+    format: str = Field("json", description="a registered codec")
+    key: str = Field("$key", description="field that names who is watched, or `$key`: the record's key")
+    timestamp: str = Field("$timestamp", description="field with the event time, or `$timestamp`: the record's own")
+    timestamp_format: Literal["iso", "s", "ms", "us", "ns"] = Field(
+        "iso", description="ISO 8601 (UTC where it names no zone), or a number since the epoch in that unit"
+    )
+    numbers_as_text: bool = Field(False, description='accept "12.5" where a number is meant')
+    max_key_bytes: int = Field(64, ge=1, le=1024, description="longer keys are rejected")
+
+
+class Window(Section):
+    """What a score looks at."""
+
+    rows: int = Field(16, ge=1, le=512, description="events per window; for `time` the most that are kept")
+    kind: str = Field("count", description="count: the last `rows` events; time: those of the last `span`")
+    span: Duration = Field(3_600_000, description="length of a time window")
+    hop: int = Field(1, ge=1, description="score every so many events of a key")
+    allowed_lateness: Duration = Field(0, description="how far the watermark trails the highest timestamp")
+    late: Literal["accept", "drop", "reject"] = Field("accept", description="events behind the watermark")
+    max_keys: int = Field(
+        100_000, ge=1, description="keys per partition; beyond it the least recently seen is forgotten"
+    )
+
+
+class Features(Section):
+    """What is computed from each field. A feature is `kind` or `kind:parameter`."""
+
+    event: list[str] = Field(
+        default_factory=lambda: ["gap"],
+        description="of the event itself: gap, count:SPAN, time_of_day, day_of_week",
+    )
+    numeric: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="field (dotted path) -> raw, log1p, diff, rate, zscore, mean, std, min, max, "
+        "ew_mean:ROWS, ew_std:ROWS, sum:SPAN, missing",
+    )
+    categorical: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="field -> novelty, frequency, novelty_overall, frequency_overall, missing",
+    )
+    half_life_rows: float = Field(100.0, gt=0, description="memory of zscore's mean and deviation, in events of a key")
+    prior_rows: float = Field(8.0, gt=0, description="weight of the shard's pooled mean and deviation, in events")
+
+
+class Scoring(Section):
+    """How scores are computed."""
+
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    batch_rows: int = Field(4096, ge=64, description="a batch is closed at so many rows")
+    latency: Duration = Field(20, description="a batch that is not full is closed after this")
+    in_flight: int = Field(2, ge=1, le=16, description="batches on the device while the CPU folds")
+
+
+class Threshold(Section):
+    """What counts as anomalous."""
+
+    kind: str = Field("ewma", description="a registered threshold")
+    false_alarm_rate: float = Field(1e-4, gt=0, lt=0.5, description="flags per scored event on normal data")
+    half_life_rows: float = Field(200.0, gt=0, description="memory of a key's mean and deviation of scores")
+    prior_rows: float = Field(20.0, gt=0, description="weight of the pooled prior, in events of the key")
+    escape_after: Duration = Field(1_800_000, description="a level held so long becomes the new normal, reported once")
+    escape_rows: int = Field(30, ge=2, description="and at least so many events of it")
+
+
+class Incidents(Section):
+    """How flags become alerts."""
+
+    resolve_after: Duration = Field(300_000, description="quiet time of the key that ends an incident")
+    resolve_rows: int = Field(10, ge=1, description="or so many normal events of the key in a row")
+    cooldown: Duration = Field(600_000, description="least event time between two alerts of one incident")
+    update_factor: float = Field(100.0, gt=1, description="an update is sent when the p-value falls by this factor")
+
+
+class Silence(Section):
+    """Keys that stop speaking."""
+
+    enabled: bool = Field(False, description="alert when a key is silent against its partition's watermark")
+    min_gap: Duration = Field(60_000, description="no silence is shorter")
+    deviations: float = Field(12.0, gt=0, description="mean gap plus so many standard deviations")
+    min_events: int = Field(30, ge=2, description="events of a key before its rhythm is trusted")
+
+
+class Train(Section):
+    """How models are built."""
+
+    scorer: str = Field("autoencoder", description="a registered trainable scorer: autoencoder, vae, half_space_trees")
+    auto: bool = Field(True, description="`run` trains and promotes the first model by itself")
+    min_events: int = Field(20_000, ge=256, description="events in the topic before the first model is trained")
+    max_rows: int = Field(200_000, ge=256, description="windows used at most, evenly spaced in time")
+    held_back: float = Field(0.2, gt=0, lt=0.9, description="last part of the time range: early stopping, calibration")
+    epochs: int = Field(30, ge=1, description="at most")
+    hidden: list[int] = Field(default_factory=lambda: [64, 16], description="layer widths down to the latent one")
+    samples: int = Field(
+        0, ge=0, le=256, description="vae: samples of the reconstruction probability; 0 scores by the posterior's mean"
+    )
+    seed: int = Field(0, description="of weights and sampling")
+
+
+class Server(Section):
+    """Metrics and health over HTTP."""
+
+    host: str = Field("127.0.0.1", description="address to bind")
+    port: int = Field(9464, ge=0, le=65535, description="of worker 0; worker N uses port + N; 0 = off")
