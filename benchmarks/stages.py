@@ -136,7 +136,7 @@ class Run:
         held = self._models(config)
         held.version(self._version)
         until = kafka_admin.end_offsets(config.kafka, topic)
-        ports = build.kafka_ports(config, 0, until)
+        ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)
         ended = 0.0
 
@@ -148,7 +148,7 @@ class Run:
             config,
             spec,
             build.folds(config, spec),
-            build.Ports(timed, ports.sink, ports.states, ports.swaps),
+            build.Ports(timed, ports.sink, ports.states, ports.log),
             held,
             observe,
         )
@@ -195,7 +195,7 @@ class Run:
     def _models(self, config: Config) -> build.Models:
         store = RedisModelStore(config.redis)
         training.register(store, self._bundle, promote=True)
-        return build.models(config, FeatureSpec.of(config), store, self._version)
+        return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), self._version)
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
         spec = FeatureSpec.of(config)

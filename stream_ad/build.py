@@ -18,8 +18,9 @@ from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
 from stream_ad.models import Models
+from stream_ad.outbox import Outbox
 from stream_ad.pipeline import Pipeline
-from stream_ad.protocols import Codec, ModelStore, Role, Sink, Source, StateStore, SwapLog
+from stream_ad.protocols import Codec, ModelLog, ModelStore, Role, Sink, Source, StateStore
 from stream_ad.recovery import Recovery
 from stream_ad.shard import Folds, Shard
 from stream_ad.spec import FeatureSpec
@@ -32,7 +33,7 @@ class Ports:
     source: Source
     sink: Sink
     states: StateStore
-    swaps: SwapLog
+    log: ModelLog
 
 
 def codec(config: Config) -> Codec:
@@ -59,10 +60,12 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
     )
 
 
-def models(config: Config, spec: FeatureSpec, store: ModelStore | None, default: str | None = None) -> Models:
+def models(
+    config: Config, spec: FeatureSpec, store: ModelStore | None, log: ModelLog, default: str | None = None
+) -> Models:
     from stream_ad.score.engine import Engine
 
-    return Models(Engine(config.scoring, spec), store, default)
+    return Models(Engine(config.scoring, spec), store, log, default)
 
 
 def pipeline(
@@ -73,8 +76,9 @@ def pipeline(
     held: Models,
     observe: Callable[[Verdicts], None] | None = None,
 ) -> Pipeline:
-    recovery = Recovery(parts, ports.states, ports.swaps, config.redis)
-    return Pipeline(config, spec, ports.source, codec(config), ports.sink, held, recovery, observe)
+    recovery = Recovery(parts, ports.states, ports.log, config.redis)
+    outbox = Outbox(config, spec, ports.source.topic, held, ports.sink)
+    return Pipeline(config, ports.source, codec(config), ports.sink, held, recovery, outbox, observe)
 
 
 def warm(config: Config, spec: FeatureSpec) -> None:
@@ -96,11 +100,16 @@ def warm(config: Config, spec: FeatureSpec) -> None:
     shard.finish(Scores(batch, "", np.zeros(len(batch))))
 
 
-def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None) -> Ports:
+def kafka_log(config: Config) -> ModelLog:
+    from stream_ad.io.kafka_models import KafkaModelLog
+
+    return KafkaModelLog(config.kafka, config.models_topic, config.bundles_topic)
+
+
+def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None, log: ModelLog) -> Ports:
     """Of one worker of the group; `until` = offsets at which a bounded run ends."""
     from stream_ad.io.kafka_sink import KafkaSink
     from stream_ad.io.kafka_source import KafkaSource, member_name
-    from stream_ad.io.kafka_swaps import KafkaSwapLog
     from stream_ad.io.kafka_until import UntilCommitted
     from stream_ad.io.redis import RedisStateStore
 
@@ -108,12 +117,13 @@ def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None) ->
     topics: dict[Role, str] = {
         "alerts": config.sink.alerts,
         "rejects": config.sink.rejects,
-        "models": config.swaps_topic,
+        "models": config.models_topic,
+        "bundles": config.bundles_topic,
     }
     name = member_name(config.pipeline, worker)
     return Ports(
         source if until is None else UntilCommitted(source, until),
         KafkaSink(config.kafka, topics, source, config.sink.delivery, name),
         RedisStateStore(config.redis),
-        KafkaSwapLog(config.kafka, config.swaps_topic),
+        log,
     )

@@ -92,8 +92,17 @@ class Config(Section):
         return data
 
     @property
-    def swaps_topic(self) -> str:
+    def outputs(self) -> tuple[str, str, str, str]:
+        """All topics that the pipeline writes."""
+        return (self.sink.alerts, self.sink.rejects, self.models_topic, self.bundles_topic)
+
+    @property
+    def models_topic(self) -> str:
         return f"{self.pipeline}.models"
+
+    @property
+    def bundles_topic(self) -> str:
+        return f"{self.pipeline}.bundles"
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:

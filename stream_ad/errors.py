@@ -3,6 +3,7 @@
 StreamAdError                 exit code 1
 ├── ConfigError               2   the configuration file, an option, an environment variable
 ├── ConnectionFailed          3   Kafka or Redis cannot be reached or refuses us
+│   └── StoreRefuses          3   Redis answers, but with an error
 ├── InputError                4   a file or topic that cannot be read as configured
 ├── ModelError                5   a bundle or a version that cannot be used
 ├── StateError                6   a snapshot that cannot be restored
@@ -24,6 +25,10 @@ class ConfigError(StreamAdError):
 
 class ConnectionFailed(StreamAdError):
     exit_code = 3
+
+
+class StoreRefuses(ConnectionFailed):
+    """It answers, but with an error: full, read-only, or without the right."""
 
 
 class InputError(StreamAdError):

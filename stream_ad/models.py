@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_ad import metrics
-from stream_ad.batch import F32, F64
-from stream_ad.errors import ConnectionFailed, ModelError
-from stream_ad.protocols import ModelStore
+from stream_ad.batch import F32, F64, Message
+from stream_ad.errors import ConnectionFailed, ModelError, StreamAdError
+from stream_ad.model_log import encode_bundle
+from stream_ad.protocols import BUILT_IN, ModelLog, ModelStore
 from stream_ad.shadow import Shadow
 from stream_ad.shard import Shard
 
@@ -21,22 +24,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATISTICAL = "statistical"
 WATCH_S = 0.25
+REFUSED_S = 10.0  # a version that was refused may have been mended since
 
 
 class Models:
-    """Loads bundles by version and keeps them ready.
+    """Loads bundles by version, from the registry or else from the log, and keeps them ready.
 
-    With a `follow`ed store a thread asks every quarter of a second which version is
-    wanted and loads it, so that a swap itself only exchanges a reference.
+    With a `follow`ed store a thread asks every quarter of a second which version is wanted and
+    loads it, so that a swap itself only exchanges a reference. A store that was emptied gets back
+    what judges.
     """
 
-    def __init__(self, engine: Engine, store: ModelStore | None, default: str | None = None) -> None:
-        self._engine, self._store = engine, store
+    def __init__(self, engine: Engine, store: ModelStore | None, log: ModelLog, default: str | None = None) -> None:
+        self._engine, self._store, self._log = engine, store, log
         self._loaded: dict[str, Loaded] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._in_log: set[str] = set()
+        self._judging: str | None = None
         self._wanted: str | None = default
-        self._refused: str | None = None
+        self._refused: tuple[str | None, float] = (None, 0.0)
         self._shadow: Shadow | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -60,7 +67,7 @@ class Models:
 
     def current(self) -> str:
         """The version a partition without history starts with."""
-        return self._wanted or STATISTICAL
+        return self._wanted or BUILT_IN
 
     def shadow(self) -> Shadow | None:
         """The version to score beside the one that judges."""
@@ -71,13 +78,36 @@ class Models:
         if version in self._loaded:
             return version  # without the lock: another version may be loading
         with self._lock:
-            blob = None
-            if version != STATISTICAL:
-                if self._store is None:
-                    raise ModelError(f"model {version}: there is no registry to load it from")
-                blob = self._store.get(version)
+            blob = None if version == BUILT_IN else self._fetched(version)
             self._loaded[version] = self._engine.load(blob)
+            if blob is not None:
+                self._blobs[version] = blob
         return version
+
+    def _fetched(self, version: str) -> bytes:
+        missing: StreamAdError = ModelError(f"model {version}: there is no registry to load it from")
+        if self._store is not None:
+            try:
+                return self._store.get(version)
+            except (ConnectionFailed, ModelError) as error:
+                missing = error
+        blob = self._log.bundle(version)
+        if blob is None:
+            raise missing
+        log.info("model %s is taken from the log of the pipeline: %s", version, missing)
+        return blob
+
+    def records(self, version: str) -> list[Message]:
+        """The bundle for the log of models, if this process has not brought it there yet."""
+        if version in self._in_log or version not in self._blobs:
+            return []
+        return encode_bundle(version, self._blobs[version])
+
+    def committed(self, announced: Iterable[str], judging: Iterable[str]) -> None:
+        """What the log now knows, and which versions judge the shards that do not replay."""
+        self._in_log.update(announced)
+        found = set(judging)
+        self._judging = found.pop() if len(found) == 1 else None
 
     def submit(self, version: str, x: list[F32]) -> Future:
         return self._engine.submit(self._loaded[self.version(version)], x)
@@ -119,17 +149,31 @@ class Models:
         try:
             wish = self._store.wish()
             metrics.STORE_UP.set(1)
+            if wish.wanted is None:
+                self._put_back(self._store)
             version = wish.shadow
             if version is None or version == self._wanted:
                 self._shadow = None
-            elif version != self._refused and (self._shadow is None or self._shadow.version != version):
+            elif not self._is_refused(version) and (self._shadow is None or self._shadow.version != version):
                 self._shadow = Shadow(self.compared, self.version(version))
-            version = wish.wanted or STATISTICAL
-            if version not in (self._wanted, self._refused):
+            version = wish.wanted
+            if version not in (None, self._wanted) and not self._is_refused(version):
                 self._wanted = self.version(version)
         except ConnectionFailed as error:
             metrics.STORE_UP.set(0)
             log.debug("%s", error)
         except ModelError as error:
-            self._refused = version
+            self._refused = (version, time.monotonic())
             log.error("model %s is refused, %s goes on: %s", version, self.current(), error)
+
+    def _is_refused(self, version: str) -> bool:
+        refused, since_s = self._refused
+        return version == refused and time.monotonic() - since_s < REFUSED_S
+
+    def _put_back(self, store: ModelStore) -> None:
+        """An emptied registry would have the trainer begin anew, and restarts fall back to the built-in scorer."""
+        version = self._judging
+        if version in self._blobs:
+            store.put(self._engine.info(self._blobs[version]), self._blobs[version])
+            store.adopt(version)
+            log.warning("the registry was emptied: model %s, which judges, is put back", version)

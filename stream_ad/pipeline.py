@@ -19,14 +19,13 @@ from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.flights import FLIGHT_S, Flights, Item, Scored
+from stream_ad.model_log import encode_swap
 from stream_ad.models import Models
 from stream_ad.outbox import Outbox
 from stream_ad.protocols import Codec, Sink, Source
 from stream_ad.reader import Decoded, Finished, Question, Reader
 from stream_ad.recovery import Recovery
 from stream_ad.shard import UNKNOWN, Shard
-from stream_ad.spec import FeatureSpec
-from stream_ad.swaps import encode_swap
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +39,19 @@ class Pipeline:
     def __init__(
         self,
         config: Config,
-        spec: FeatureSpec,
         source: Source,
         codec: Codec,
         sink: Sink,
         models: Models,
         recovery: Recovery,
+        outbox: Outbox,
         observe: Callable[[Verdicts], None] | None = None,
     ) -> None:
         self.config = config
         self.source, self.codec, self.sink = source, codec, sink
-        self.models, self.recovery, self.observe = models, recovery, observe
+        self.models, self.recovery, self.outbox, self.observe = models, recovery, outbox, observe
         self.shards: dict[int, Shard] = {}
         self._flights = Flights(config.scoring, models)
-        self._outbox = Outbox(config, spec, source.topic, models, sink)
         self._offsets: dict[int, int] = {}
         self._newest_ms = -1
         self._rejected = 0
@@ -67,9 +65,9 @@ class Pipeline:
         with Reader(self.source, self.codec) as reader:
             try:
                 while not stop():
-                    item = reader.get(FLIGHT_S if self._outbox else self._flights.patience_s())
+                    item = reader.get(FLIGHT_S if self.outbox else self._flights.patience_s())
                     if isinstance(item, Decoded):
-                        self._accept(item)
+                        self.submit(item)
                     elif isinstance(item, Question):
                         item.settle(self)
                     elif isinstance(item, Finished):
@@ -82,7 +80,8 @@ class Pipeline:
 
     # ── reading ──────────────────────────────────────────────────────────────────────────
 
-    def _accept(self, decoded: Decoded) -> None:
+    def submit(self, decoded: Decoded) -> None:
+        """Folds a stretch of a partition's log up to where its scores are asked for."""
         shard = self.shards.get(decoded.raw.partition)
         if shard is None:
             return  # read before the partition was given up
@@ -95,7 +94,7 @@ class Pipeline:
             head, tail = rejects.split(swap.offset)
             self._enqueue(shard, events.slice(0, cut), head, swap.offset, decoded.raw)
             events, rejects = events.slice(cut, len(events)), tail
-            self._drain()
+            self.finish()
             self.models.swap(shard, self.models.version(swap.version))
         self._enqueue(shard, events, rejects, decoded.raw.next_offset, decoded.raw)
 
@@ -120,15 +119,15 @@ class Pipeline:
     def _advance(self) -> None:
         for scored in self._flights.landed():
             self._land(scored)
-        self._outbox.send_ready()
+        self.outbox.send_ready()
         now = time.monotonic()
         if now - self._committed_at >= self.config.sink.commit_interval / 1000:
-            self._commit()
+            self.commit()
         if now - self._saved_at >= self._save_pause_s:
             self.checkpoint()
         version = self.models.wanted()
         if version is not None:
-            self._obey(version)
+            self.swap(version)
 
     def _land(self, scored: Scored) -> None:
         item, shard = scored.item, scored.item.shard
@@ -157,7 +156,7 @@ class Pipeline:
         if len(alerts) and shard.replaying:
             alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
         if len(alerts):
-            self._outbox.add(shard.partition, verdicts, alerts)
+            self.outbox.add(shard.partition, verdicts, alerts)
         return verdicts
 
     def _reject(self, rejects: RejectBatch) -> None:
@@ -178,21 +177,23 @@ class Pipeline:
         log.warning("%d records rejected so far, the latest at %s: %s", self._rejected, where, why)
         self._rejects_told_at = now
 
-    def _drain(self) -> None:
+    def finish(self) -> None:
+        """Judges all that was submitted."""
         for scored in self._flights.drained():
             self._land(scored)
 
     # ── committing ───────────────────────────────────────────────────────────────────────
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """What is judged becomes visible together with its offsets. Raises `TransactionFailed`."""
         self._committed_at = time.monotonic()
-        self._outbox.send_all()
+        self.outbox.send_all()
         if not self._offsets:
             return
-        for partition in self._offsets:
-            shard = self.shards[partition]
-            if shard.announce is not None:
-                self.sink.send("models", [encode_swap(shard.announce)])
+        announced = [swap for part in self._offsets if (swap := self.shards[part].announce) is not None]
+        for version in {swap.version for swap in announced}:
+            self.sink.send("bundles", self.models.records(version))
+        self.sink.send("models", [encode_swap(swap) for swap in announced])
         with metrics.COMMIT_SECONDS.time():
             self.sink.commit(self._offsets)
         for partition in self._offsets:
@@ -203,11 +204,13 @@ class Pipeline:
         if self._newest_ms > 0:
             metrics.LATENCY.observe(max(0.0, time.time() - self._newest_ms / 1000))
         self._offsets, self._newest_ms = {}, -1
+        judging = [shard.version for shard in self.shards.values() if not shard.replaying]
+        self.models.committed([swap.version for swap in announced], judging)
 
     def checkpoint(self) -> None:
         """Commits what is under way, then saves every shard."""
-        self._drain()
-        self._commit()
+        self.finish()
+        self.commit()
         begun = time.monotonic()
         for shard in self.shards.values():
             if not self.recovery.save(shard):
@@ -216,12 +219,13 @@ class Pipeline:
         spent = self._saved_at - begun
         self._save_pause_s = max(self.config.redis.snapshot_interval / 1000, spent / SNAPSHOT_SHARE)
 
-    def _obey(self, version: str) -> None:
+    def swap(self, version: str) -> None:
+        """Every shard that does not replay goes over to `version`, between two commits and saved before it judges."""
         due = [s for s in self.shards.values() if s.version != version and not s.replaying and s.next_offset != UNKNOWN]
         if not due:
             return
-        self._drain()
-        self._commit()
+        self.finish()
+        self.commit()
         for shard in due:
             self.models.swap_saved(shard, version, self.recovery)
         metrics.SWAPS.inc()

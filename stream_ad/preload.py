@@ -12,7 +12,7 @@ gc.disable()  # modules are no garbage: looking for some takes a tenth of the ti
 
 from stream_ad import build, server, training, worker  # noqa: E402, F401
 from stream_ad.codec import guard  # noqa: E402
-from stream_ad.io import kafka_sink, kafka_source, kafka_swaps, kafka_until, redis  # noqa: E402, F401
+from stream_ad.io import kafka_models, kafka_sink, kafka_source, kafka_until, redis  # noqa: E402, F401
 from stream_ad.score import engine  # noqa: E402, F401
 
 guard.safe(b"{}")  # the first compiled loop to be loaded brings half a second of the compiler with it

@@ -105,7 +105,8 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-Role = Literal["alerts", "rejects", "models"]
+Role = Literal["alerts", "rejects", "models", "bundles"]
+BUILT_IN = "statistical"  # the version that needs no bundle
 
 
 class Sink(Protocol):
@@ -134,11 +135,15 @@ class Swap:
     version: str
 
 
-class SwapLog(Protocol):
-    """Reads back what was sent with role "models"."""
+class ModelLog(Protocol):
+    """Reads back what was committed with the roles "models" and "bundles"."""
 
-    def read(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
-        """Committed swaps of each partition, by offset."""
+    def swaps(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
+        """Of each partition, by offset."""
+        ...
+
+    def bundle(self, version: str) -> bytes | None:
+        """The bytes of a version that has judged; None where there are none."""
         ...
 
 
@@ -168,7 +173,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What running workers should use. None = the built-in statistical scorer / no shadow."""
+    """What running workers should use.
+
+    `wanted` is a version, or `BUILT_IN` after all promotions were rolled back. None = nobody ever
+    wished for one, or the store was emptied: then what judges goes on. `shadow` None = no shadow.
+    """
 
     wanted: str | None
     shadow: str | None
@@ -187,8 +196,12 @@ class ModelStore(Protocol):
 
     def promote(self, version: str) -> None: ...
 
-    def rollback(self) -> str | None:
-        """Back to what was wanted before; answers that version (None = built in)."""
+    def adopt(self, version: str) -> None:
+        """`promote`, where nobody has a wish."""
+        ...
+
+    def rollback(self) -> str:
+        """Back to what was wanted before; answers that version (it may be `BUILT_IN`)."""
         ...
 
     def shadow(self, version: str | None) -> None: ...

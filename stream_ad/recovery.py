@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from stream_ad import metrics
 from stream_ad.config import Redis
-from stream_ad.errors import ConnectionFailed, StateError
-from stream_ad.protocols import StateStore, Swap, SwapLog
+from stream_ad.errors import ConnectionFailed, StateError, StoreRefuses
+from stream_ad.protocols import ModelLog, StateStore, Swap
 from stream_ad.shard import UNKNOWN, Folds, Shard
 
 log = logging.getLogger(__name__)
@@ -24,17 +24,18 @@ RETRY_S = 0.25
 class Recovery:
     """Restores and saves the shards of one worker."""
 
-    def __init__(self, folds: Folds, states: StateStore, swaps: SwapLog, config: Redis) -> None:
-        self._folds, self._states, self._swaps, self._config = folds, states, swaps, config
+    def __init__(self, folds: Folds, states: StateStore, log: ModelLog, config: Redis) -> None:
+        self._folds, self._states, self._log, self._config = folds, states, log, config
         self.store_away = False
 
     def restore(self, committed: Mapping[int, int | None], version: str) -> Iterator[Shard]:
         """Shards for partitions with these committed offsets; `version` is for those without history."""
-        history = self._swaps.read(sorted(committed))
+        history = self._log.swaps(sorted(committed))
         deadline = time.monotonic() + self._config.wait / 1000
         for partition, offset in sorted(committed.items()):
-            owner, shard = self._load(partition, offset, deadline)
+            owner, blob = self._load(partition, deadline)
             known = history.get(partition, [])
+            shard = self._restored(partition, offset, known, blob)
             if shard is None:
                 shard = Shard(self._folds, partition, self._start(offset), version)
                 if known:
@@ -99,33 +100,45 @@ class Recovery:
             shard.saved_offset = shard.next_offset
         return saved
 
-    def _load(self, partition: int, committed: int | None, deadline: float) -> tuple[int | None, Shard | None]:
+    def _load(self, partition: int, deadline: float) -> tuple[int | None, bytes | None]:
+        owner = None
         while True:
             try:
-                owner = self._states.claim(partition)
-                blob = self._states.load(partition)
-                break
+                if owner is None:
+                    owner = self._claimed(partition)
+                return owner, self._states.load(partition)
             except ConnectionFailed as error:
                 if time.monotonic() >= deadline:
                     log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
-                    return None, None
+                    return owner, None
                 time.sleep(RETRY_S)
+
+    def _claimed(self, partition: int) -> int | None:
+        """None where the store answers but takes nothing, as one that is full or a replica: it can still be read."""
+        try:
+            return self._states.claim(partition)
+        except StoreRefuses as error:
+            log.warning("partition %d: not claimed yet: %s", partition, error)
+            return None
+
+    def _restored(self, partition: int, committed: int | None, known: list[Swap], blob: bytes | None) -> Shard | None:
+        """The shard of a snapshot that the log bears out."""
         if blob is None or committed is None:
-            return owner, None
+            return None
         try:
             shard = Shard.restore(self._folds, partition, blob)
         except StateError as error:
             log.warning("%s; rebuilds from the log", error)
-            return owner, None
+            return None
         if shard.next_offset > committed:
-            log.warning(
-                "partition %d: the snapshot is at offset %d, the group at %d (was it reset?); rebuilds from the log",
-                partition,
-                shard.next_offset,
-                committed,
-            )
-            return owner, None
-        return owner, shard
+            wrong = f"is at offset {shard.next_offset}, the group at {committed} (was it reset?)"
+        elif shard.next_offset < committed and known and shard.version not in _judged(known, shard.next_offset):
+            # a swap that was saved, but another worker went on without it
+            wrong = f"is of model {shard.version}, which never judged offset {shard.next_offset}"
+        else:
+            return shard
+        log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)
+        return None
 
     def _start(self, committed: int | None) -> int:
         if committed is None:
@@ -135,11 +148,17 @@ class Recovery:
         return max(0, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else 0
 
 
+def _judged(known: list[Swap], offset: int) -> set[str]:
+    """The versions before and after a swap at `offset`; the only one in force if there is none."""
+    before = [swap for swap in known if swap.offset < offset][-1:]
+    return {swap.version for swap in [*before, *(swap for swap in known if swap.offset == offset)]}
+
+
 def _changes(known: list[Swap], shard: Shard) -> list[Swap]:
-    """Those ahead of the shard that bring another version."""
+    """Those at the shard's offset or ahead of it that bring another version."""
     changes, version = [], shard.version
     for swap in known:
-        if swap.offset > shard.next_offset and swap.version != version:
+        if swap.offset >= shard.next_offset and swap.version != version:
             changes.append(swap)
             version = swap.version
     return changes

@@ -18,9 +18,8 @@ from stream_ad.batch import Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.io.files import JsonLinesSink
-from stream_ad.io.memory import MemoryStateStore, MemorySwapLog
-from stream_ad.models import STATISTICAL
-from stream_ad.protocols import ModelStore, Source
+from stream_ad.io.memory import MemoryModelLog, MemoryStateStore
+from stream_ad.protocols import BUILT_IN, ModelStore, Source
 from stream_ad.spec import FeatureSpec
 
 SCHEMA = pa.schema(
@@ -103,8 +102,9 @@ def replayed(
 ) -> Result:
     """`model` = None means what the registry wants, or with `swaps` what the run used. Raises `StreamAdError`."""
     spec = FeatureSpec.of(config)
-    store, wanted = _registry(config, needed=model not in (None, STATISTICAL))
-    held = build.models(config, spec, store, model or wanted or STATISTICAL)
+    store, wanted = _registry(config, needed=model not in (None, BUILT_IN))
+    log = build.kafka_log(config) if swaps else MemoryModelLog()
+    held = build.models(config, spec, store, log, model or wanted or BUILT_IN)
     result = Result()
     sink = JsonLinesSink(alerts, rejects)
     with ExitStack() as stack:
@@ -121,7 +121,7 @@ def replayed(
                 written.write(verdicts)
             told(result.events)
 
-        ports = build.Ports(source, sink, MemoryStateStore(), _swap_log(config) if swaps else MemorySwapLog())
+        ports = build.Ports(source, sink, MemoryStateStore(), log)
         build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
     result.alerts, result.rejects = sink.sent("alerts"), sink.sent("rejects")
     return result
@@ -137,9 +137,3 @@ def _registry(config: Config, needed: bool) -> tuple[ModelStore | None, str | No
         if needed:
             raise
         return None, None
-
-
-def _swap_log(config: Config) -> Any:
-    from stream_ad.io.kafka_swaps import KafkaSwapLog
-
-    return KafkaSwapLog(config.kafka, config.swaps_topic)

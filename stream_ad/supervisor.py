@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stream_ad import worker
 from stream_ad.errors import ConnectionFailed, StreamAdError
+from stream_ad.protocols import BUILT_IN
 from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class Supervisor:
 
 
 def _untrained_events(config: Config) -> int:
-    """Events in the topic; 0 when there is a model already, or no registry to put one into."""
+    """Events in the topic; 0 when there is or was a model already, or no registry to put one into."""
+    from stream_ad import build
     from stream_ad.io.kafka_range import range_of
     from stream_ad.io.redis import RedisModelStore
 
@@ -144,6 +146,9 @@ def _untrained_events(config: Config) -> int:
     except ConnectionFailed:
         return 0
     start, stop = range_of(config.kafka, config.source.topic)
+    swaps = build.kafka_log(config).swaps(sorted(stop))
+    if any(swap.version != BUILT_IN for found in swaps.values() for swap in found):
+        return 0  # the registry was emptied, and the workers put it back
     return sum(stop.values()) - sum(start.values())
 
 

@@ -57,7 +57,8 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: Stop)
     spec = FeatureSpec.of(config)
     parts = build.folds(config, spec)
     build.warm(config, spec)
-    held = build.models(config, spec, RedisModelStore(config.redis))
+    log_of_models = build.kafka_log(config)
+    held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
     held.follow()
     spare_the_collector()
     current: dict[str, object] = {}
@@ -69,7 +70,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: Stop)
     server = Server(config.server.host, config.server.port + index, status) if config.server.port else None
     try:
         while not stop.asked():
-            ports = build.kafka_ports(config, index, until)
+            ports = build.kafka_ports(config, index, until, log_of_models)
             current["pipeline"] = judging = build.pipeline(config, spec, parts, ports, held)
             try:
                 judging.run(stop.asked)

@@ -79,7 +79,7 @@ def _kafka(config: Config, workers: int) -> dict[str, Any]:
         "events": sum(stop.values()) - sum(start.values()),
         "partitions_per_worker": -(-partitions // workers),
         "idle_workers": max(0, workers - partitions),
-        "missing_topics": missing(config.kafka, [config.sink.alerts, config.sink.rejects, config.swaps_topic]),
+        "missing_topics": missing(config.kafka, config.outputs),
     }
 
 
@@ -98,13 +98,14 @@ def _records(config: Config) -> dict[str, Any]:
 
 def _registry(config: Config, spec: Any) -> dict[str, Any]:
     from stream_ad.io.redis import RedisModelStore
+    from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
 
     store = RedisModelStore(config.redis)
     wanted = store.wish().wanted
-    if wanted is not None:
+    if wanted not in (None, BUILT_IN):
         Bundle.from_bytes(store.get(wanted), spec)
-    return {"model": wanted or "statistical (built in)", "models": len(store.list())}
+    return {"model": wanted or f"{BUILT_IN} (built in)", "models": len(store.list())}
 
 
 def _tell(facts: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, exits, load
 from stream_ad.cli.output import answer, out
+from stream_ad.protocols import BUILT_IN
 
 if TYPE_CHECKING:
     from stream_ad.protocols import ModelInfo, ModelStore
@@ -59,7 +60,7 @@ def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False)
         state = "wanted" if info.version == wish.wanted else "shadow" if info.version == wish.shadow else ""
         table.add_row(info.version, info.kind, _time(info.created_ms), f"{info.size_bytes / 1024:.0f} KiB", state)
     out.print(table)
-    if wish.wanted is None:
+    if wish.wanted in (None, BUILT_IN):
         out.print("wanted: the built-in statistical scorer")
 
 
@@ -120,7 +121,8 @@ def promote(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonO
 def rollback(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Back to what was wanted before."""
     version = _store(config).rollback()
-    answer({"wanted": version}, json, f"{version or 'the built-in statistical scorer'} is wanted again")
+    words = "the built-in statistical scorer" if version == BUILT_IN else version
+    answer({"wanted": version}, json, f"{words} is wanted again")
 
 
 @models.command(epilog=EXITS)

@@ -78,7 +78,7 @@ def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
         url = stack.enter_context(store())
         broker = Broker()
         partitions = broker.create(topic)
-        outputs = {role: broker.create(f"{name}.{role}") for role in ("alerts", "rejects", "models")}
+        outputs = {role: broker.create(f"{name}.{role}") for role in ("alerts", "rejects", "models", "bundles")}
         if stop.asked():
             return None
         port = free_port()

@@ -12,9 +12,9 @@ from stream_ad.demo.measure import Heard, Quality, measure
 from stream_ad.demo.simulate import Episode, Scenario
 from stream_ad.demo.worker import Figures, Worker
 from stream_ad.io.embedded import Tail
-from stream_ad.swaps import decode_swap
+from stream_ad.model_log import decode_swap
+from stream_ad.protocols import BUILT_IN
 
-STATISTICAL = "statistical"
 KEPT_ALERTS = 20_000
 KEPT_SAMPLES = 20_000
 
@@ -43,7 +43,7 @@ class Watch:
         self.history_alerts = 0  # opened on the quiet history: false, and not measured
         self.samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self.figures: Figures | None = None
-        self.model = STATISTICAL
+        self.model = BUILT_IN
         self.swapped_s: float | None = None  # seconds since the beginning
         self._swaps: dict[int, int] = {}  # partition -> first offset judged by a trained model
         self._clock: deque[tuple[int, int]] = deque()  # records sent and the event time of the last
@@ -60,7 +60,7 @@ class Watch:
                 continue
             if arrival.topic == self._topics[1]:
                 swap = decode_swap(arrival.value)
-                if swap.version != STATISTICAL:
+                if swap.version != BUILT_IN:
                     self._swaps.setdefault(swap.partition, swap.offset)
                 continue
             alert = Heard.of(arrival.value, None)
@@ -89,9 +89,9 @@ class Watch:
             self.settled_ms = self._clock.popleft()[1]
         before, self.figures = self.figures, figures
         versions = set(figures.versions.values())
-        if versions and STATISTICAL not in versions and self.swapped_s is None:
+        if versions and BUILT_IN not in versions and self.swapped_s is None:
             self.swapped_s = now
-        self.model = ", ".join(sorted(versions)) or STATISTICAL
+        self.model = ", ".join(sorted(versions)) or BUILT_IN
         rate = 0.0
         if before is not None and self.samples:
             rate = (figures.events - before.events) / max(now - self.samples[-1].wall_s, 1e-3)
@@ -123,7 +123,7 @@ class Watch:
         alerts = list(self.alerts)
         if trained is not None:
             placed = [p for p in placed if self._is_trained(p) == trained]
-            alerts = [alert for alert in alerts if (alert.model != STATISTICAL) == trained]
+            alerts = [alert for alert in alerts if (alert.model != BUILT_IN) == trained]
         return measure([p.episode for p in placed], alerts, self.episodes(), self.scenario.tolerance_ms)
 
     def _is_trained(self, placed: Placed) -> bool:

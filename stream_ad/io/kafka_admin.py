@@ -85,15 +85,19 @@ def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, 
 
 def create_outputs(config: Config) -> None:
     """Makes sure of the topics that a pipeline writes: alerts and rejects with as many partitions as its
-    input, and `<pipeline>.models`, with one, for ever. Raises `InputError`, `ConnectionFailed`."""
+    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`.
+
+    Raises `InputError`, `ConnectionFailed`.
+    """
     count = len(partitions(config.kafka, config.source.topic))
     if not config.sink.create_topics:
-        named = {"sink.alerts": config.sink.alerts, "sink.rejects": config.sink.rejects, "pipeline": config.swaps_topic}
-        for key, topic in named.items():
+        named = {config.sink.alerts: "sink.alerts", config.sink.rejects: "sink.rejects"}
+        for topic, key in {**named, config.models_topic: "pipeline", config.bundles_topic: "pipeline"}.items():
             partitions(config.kafka, topic, key)
         return
     create_topics(config.kafka, {config.sink.alerts: count, config.sink.rejects: count})
-    create_topics(config.kafka, {config.swaps_topic: 1}, {"retention.ms": "-1", "retention.bytes": "-1"})
+    create_topics(config.kafka, {config.models_topic: 1}, {"retention.ms": "-1", "retention.bytes": "-1"})
+    create_topics(config.kafka, {config.bundles_topic: 1}, {"cleanup.policy": "compact"})
 
 
 def offsets(kafka: Kafka, topic: str, spec: OffsetSpec, key: str = "source.topic") -> dict[int, int]:

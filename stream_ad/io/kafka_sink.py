@@ -172,7 +172,7 @@ class KafkaSink:
         if self._undelivered is not None and is_final(self._undelivered[0]):
             cause, topic = self._undelivered
             role = next((role for role, name in self._topics.items() if name == topic), "")
-            return failure(cause, self._kafka, "pipeline" if role == "models" else f"sink.{role}", topic)
+            return failure(cause, self._kafka, "pipeline" if role in ("models", "bundles") else f"sink.{role}", topic)
         return TransactionFailed(f"the commit failed: {error.str()}")
 
     def _wait_for_brokers(self) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 
 from stream_ad.batch import Headers, Message, RawBatch
 from stream_ad.errors import ModelError, TransactionFailed
-from stream_ad.io.kafka_swaps import by_partition
-from stream_ad.protocols import Listener, ModelInfo, Role, Swap, Wish
-from stream_ad.swaps import decode_swap
+from stream_ad.model_log import by_partition, decode_swap, join_bundle
+from stream_ad.protocols import BUILT_IN, Listener, ModelInfo, Role, Swap, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,9 @@ class Record:
 class MemoryCluster:
     """What sinks have committed: visible messages and the offsets of the input."""
 
-    published: dict[Role, list[Message]] = field(default_factory=lambda: {"alerts": [], "rejects": [], "models": []})
+    published: dict[Role, list[Message]] = field(
+        default_factory=lambda: {"alerts": [], "rejects": [], "models": [], "bundles": []}
+    )
     offsets: dict[int, int] = field(default_factory=dict)
     producers: dict[str, int] = field(default_factory=dict)  # transactional id -> its latest epoch
 
@@ -158,13 +159,16 @@ class MemorySink:
         self._waiting.clear()
 
 
-class MemorySwapLog:
+class MemoryModelLog:
     def __init__(self, cluster: MemoryCluster | None = None) -> None:
         self._cluster = cluster or MemoryCluster()
 
-    def read(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
+    def swaps(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
         swaps = [decode_swap(message.value or b"") for message in self._cluster.published["models"]]
         return by_partition(swaps, partitions)
+
+    def bundle(self, version: str) -> bytes | None:
+        return join_bundle(version, ((part.key, part.value) for part in self._cluster.published["bundles"]))
 
 
 class MemoryStateStore:
@@ -192,7 +196,7 @@ class MemoryModelStore:
     def __init__(self) -> None:
         self._bundles: dict[str, tuple[ModelInfo, bytes]] = {}
         self._wish = Wish(None, None)
-        self._earlier: list[str | None] = []
+        self._earlier: list[str] = []
         self._history: list[tuple[int, str, str]] = []
 
     def put(self, info: ModelInfo, blob: bytes) -> None:
@@ -213,16 +217,21 @@ class MemoryModelStore:
     def promote(self, version: str) -> None:
         self._check(version)
         if self._wish.wanted != version:
-            self._earlier.append(self._wish.wanted)
+            self._earlier.append(self._wish.wanted or BUILT_IN)
             self._wish = Wish(version, self._wish.shadow)
             self._note("promote", version)
 
-    def rollback(self) -> str | None:
+    def adopt(self, version: str) -> None:
+        self._check(version)
+        if self._wish.wanted is None:
+            self.promote(version)
+
+    def rollback(self) -> str:
         if not self._earlier:
             raise ModelError("nothing to roll back to: no version was promoted, or all promotions are rolled back")
         earlier = self._earlier.pop()
         self._wish = Wish(earlier, self._wish.shadow)
-        self._note("rollback", earlier or "")
+        self._note("rollback", earlier)
         return earlier
 
     def shadow(self, version: str | None) -> None:

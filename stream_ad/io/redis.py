@@ -14,9 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from stream_ad.config import Redis
-from stream_ad.errors import ConfigError, ConnectionFailed, ModelError
+from stream_ad.errors import ConfigError, ConnectionFailed, ModelError, StoreRefuses
 from stream_ad.io.memory import unknown_version
-from stream_ad.protocols import ModelInfo, Wish
+from stream_ad.protocols import BUILT_IN, ModelInfo, Wish
 
 TIMEOUT_S = 2.0
 PART_BYTES = 16 << 20  # of a value: what the slowest sensible network carries within the timeout
@@ -60,9 +60,10 @@ _PROMOTE = (
     _NOTE
     + """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
-local wanted = redis.call('HGET', KEYS[2], 'wanted') or ''
+local wanted = redis.call('HGET', KEYS[2], 'wanted')
+if wanted and ARGV[2] == 'adopt' then return 1 end
 if wanted ~= ARGV[1] then
-  redis.call('RPUSH', KEYS[4], wanted)
+  redis.call('RPUSH', KEYS[4], wanted or ARGV[3])
   redis.call('HSET', KEYS[2], 'wanted', ARGV[1])
   note('promote', ARGV[1])
 end
@@ -115,8 +116,9 @@ def _answering(config: Redis) -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        kind = "refuses" if isinstance(error, redis.ResponseError | redis.AuthenticationError) else "does not answer"
-        raise ConnectionFailed(f"redis.url: {redacted(config.url)} {kind}: {error}") from None
+        if isinstance(error, redis.ResponseError | redis.AuthenticationError):
+            raise StoreRefuses(f"redis.url: {redacted(config.url)} refuses: {error}") from None
+        raise ConnectionFailed(f"redis.url: {redacted(config.url)} does not answer: {error}") from None
 
 
 class RedisStateStore:
@@ -210,14 +212,17 @@ class RedisModelStore:
         return Wish((wanted or b"").decode() or None, (shadow or b"").decode() or None)
 
     def promote(self, version: str) -> None:
-        self._ask("promote", version)
+        self._ask("promote", version, "promote", BUILT_IN)
 
-    def rollback(self) -> str | None:
+    def adopt(self, version: str) -> None:
+        self._ask("promote", version, "adopt", BUILT_IN)
+
+    def rollback(self) -> str:
         with _answering(self._config):
             earlier: bytes | None = self._scripts["rollback"](keys=self._keys)
         if earlier is None:
             raise ModelError("nothing to roll back to: no version was promoted, or all promotions are rolled back")
-        return earlier.decode() or None
+        return earlier.decode()
 
     def shadow(self, version: str | None) -> None:
         self._ask("shadow", version or "")
@@ -228,9 +233,9 @@ class RedisModelStore:
         notes = [line.decode().split(" ", 2) for line in lines]
         return [(int(ms), action, version) for ms, action, version in notes]
 
-    def _ask(self, script: str, version: str) -> None:
+    def _ask(self, script: str, version: str, *arguments: str) -> None:
         with _answering(self._config):
-            known = self._scripts[script](keys=self._keys, args=[version])
+            known = self._scripts[script](keys=self._keys, args=[version, *arguments])
         if not known:
             raise self._unknown(version)
 

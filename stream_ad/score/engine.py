@@ -21,12 +21,11 @@ from torch import Tensor
 from stream_ad import config, registry
 from stream_ad.batch import F32, F64, Explanation
 from stream_ad.errors import ConfigError
-from stream_ad.protocols import Scorer
+from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.statistical import Statistical
 from stream_ad.spec import FeatureSpec
 
-STATISTICAL = "statistical"
 CPU_ROWS = 1024  # a chunk and the activations of a small network stay in the second-level cache
 EXPLAINED_ROWS = 64  # flagged rows are few
 CUDA_ROWS = 4096  # fewer leave the device waiting for launches
@@ -39,7 +38,7 @@ Explaining: TypeAlias = _Future[Explanation]
 class Loaded:
     """A scorer on its device, warmed up."""
 
-    version: str  # "statistical" for the built-in one
+    version: str
     scorer: Scorer
     device: torch.device
 
@@ -60,7 +59,7 @@ class Engine:
     def load(self, blob: bytes | None) -> Loaded:
         """A bundle, or the statistical scorer for None. Raises `ModelError` where it does not fit."""
         if blob is None:
-            loaded = Loaded(STATISTICAL, Statistical(self.spec), torch.device("cpu"))
+            loaded = Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
         else:
             bundle = Bundle.from_bytes(blob, self.spec)
             kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
@@ -68,6 +67,10 @@ class Engine:
         absent = np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)
         self.submit(loaded, [absent]).result()
         return loaded
+
+    def info(self, blob: bytes) -> ModelInfo:
+        """What a registry keeps beside a bundle. Raises `ModelError`."""
+        return Bundle.from_bytes(blob, self.spec).info()
 
     def submit(self, loaded: Loaded, xs: Sequence[F32]) -> Future:
         """Scores of each [m_i,w,f] as [m_i]; the arrays must not change before the result is there."""

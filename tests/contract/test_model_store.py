@@ -10,7 +10,7 @@ from stream_ad.config import Redis
 from stream_ad.errors import ModelError
 from stream_ad.io.memory import MemoryModelStore
 from stream_ad.io.redis import RedisModelStore
-from stream_ad.protocols import ModelInfo, ModelStore, Wish
+from stream_ad.protocols import BUILT_IN, ModelInfo, ModelStore, Wish
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -76,10 +76,22 @@ def test_rollback_goes_back_step_by_step(store: ModelStore) -> None:
     assert store.wish() == Wish("v1", None)
     store.promote("v10")
     assert store.rollback() == "v1"
-    assert store.rollback() is None
-    assert store.wish() == Wish(None, None)
+    assert store.rollback() == BUILT_IN
+    assert store.wish() == Wish(BUILT_IN, None)
     with pytest.raises(ModelError, match="nothing to roll back to"):
         store.rollback()
+
+
+def test_adopted_is_what_nobody_has_a_wish_against(store: ModelStore) -> None:
+    filled(store).adopt("v1")
+    assert store.wish() == Wish("v1", None)
+    store.adopt("v2")
+    assert store.wish() == Wish("v1", None)
+    assert store.rollback() == BUILT_IN
+    store.adopt("v2")
+    assert store.wish() == Wish(BUILT_IN, None), "rolled back is a wish"
+    with pytest.raises(ModelError, match="no model version 'v3'"):
+        store.adopt("v3")
 
 
 def test_the_shadow_is_independent_of_the_wanted(store: ModelStore) -> None:
@@ -109,7 +121,7 @@ def test_history_tells_what_changed_when(store: ModelStore) -> None:
         ("shadow", "v2"),
         ("promote", "v2"),
         ("rollback", "v1"),
-        ("rollback", ""),
+        ("rollback", BUILT_IN),
         ("shadow", ""),
     ]
     times = [ms for ms, _, _ in told]

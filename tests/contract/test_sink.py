@@ -14,15 +14,15 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, InputError, StreamAdError, TransactionFailed
+from stream_ad.io.kafka_models import KafkaModelLog
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
-from stream_ad.io.kafka_swaps import KafkaSwapLog
-from stream_ad.io.memory import MemoryCluster, MemorySink, MemorySwapLog
-from stream_ad.protocols import Role, Sink, Swap, SwapLog
-from stream_ad.swaps import encode_swap
+from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink
+from stream_ad.model_log import PART_BYTES, encode_bundle, encode_swap
+from stream_ad.protocols import ModelLog, Role, Sink, Swap
 from tests.contract.test_source import Told, until
 
-ROLES: tuple[Role, ...] = ("alerts", "rejects", "models")
+ROLES: tuple[Role, ...] = ("alerts", "rejects", "models", "bundles")
 
 
 @dataclass
@@ -30,7 +30,7 @@ class World:
     sink: Callable[[str], Sink]  # by transactional id
     visible: Callable[..., list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]]]  # of a role
     offsets: Callable[[], Mapping[int, int | None]]
-    swaps: SwapLog
+    log: ModelLog
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -41,7 +41,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             lambda name: MemorySink(cluster, name),
             lambda role, undecided=False: [(row.key, row.value, row.headers) for row in cluster.published[role]],
             lambda: {part: cluster.offsets.get(part) for part in range(2)},
-            MemorySwapLog(cluster),
+            MemoryModelLog(cluster),
         )
         return
     topic, create = request.getfixturevalue("name"), request.getfixturevalue("create_topic")
@@ -64,7 +64,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             (row.key(), row.value(), row.headers() or []) for row in committed(topics[role], undecided)
         ],
         source.committed,
-        KafkaSwapLog(config, topics["models"]),
+        KafkaModelLog(config, topics["models"], topics["bundles"]),
     )
     for each in made:
         each.close()
@@ -150,7 +150,7 @@ def test_two_workers_do_not_disturb_each_other(world: World) -> None:
 
 
 def test_swaps_are_read_back_as_committed_by_partition_and_offset(world: World) -> None:
-    assert world.swaps.read([0, 1]) == {0: [], 1: []}
+    assert world.log.swaps([0, 1]) == {0: [], 1: []}
     sink = world.sink("0")
     sink.send("models", [encode_swap(Swap(1, 50, "b")), encode_swap(Swap(0, 7, "a"))])
     sink.commit({0: 8, 1: 51})
@@ -159,11 +159,30 @@ def test_swaps_are_read_back_as_committed_by_partition_and_offset(world: World) 
     # a crash before the commit, and the restart decided otherwise at the same place
     sink.send("models", [encode_swap(Swap(0, 20, "b")), encode_swap(Swap(1, 10, "a")), encode_swap(Swap(1, 50, "c"))])
     sink.commit({0: 21, 1: 52})
-    assert world.swaps.read([0, 1, 2]) == {
+    assert world.log.swaps([0, 1, 2]) == {
         0: [Swap(0, 7, "a"), Swap(0, 20, "b")],
         1: [Swap(1, 10, "a"), Swap(1, 50, "c")],
         2: [],
     }
+
+
+def test_bundles_are_read_back_whole_or_not_at_all(world: World) -> None:
+    large, small = bytes(range(256)) * (PART_BYTES // 100), b"small"
+    sink = world.sink("0")
+    assert world.log.bundle("v1") is None
+    sink.send("bundles", encode_bundle("v1", large))
+    sink.send("bundles", encode_bundle("v2", small))
+    sink.send("bundles", encode_bundle("v3", large)[:-1])
+    sink.commit({0: 1})
+    sink.send("bundles", encode_bundle("v4", small))
+    sink.abort()
+    sink.send("bundles", encode_bundle("v1", large))  # as another worker may
+    sink.commit({0: 2})
+    assert len(encode_bundle("v1", large)) > 2
+    assert world.log.bundle("v1") == large
+    assert world.log.bundle("v2") == small
+    assert world.log.bundle("v3") is None, "cut short"
+    assert world.log.bundle("v4") is None, "never committed"
 
 
 @pytest.fixture
@@ -238,4 +257,4 @@ def test_other_records_among_the_swaps_are_an_error_that_says_where(kafka: str, 
     producer.produce(name, b"garbage")
     producer.flush(10)
     with pytest.raises(InputError, match=f"{name}/0/0: "):
-        KafkaSwapLog(Kafka(brokers=kafka), name).read([0])
+        KafkaModelLog(Kafka(brokers=kafka), name, f"{name}.none").swaps([0])

@@ -42,7 +42,7 @@ def test_nothing_at_all_is_a_valid_configuration() -> None:
     assert config.sink.alerts == "stream_ad.alerts"
     assert config.sink.rejects == "stream_ad.rejects"
     assert config.redis.prefix == "stream_ad:stream_ad"
-    assert config.swaps_topic == "stream_ad.models"
+    assert (config.models_topic, config.bundles_topic) == ("stream_ad.models", "stream_ad.bundles")
 
 
 def test_the_pipelines_name_is_the_prefix_of_what_it_owns() -> None:

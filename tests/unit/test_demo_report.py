@@ -20,8 +20,8 @@ from stream_ad.demo.watch import Watch
 from stream_ad.demo.worker import parsed
 from stream_ad.errors import StreamAdError
 from stream_ad.io.embedded import Arrival
+from stream_ad.model_log import encode_swap
 from stream_ad.protocols import Swap
-from stream_ad.swaps import encode_swap
 
 TOLERANCE_MS = HOUR_MS
 

@@ -13,11 +13,11 @@ from stream_ad import build, config, metrics, training
 from stream_ad.errors import TransactionFailed
 from stream_ad.io.memory import (
     MemoryCluster,
+    MemoryModelLog,
     MemoryModelStore,
     MemorySink,
     MemorySource,
     MemoryStateStore,
-    MemorySwapLog,
     Record,
 )
 from stream_ad.protocols import Role
@@ -68,13 +68,14 @@ class Cluster:
         training.register(self.registry, bundle, promote=True)
 
     def life(self, poll_rows: int = 1000, wrap: Callable[[MemorySink], object] | None = None) -> None:
-        held = build.models(CONFIG, SPEC, self.registry)
+        log = MemoryModelLog(self.kafka)
+        held = build.models(CONFIG, SPEC, self.registry, log)
         held.follow()
         sink = MemorySink(self.kafka)
         if wrap is not None:
             wrap(sink)
         source = MemorySource("t", LOG, self.kafka, poll_rows)
-        ports = build.Ports(source, sink, self.states, MemorySwapLog(self.kafka))
+        ports = build.Ports(source, sink, self.states, log)
         try:
             build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held).run(lambda: False)
         finally:
