@@ -92,13 +92,10 @@ def _number(text: str) -> int | float | None:
 
 
 def described(leaf: object) -> str:
-    """A few words on a leaf, the same whichever parser read it."""
-    if isinstance(leaf, str):
-        return f"is the text {leaf[:40]!a}{'...' if len(leaf) > 40 else ''}"
-    if isinstance(leaf, bool):
-        return f"is {str(leaf).lower()}"
-    # parsers differ in what they make of an integer beyond 64 bits, so numbers are not shown
+    """A few words on a leaf, the same whichever parser read it. Never what it holds: reasons reach logs."""
     names = {
+        str: "is text",
+        bool: "is true or false",
         NoneType: "is missing",
         int: "is a number",
         float: "is a number",
