@@ -10,6 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic.fields import FieldInfo
 from stream_ad import metrics
 from stream_ad.config import Config
 from stream_ad.registry import BUILT_IN
-from stream_ad.sections import duration_ms
+from stream_ad.sections import duration_ms, moment_ms
 from stream_ad.spec import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
 
 FOLDER = Path(__file__).resolve().parent
@@ -35,6 +36,7 @@ key is an error that names it and lists its neighbours.
 
 - **Durations** are text with a unit: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`. A bare number has no unit
   and is refused.
+- **Dates** are text such as `"2000-01-01"` or `"2026-01-31T12:00:00Z"`, in UTC unless they say otherwise.
 - **Environment**: `STREAM_AD__SECTION__KEY` overrides a key, as in `STREAM_AD__REDIS__URL`. Lists and tables
   are written as in TOML. Under `kafka.options`, underscores stand for dots:
   `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`.
@@ -119,9 +121,15 @@ def _is_duration(field: FieldInfo) -> bool:
     return any(getattr(part, "func", None) is duration_ms for part in field.metadata)
 
 
+def _is_moment(field: FieldInfo) -> bool:
+    return any(getattr(part, "func", None) is moment_ms for part in field.metadata)
+
+
 def _type(field: FieldInfo) -> str:
     if _is_duration(field):
         return "duration"
+    if _is_moment(field):
+        return "date"
     if typing.get_origin(field.annotation) is typing.Literal:
         return " · ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -153,6 +161,8 @@ def _default(field: FieldInfo) -> str:
     if _is_duration(field):
         unit, factor = next((unit, factor) for unit, factor in UNITS if value % factor == 0 and (value or unit == "s"))
         return f'`"{value // factor}{unit}"`'
+    if _is_moment(field):
+        return f'`"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%d}"`'
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if value in ("", {}, []):

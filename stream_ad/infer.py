@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from stream_ad.batch import I64
+from stream_ad.config import Record
 from stream_ad.fields import CONSTANT, Kind, columns_of, feature_choice, kind_of, name_like
 from stream_ad.times import MOSTLY, time_of, variation
 
@@ -69,6 +70,7 @@ class Proposal:
     timestamp_format: str = "iso"
     timestamp_why: str = ""
     real_time: bool = True  # event times are moments, not just an order
+    old_times: bool = False  # most lie before what `record.earliest` is by default
     lateness_ms: int = 0  # how far events of a partition lag behind the newest
     gap_ms: float = 0.0  # median between events of a key; 0 = unknown
     steady: bool = False  # keys speak at regular intervals
@@ -143,6 +145,7 @@ def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], kinds: dic
 
 
 def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
+    proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
     newest: dict[int, int] = {}
     previous: dict[bytes | None, list[int]] = {}
     for key, at, ms in zip(keys, partition, ts_ms.tolist(), strict=True):

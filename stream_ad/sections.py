@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def duration_ms(value: object) -> object:
     """ "250ms", "1.5h", "30m" -> milliseconds. Bare numbers are refused: they have no unit."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)
+        match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*(ms|s|m|h|d)\s*", value, re.ASCII)
         if match:
             return round(float(match[1]) * _UNITS[match[2]])
     elif value == 0:
@@ -21,7 +23,22 @@ def duration_ms(value: object) -> object:
     raise ValueError('a duration such as "250ms", "30s", "5m", "1h" or "7d"')
 
 
-Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0)]
+def moment_ms(value: object) -> object:
+    """ "2000-01-01", "2026-01-31T12:00:00Z", or a date of TOML -> milliseconds since the epoch (UTC)."""
+    if isinstance(value, date):
+        value = value.isoformat()
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return (moment - _EPOCH) // _MILLISECOND
+        except (ValueError, OverflowError):
+            pass
+    raise ValueError('a date such as "2000-01-01", or a time such as "2026-01-31T12:00:00Z"')
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms), Field(ge=0, le=10**15)]
+Moment = Annotated[int, BeforeValidator(moment_ms), Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -88,7 +105,21 @@ class Record(Section):
         "iso", description="ISO 8601 (UTC where it names no zone), or a number since the epoch in that unit"
     )
     numbers_as_text: bool = Field(False, description='accept "12.5" where a number is meant')
+    earliest: Moment = Field(
+        946_684_800_000,
+        description="records with an earlier event time are rejected: a clock that was reset, a wrong unit",
+    )
+    latest: Moment = Field(
+        4_102_444_800_000,
+        description="records from then on are rejected: one of them would make all that follow late",
+    )
     max_key_bytes: int = Field(64, ge=1, le=1024, description="longer keys are rejected")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.earliest >= self.latest:
+            raise ValueError("earliest must lie before latest")
+        return self
 
 
 class Window(Section):

@@ -40,6 +40,8 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, seen_in
         f"timestamp = {_text(proposal.timestamp)}  # {proposal.timestamp_why}",
         f'timestamp_format = "{proposal.timestamp_format}"',
     ]
+    if proposal.old_times:
+        lines.append('earliest = "1970-01-01"  # most times of the sample lie before 2000')
     if proposal.numbers_as_text:
         lines.append("numbers_as_text = true  # some numbers come as text")
     if proposal.longest_key_bytes > _DEFAULTS.record.max_key_bytes:

@@ -60,7 +60,7 @@ def reject_reasons(config: Config, sample: Sample) -> list[str]:
         topic=config.source.topic,
         partition=0,
         offset=np.arange(count),
-        timestamp_ms=np.ones(count, np.int64),
+        timestamp_ms=np.full(count, config.record.earliest, np.int64),
         key=list(sample.key),
         value=list(sample.value),
         headers=lambda row: [],

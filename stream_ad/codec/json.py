@@ -30,7 +30,8 @@ class JsonCodec:
       decimal text too, where empty text is missing.
     * categorical: text, a 64-bit integer or a boolean, at most 256 bytes; missing or null is empty.
     * key: non-empty text or a 64-bit integer, at most `max_key_bytes`; `$key` is the record's key.
-    * timestamp: see `codec.timestamps`; `$timestamp` is the record's own.
+    * timestamp: see `codec.timestamps`; `$timestamp` is the record's own. From `record.earliest` on, and
+      before `record.latest`: a single absurd time would move the partition's watermark for good.
 
     What does not fit is rejected with a reason that starts with one of: tombstone, bad_json,
     not_an_object, bad_key, bad_timestamp, bad_number, bad_category (the first that applies).
@@ -150,6 +151,7 @@ class JsonCodec:
         else:
             ts_ms, misfits = leaves.times_ms(leaf(record.timestamp), record.timestamp_format, record.numbers_as_text)
         reject("bad_timestamp", record.timestamp, misfits)
+        reject("bad_timestamp", record.timestamp, _untimely(ts_ms, record))
 
         values = np.empty((len(row), len(self._numeric)))
         for column, field in enumerate(self._numeric):
@@ -227,6 +229,14 @@ def _member(node: Any, name: str) -> Any:
     if type(node) is dict:
         return node.get(name)
     return None if node is None else leaves.NO_OBJECT
+
+
+def _untimely(ts_ms: I64, record: Record) -> leaves.Misfits:
+    misfits = {}
+    for row in np.flatnonzero((ts_ms < record.earliest) | (ts_ms >= record.latest)).tolist():
+        bound = "before record.earliest" if ts_ms[row] < record.earliest else "not before record.latest"
+        misfits[row] = f"is {np.datetime64(int(ts_ms[row]), 'ms')}Z, {bound}"
+    return misfits
 
 
 def _outside(column: Strings, least_bytes: int, most_bytes: int) -> leaves.Misfits:

@@ -16,7 +16,8 @@ from stream_ad.batch import RawBatch
 from stream_ad.codec.json import JsonCodec
 from stream_ad.config import Record
 
-RECORDS = [Record(key="k", timestamp="t", timestamp_format=form) for form in ("iso", "s", "ns")]
+ALL_TIMES = {"timestamp": "t", "earliest": "1970-01-01", "latest": "2262-01-01"}
+RECORDS = [Record(key="k", timestamp_format=form, **ALL_TIMES) for form in ("iso", "s", "ns")]
 RECORDS.append(Record(numbers_as_text=True, timestamp="t", timestamp_format="ms"))
 FIELDS = (["a", "d.x"], ["c", "d.e.f"])
 CODECS = [JsonCodec(record, *FIELDS) for record in RECORDS]
@@ -29,7 +30,7 @@ def outcomes(codec: JsonCodec, values: list[bytes | None]) -> list[tuple[Any, ..
     """What became of every record, bit for bit."""
     n = len(values)
     before = list(values)
-    raw = RawBatch("t", 0, np.arange(n), np.zeros(n, np.int64), [b"key"] * n, values, lambda row: [], n)
+    raw = RawBatch("t", 0, np.arange(n), np.full(n, 1_700_000_000_000), [b"key"] * n, values, lambda row: [], n)
     events, rejects = codec.decode(raw)
     assert values == before
     assert (np.diff(events.row) > 0).all()

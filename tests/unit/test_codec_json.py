@@ -19,6 +19,8 @@ from stream_ad.codec.json import CHUNK_ROWS, JsonCodec
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
 
+ALL_TIMES = {"earliest": "1970-01-01", "latest": "2262-01-01"}
+
 
 def raw_batch(
     values: list[bytes | None], keys: list[bytes | None] | None = None, timestamp_ms: list[int] | None = None
@@ -28,7 +30,7 @@ def raw_batch(
         topic="events",
         partition=3,
         offset=np.arange(100, 100 + 2 * n, 2, dtype=np.int64),
-        timestamp_ms=np.array([1_000] * n if timestamp_ms is None else timestamp_ms, np.int64),
+        timestamp_ms=np.array([1_700_000_000_000] * n if timestamp_ms is None else timestamp_ms, np.int64),
         key=[b"key"] * n if keys is None else keys,
         value=values,
         headers=lambda row: [],
@@ -56,7 +58,7 @@ def number(leaf: Any, **record: Any) -> float:
 
 
 def ms(leaf: Any, form: str = "iso", **record: Any) -> int | None:
-    events, _ = decode({"t": leaf}, timestamp="t", timestamp_format=form, **record)
+    events, _ = decode({"t": leaf}, timestamp="t", timestamp_format=form, **ALL_TIMES, **record)
     return int(events.ts_ms[0]) if len(events) else None
 
 
@@ -182,7 +184,7 @@ def test_keys() -> None:
 def test_the_records_own_key_and_time() -> None:
     keys = [b"\xff\x00", None, b"", b"x" * 65, b"ok", b"ok", b"ok"]
     raw = raw_batch([b"{}"] * 7, keys, [0, 1, 2, 3, -1, timestamps.END_MS, timestamps.END_MS - 1])
-    events, rejects = JsonCodec(Record(), [], []).decode(raw)
+    events, rejects = JsonCodec(Record(**ALL_TIMES), [], []).decode(raw)
     assert events.key.tolist() == [b"\xff\x00", b"ok"]
     assert events.ts_ms.tolist() == [0, timestamps.END_MS - 1]
     assert [text.split(":")[0] for text in rejects.reason] == ["bad_key"] * 3 + ["bad_timestamp"] * 2
@@ -214,7 +216,8 @@ def test_impossible_paths_are_refused(record: Any, numeric: list[str], categoric
 
 
 def test_one_field_may_have_several_uses() -> None:
-    events, _ = decode({"x": 5}, key="x", timestamp="x", timestamp_format="s", numeric=("x",), categorical=("x",))
+    fields = {"key": "x", "timestamp": "x", "numeric": ("x",), "categorical": ("x",)}
+    events, _ = decode({"x": 5}, timestamp_format="s", earliest="1970-01-01", **fields)
     assert (events.key[0], events.ts_ms[0], events.values[0, 0], events.cats[0][0]) == (b"5", 5000, 5.0, b"5")
 
 
@@ -353,11 +356,36 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 def test_integers_since_the_epoch_are_exact(data: st.DataObject, unit: str) -> None:
     end = timestamps.END_MS * _PER_SECOND[unit] // 1000
     leaves = data.draw(st.lists(st.integers(0, end - 1) | st.integers(-5, 2**70) | st.booleans(), max_size=5))
-    events, rejects = decode(*({"t": leaf} for leaf in leaves), timestamp="t", timestamp_format=unit)
+    events, rejects = decode(*({"t": leaf} for leaf in leaves), timestamp="t", timestamp_format=unit, **ALL_TIMES)
     good = [row for row, leaf in enumerate(leaves) if type(leaf) is int and 0 <= leaf < end]
     assert events.row.tolist() == good
     assert events.ts_ms.tolist() == [leaves[row] * 1000 // _PER_SECOND[unit] for row in good]
     assert len(rejects) == len(leaves) - len(good)
+
+
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ("1999-12-31T23:59:59.999Z", "is 1999-12-31T23:59:59.999Z, before record.earliest"),
+        ("2000-01-01", None),
+        ("2099-12-31T23:59:59.999Z", None),
+        ("2100-01-01", "is 2100-01-01T00:00:00.000Z, not before record.latest"),
+        ("2261-12-31", "is 2261-12-31T00:00:00.000Z, not before record.latest"),
+    ],
+)
+def test_a_time_out_of_all_bounds_is_rejected(time: str, said: str | None) -> None:
+    _, rejects = decode({"t": time}, timestamp="t")
+    assert rejects.reason == ([f"bad_timestamp: t: {said}"] if said else [])
+
+
+def test_the_records_own_time_keeps_the_bounds_too() -> None:
+    times = [946_684_799_999, 946_684_800_000, 4_102_444_799_999, 4_102_444_800_000]
+    events, rejects = JsonCodec(Record(), [], []).decode(raw_batch([b"{}"] * 4, None, times))
+    assert events.row.tolist() == [1, 2]
+    assert rejects.reason == [
+        "bad_timestamp: $timestamp: is 1999-12-31T23:59:59.999Z, before record.earliest",
+        "bad_timestamp: $timestamp: is 2100-01-01T00:00:00.000Z, not before record.latest",
+    ]
 
 
 @settings(max_examples=200, deadline=None)

@@ -34,7 +34,8 @@ def config_of(proposal: Proposal) -> Config:
 def rejected(sample: Sample, config: Config) -> list[str]:
     spec = FeatureSpec.of(config)
     n = len(sample.value)
-    raw = RawBatch("t", 0, np.arange(n), np.full(n, 1), list(sample.key), list(sample.value), lambda row: [], n)
+    now_ms = np.full(n, 1_767_225_600_000)
+    raw = RawBatch("t", 0, np.arange(n), now_ms, list(sample.key), list(sample.value), lambda row: [], n)
     return JsonCodec(config.record, spec.numeric, spec.categorical).decode(raw)[1].reason
 
 
@@ -93,10 +94,19 @@ def test_a_stream_of_sensors():
 
 
 def test_rows_that_only_count_up():
-    found = infer(sample_of([{"timestamp": i, "key": "http", "x": i % 7 * 1.5} for i in range(100)]))
+    sample = sample_of([{"timestamp": i, "key": "http", "x": i % 7 * 1.5} for i in range(100)])
+    found = infer(sample)
+    assert rejected(sample, config_of(found)) == []
     assert (found.key, found.timestamp, found.timestamp_format, found.real_time) == ("key", "timestamp", "s", False)
     assert found.event == []
     assert any("counts up" in text for text in found.undecided)
+
+
+def test_an_old_log_is_not_rejected_for_its_age_but_a_clock_that_was_reset_is():
+    old = [{"key": "a", "timestamp": f"1998-05-{i + 1:02}T00:00:00Z", "x": i} for i in range(28)]
+    assert rejected(sample_of(old), config_of(infer(sample_of(old)))) == []
+    reset = sample_of([{**old[0], "timestamp": f"20{i}-01-01"} for i in range(10, 26)] + old[:2])
+    assert len(rejected(reset, config_of(infer(reset)))) == 2
 
 
 def test_record_keys_that_repeat_are_taken():
