@@ -27,6 +27,7 @@ from stream_ad.words import duration
 
 SEVERITIES = ("low", "medium", "high", "critical")
 _CUT_OFFS = ((1e-10, "critical"), (1e-7, "high"), (1e-5, "medium"))
+_FRAME_BYTES = 512  # of a record, beside key, value, and headers' names and values
 _CONTRIBUTOR = [column.name for column in fields(Contributor)]
 
 
@@ -38,12 +39,14 @@ def encode(
     pipeline: str,
     topic: str,
     partition: int,
+    most_bytes: int,
     payload_fields: Sequence[str] = (),
 ) -> list[Message]:
     """One message per alert, in their order; its key is the key that is watched.
 
     `contributors` belong to rows of `verdicts`. `payload_fields` are dotted paths into the event's
-    JSON; what the event does not have is left out.
+    JSON; what the event does not have is left out. So is a field that would make the alert larger
+    than `most_bytes`, or that is nested too deeply to be written: `payload_omitted` names those.
     """
     names = [column.name for column in fields(Alerts) if column.name != "key"]
     columns = [getattr(alerts, name).tolist() for name in names]
@@ -70,12 +73,15 @@ def encode(
             "position": {"topic": topic, "partition": partition, "offset": cell["about"]},
             "summary": _summary(cell, rule, phase, shown, told),
             "contributors": [{name: getattr(one, name) for name in _CONTRIBUTOR} for one in told],
-            "payload": _payload(verdicts, cell["row"], payload_fields),
+            "payload": {},
         }
         if rule is Rule.silence:
             body["silent_since"] = iso(cell["ts_ms"])
             body["expected_gap_ms"] = cell["expected_ms"]
-        messages.append(Message(key, orjson.dumps(body), _headers(body, pipeline)))
+        headers = _headers(body, pipeline)
+        room = most_bytes - len(key) - len(orjson.dumps(body)) - sum(len(name) + len(v or b"") for name, v in headers)
+        body |= _payload(verdicts, cell["row"], payload_fields, room - _FRAME_BYTES)
+        messages.append(Message(key, orjson.dumps(body), headers))
     return messages
 
 
@@ -141,7 +147,8 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, told: 
     return f"{opening}: {reasons}." if reasons else f"{opening}."
 
 
-def _payload(verdicts: Verdicts, row: int, names: Sequence[str]) -> dict[str, Any]:
+def _payload(verdicts: Verdicts, row: int, names: Sequence[str], room: int) -> dict[str, Any]:
+    """`payload`, in the order of `names` as far as there is room in bytes, and `payload_omitted` if that is not all."""
     if row < 0 or not names:
         return {}
     features = verdicts.scores.features
@@ -152,6 +159,8 @@ def _payload(verdicts: Verdicts, row: int, names: Sequence[str]) -> dict[str, An
     except orjson.JSONDecodeError:
         return {}
     found: dict[str, Any] = {}
+    omitted: list[str] = []
+    room -= sum(len(orjson.dumps(name)) + 1 for name in names)
     for name in names:
         node = record
         for part in name.split("."):
@@ -159,8 +168,16 @@ def _payload(verdicts: Verdicts, row: int, names: Sequence[str]) -> dict[str, An
                 break
             node = node[part]
         else:
-            found[name] = node
-    return found
+            try:
+                size = len(orjson.dumps({"payload": {name: node}}))
+            except orjson.JSONEncodeError:  # what can be read at a depth of a thousand can be written at some 250
+                size = room + 1
+            if size > room:
+                omitted.append(name)
+            else:
+                found[name] = node
+                room -= size
+    return {"payload": found, "payload_omitted": omitted} if omitted else {"payload": found}
 
 
 def _headers(body: Mapping[str, Any], pipeline: str) -> Headers:

@@ -123,7 +123,7 @@ def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None, lo
     name = member_name(config.pipeline, worker)
     return Ports(
         source if until is None else UntilCommitted(source, until),
-        KafkaSink(config.kafka, topics, source, config.sink.delivery, name),
+        KafkaSink(config.kafka, topics, source, config.sink.delivery, name, config.sink.max_record_bytes),
         RedisStateStore(config.redis),
         log,
     )

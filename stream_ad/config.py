@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -91,6 +91,17 @@ class Config(Section):
                 redis["prefix"] = redis.get("prefix") or f"stream_ad:{name}"
         return data
 
+    @model_validator(mode="after")
+    def _topics(self) -> Self:
+        """What is written must not be read again: a reject would be rejected for ever."""
+        keys = ("source.topic", "sink.alerts", "sink.rejects", "pipeline (its .models)", "pipeline (its .bundles)")
+        named: dict[str, str] = {}
+        for key, topic in zip(keys, (self.source.topic, *self.outputs), strict=True):
+            if topic in named:
+                raise ValueError(f"{named[topic]}, {key}: both name topic {topic!r}; each needs one of its own")
+            named[topic] = key
+        return self
+
     @property
     def outputs(self) -> tuple[str, str, str, str]:
         """All topics that the pipeline writes."""
@@ -136,6 +147,8 @@ def parse(data: dict[str, Any], environ: Mapping[str, str] | None = None, where:
 def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> str:
     path = problem["loc"]
     text = problem["msg"].removeprefix("Value error, ")
+    if not path:
+        return f"{where}: {text}"
     if path[:2] == ("kafka", "options") and len(path) > 2:
         # one line for an option, not one for each type that it might have been
         path, text = path[:3], "must be text, a number, true or false"

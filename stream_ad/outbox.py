@@ -70,6 +70,7 @@ class Outbox:
             pipeline=self._config.pipeline,
             topic=self._topic,
             partition=waiting.partition,
+            most_bytes=self._config.sink.max_record_bytes,
             payload_fields=self._config.sink.payload_fields,
         )
         self._sink.send("alerts", messages)

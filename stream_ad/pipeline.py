@@ -161,7 +161,7 @@ class Pipeline:
 
     def _reject(self, rejects: RejectBatch) -> None:
         if len(rejects):
-            self.sink.send("rejects", reject.encode(rejects))
+            self.sink.send("rejects", reject.encode(rejects, self.config.sink.max_record_bytes))
             for reason in rejects.reason:
                 metrics.REJECTS.labels(reason.partition(":")[0]).inc()
             self._rejected += len(rejects)

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
-from stream_ad.batch import Message, RejectBatch
+import hashlib
+
+from stream_ad.batch import Headers, Message, RejectBatch
+
+_KEY_BYTES = 1024  # no key that is accepted is longer
+_REASON_BYTES = 2048
+_HEADER_BYTES = 16  # at most, of lengths, beside a header's name and value
+_CUT_BYTES = 512  # what the headers that tell of a cut take at most
 
 
-def encode(rejects: RejectBatch) -> list[Message]:
+def encode(rejects: RejectBatch, most_bytes: int) -> list[Message]:
     """Key, value and headers as they came, and why and where from in `reject_*` headers.
 
     A record that has been rejected before loses its earlier `reject_*` headers: they are replaced.
+    One that would be larger than `most_bytes` is cut, for no broker would take it, and the partition
+    would never get beyond it. `reject_cut` then names the parts that are not whole, with their sizes
+    in `reject_<part>_bytes` and, of key and value, `reject_<part>_sha256`. The record as it came is
+    at its position in the input topic.
     """
     raw = rejects.raw
     messages = []
     for row, reason in zip(rejects.row, rejects.reason, strict=True):
         headers = [(name, value) for name, value in raw.headers(row) if not name.startswith("reject_")]
-        headers += [
+        why: Headers = [
             ("reject_code", reason.partition(":")[0].encode()),
-            ("reject_reason", reason.encode("utf-8", "backslashreplace")),
+            ("reject_reason", reason.encode("utf-8", "backslashreplace")[:_REASON_BYTES]),
             ("reject_topic", raw.topic.encode()),
             ("reject_partition", b"%d" % raw.partition),
             ("reject_offset", b"%d" % raw.offset[row]),
         ]
-        messages.append(Message(raw.key[row], raw.value[row], headers))
+        messages.append(_fitting(raw.key[row], raw.value[row], headers, why, most_bytes))
     return messages
+
+
+def _fitting(key: bytes | None, value: bytes | None, headers: Headers, why: Headers, most_bytes: int) -> Message:
+    left = most_bytes - _size(why) - len(key or b"") - len(value or b"") - _size(headers)
+    if left >= 0:
+        return Message(key, value, headers + why)
+    left = most_bytes - _size(why) - _CUT_BYTES
+    cut: list[str] = []
+    told: Headers = []
+
+    def part(name: str, content: bytes | None, most: int) -> bytes | None:
+        if content is None or len(content) <= most:
+            return content
+        cut.append(name)
+        told.append((f"reject_{name}_bytes", b"%d" % len(content)))
+        told.append((f"reject_{name}_sha256", hashlib.sha256(content).hexdigest().encode()))
+        return content[: max(most, 0)]
+
+    kept = part("key", key, _KEY_BYTES)
+    left -= len(kept or b"")
+    if _size(headers) > left // 2:
+        cut.append("headers")
+        told.append(("reject_headers_bytes", b"%d" % _size(headers)))
+        headers = []
+    value = part("value", value, left - _size(headers))
+    return Message(kept, value, [*headers, *why, ("reject_cut", " ".join(cut).encode()), *told])
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in headers)

@@ -80,6 +80,12 @@ class Sink(Section):
     payload_fields: list[str] = Field(
         default_factory=list, description="fields of the event that are copied into its alerts"
     )
+    max_record_bytes: int = Field(
+        900_000,
+        ge=65_536,
+        description="larger alerts leave out payload fields, larger rejects are cut, and say so; "
+        "to be below `max.message.bytes` of the output topics (Kafka's default: 1,048,588)",
+    )
 
 
 class Redis(Section):

@@ -63,4 +63,10 @@ def _times(rows: list[Message]) -> Iterable[int]:
 
 
 def _headers(rows: list[Message]) -> Callable[[int], Headers]:
-    return lambda row: [(name, value) for name, value in rows[row].headers() or []]
+    def of(row: int) -> Headers:
+        try:
+            return [(name, value) for name, value in rows[row].headers() or []]
+        except UnicodeDecodeError:  # the client then has none of them
+            return [("headers_left_out", b"the name of one is not UTF-8")]
+
+    return of

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from stream_ad.batch import Message
 from stream_ad.config import Kafka
-from stream_ad.errors import ConnectionFailed, StreamAdError, TransactionFailed
+from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
 from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_source import KafkaSource
@@ -21,6 +21,9 @@ from stream_ad.protocols import Role
 TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
 COMMIT_S = 20.0  # of silence, then the commit has failed
 AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
+TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
+FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
 PRODUCE = {
     "linger.ms": 2,
     "partitioner": "murmur2_random",  # as Java clients place keys
@@ -42,6 +45,9 @@ class KafkaSink:
     of the fenced one raises `TransactionFailed`; unless a transaction that timed out may have been
     the cause, all that follows raises `ConnectionFailed`, so that one of the two stops.
 
+    A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
+    that are sent are at most `max_record_bytes` large, and so is a batch of several.
+
     Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said.
     """
 
@@ -52,6 +58,7 @@ class KafkaSink:
         source: KafkaSource,
         delivery: Literal["exactly_once", "at_least_once"] = "exactly_once",
         transactional_id: str = "",
+        max_record_bytes: int = 900_000,
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
@@ -63,11 +70,11 @@ class KafkaSink:
         self._fenced: str | None = None
         self._done: dict[int, int] = {}  # offsets as last committed
         self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
-        required = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
+        required: dict[str, Any] = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
+        sizes = {"batch.size": max_record_bytes, "message.max.bytes": max_record_bytes + FRAME_BYTES}
         if self._exactly:
-            self._settings = settings(kafka, TRANSACTIONAL, {**required, "transactional.id": transactional_id})
-        else:
-            self._settings = settings(kafka, PRODUCE, required)
+            required["transactional.id"] = transactional_id
+        self._settings = settings(kafka, {**(TRANSACTIONAL if self._exactly else PRODUCE), **sizes}, required)
         self._connect()
 
     def send(self, role: Role, messages: Sequence[Message]) -> None:
@@ -155,6 +162,9 @@ class KafkaSink:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                self._undelivered = self._undelivered or (error.args[0], topic)
+                raise
 
     def _failed(self, error: KafkaError) -> StreamAdError:
         """Ends the transaction; answers what its caller is to raise."""
@@ -169,10 +179,23 @@ class KafkaSink:
         if error.retriable() or error.code() in AWAY:
             self._wait_for_brokers()
         self._abandon()
-        if self._undelivered is not None and is_final(self._undelivered[0]):
-            cause, topic = self._undelivered
-            role = next((role for role, name in self._topics.items() if name == topic), "")
-            return failure(cause, self._kafka, "pipeline" if role in ("models", "bundles") else f"sink.{role}", topic)
+        if self._undelivered is None:
+            return TransactionFailed(f"the commit failed: {error.str()}")
+        cause, topic = self._undelivered
+        role = next((role for role, name in self._topics.items() if name == topic), "")
+        key = "pipeline" if role in ("models", "bundles") else f"sink.{role}"
+        if cause.code() in TOO_LARGE:
+            return ConfigError(
+                f"sink.max_record_bytes: topic {topic!r} takes no record that large ({cause.str()}); "
+                "lower it below max.message.bytes of the topic (and message.max.bytes in kafka.options), or raise those"
+            )
+        if cause.code() in INVALID:
+            return ConfigError(
+                f"{key}: topic {topic!r} refuses a record ({cause.str()}); it must not be compacted, nor have a policy "
+                "on times or contents"
+            )
+        if is_final(cause):
+            return failure(cause, self._kafka, key, topic)
         return TransactionFailed(f"the commit failed: {error.str()}")
 
     def _wait_for_brokers(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -19,6 +20,7 @@ from stream_ad.batch import (
     EventBatch,
     FeatureBatch,
     KeyedBatch,
+    Message,
     Phase,
     RawBatch,
     RejectBatch,
@@ -75,7 +77,7 @@ def alerts_of(*rows: dict) -> Alerts:
     return Alerts(key=Strings.of([cell["key"] for cell in cells]), **columns)
 
 
-def encoded(alerts: Alerts, told=None, values=(b"{}",), payload_fields=()):
+def encoded(alerts: Alerts, told=None, values=(b"{}",), payload_fields=(), most_bytes=900_000):
     return alert.encode(
         alerts,
         verdicts_of(list(values)),
@@ -83,6 +85,7 @@ def encoded(alerts: Alerts, told=None, values=(b"{}",), payload_fields=()):
         pipeline="fraud",
         topic="cards",
         partition=3,
+        most_bytes=most_bytes,
         payload_fields=payload_fields,
     )
 
@@ -222,6 +225,45 @@ def test_every_alert_fits_the_schema(rows, told, value):
         assert dict(message.headers)["ce_id"].decode() == body["id"]
 
 
+@pytest.mark.parametrize("most_bytes", [65_536, 900_000])
+def test_a_payload_that_is_too_large_is_left_out_and_named(most_bytes: int):
+    grown = b"[" + b",".join([b"1e15"] * 100_000) + b"]"  # written again, each is 18 bytes
+    value = b'{"a": 1, "grown": %b, "b": 2, "\xc2\xa0": "%b", "z": 3}' % (grown, b"y" * 60_000)
+    names = ["a", "grown", "b", "\xa0", "z"]
+    (message,) = encoded(alerts_of({"row": 0, "key": b"\xff" * 1024}), {0: [WHY]}, [value], names, most_bytes)
+    body = orjson.loads(message.value)
+    VALIDATOR.validate(body)
+    kept, omitted = (
+        ({"a", "b", "z"}, ["grown", "\xa0"]) if most_bytes == 65_536 else ({"a", "b", "\xa0", "z"}, ["grown"])
+    )
+    assert set(body["payload"]) == kept
+    assert body["payload_omitted"] == omitted
+    assert size(message) <= most_bytes
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0, 0), (1, 1)])
+def test_an_alert_is_as_large_as_it_may_be_and_no_larger(room: int, kept: int):
+    def sized(most_bytes: int):
+        value = b'{"a": "%b"}' % (b"y" * 70_000)
+        (message,) = encoded(alerts_of({"row": 0}), None, [value], ["a"], most_bytes)
+        return message, len(orjson.loads(message.value)["payload"])
+
+    least = next(most for most in range(71_000, 80_000) if sized(most)[1])
+    message, found = sized(least - 1 + room)
+    assert found == kept
+    assert size(message) <= least < size(sized(least)[0]) + 1000
+
+
+@pytest.mark.parametrize("depth", [200, 250, 260, 1000])
+def test_a_payload_that_can_be_read_but_not_written_is_left_out(depth: int):
+    value = b'{"deep": %b, "a": 1}' % (b"[" * depth + b"]" * depth)
+    body = orjson.loads(encoded(alerts_of({"row": 0}), None, [value], ["deep", "a"])[0].value)
+    VALIDATOR.validate(body)
+    assert body["payload"]["a"] == 1
+    assert ("deep" in body["payload"]) == (depth <= 250)
+    assert body.get("payload_omitted", []) == ([] if depth <= 250 else ["deep"])
+
+
 def test_the_schema_refuses_what_is_not_an_alert():
     good = body_of()
     VALIDATOR.validate(good)
@@ -241,7 +283,7 @@ def test_a_reject_keeps_the_record_and_says_why():
     raw = RawBatch(
         "cards", 2, np.array([5, 6]), np.array([1, 2]), [b"a", None], [b"{}", b"\xff{"], headers.__getitem__, 7
     )
-    (message,) = reject.encode(RejectBatch(raw, [1], ["bad_json: malformed (byte 0)"]))
+    (message,) = reject.encode(RejectBatch(raw, [1], ["bad_json: malformed (byte 0)"]), 65_536)
     assert (message.key, message.value) == (None, b"\xff{")
     assert message.headers == [
         ("trace", b"7"),
@@ -252,3 +294,49 @@ def test_a_reject_keeps_the_record_and_says_why():
         ("reject_partition", b"2"),
         ("reject_offset", b"6"),
     ]
+
+
+def rejected(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]], most_bytes: int):
+    raw = RawBatch("cards", 2, np.array([6]), np.array([1]), [key], [value], lambda row: headers, 7)
+    (message,) = reject.encode(RejectBatch(raw, [0], ["bad_json: malformed (byte 0)"]), most_bytes)
+    return message, dict(message.headers)
+
+
+def size(message: Message) -> int:
+    parts = [message.key, message.value, *(part for name, value in message.headers for part in (name.encode(), value))]
+    return sum(len(part or b"") for part in parts)
+
+
+def test_a_reject_that_no_broker_would_take_is_cut_and_says_so():
+    value = b"x" * 1_000_000
+    message, told = rejected(b"k", value, [("trace", b"7")], 900_000)
+    assert size(message) <= 900_000
+    assert len(message.value) > 890_000
+    assert value.startswith(message.value)
+    assert (message.key, told["trace"]) == (b"k", b"7")
+    assert (told["reject_offset"], told["reject_code"]) == (b"6", b"bad_json")
+    assert told["reject_cut"] == b"value"
+    assert told["reject_value_bytes"] == b"1000000"
+    assert told["reject_value_sha256"] == hashlib.sha256(value).hexdigest().encode()
+
+
+@pytest.mark.parametrize("key", [None, b"", b"k" * 1024, b"k" * 1025, b"k" * 10_000_000])
+@pytest.mark.parametrize("value", [None, b"", b"v" * 64_000, b"v" * 65_000, b"v" * 10_000_000])
+@pytest.mark.parametrize(
+    "headers", [[], [("h", b"v" * 64_000)], [("h" * 70_000, None)], [("h", b"")] * 5000, [("h", b"v")]]
+)
+def test_a_reject_always_fits(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]):
+    message, told = rejected(key, value, headers, 65_536)
+    assert size(message) + 16 * len(message.headers) <= 65_536
+    whole = {"key": message.key == key, "value": message.value == value, "headers": message.headers[:1] == headers[:1]}
+    cut = told.get("reject_cut", b"").decode().split()
+    assert cut == [part for part in ("key", "headers", "value") if not whole[part] and (part != "headers" or headers)]
+    assert (message.key is None, message.value is None) == (key is None, value is None)
+    if all(whole.values()):
+        assert "reject_cut" not in told
+
+
+def test_a_reject_that_is_rejected_again_does_not_grow():
+    first, _ = rejected(b"k", b"x" * 1_000_000, [("trace", b"7")], 900_000)
+    second, _ = rejected(first.key, first.value, first.headers, 900_000)
+    assert size(second) <= size(first)

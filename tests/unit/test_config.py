@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,26 @@ def test_a_wrong_value_is_named_with_its_key(data: dict[str, Any], key: str, hin
     text = refused(data)
     assert text.startswith(f"config: {key}: ")
     assert hint in text
+
+
+@pytest.mark.parametrize("output", ["x.alerts", "x.rejects", "x.models", "x.bundles"])
+def test_what_is_written_is_not_read_again(output: str) -> None:
+    text = refused({"pipeline": "x", "source": {"topic": output}})
+    assert text.startswith("config: source.topic, ")
+    assert output in text
+
+
+def test_every_output_has_a_topic_of_its_own() -> None:
+    assert "sink.alerts, sink.rejects: " in refused({"sink": {"alerts": "out", "rejects": "out"}})
+    assert "sink.rejects, pipeline" in refused({"pipeline": "x", "sink": {"rejects": "x.models"}})
+
+
+def test_event_times_have_bounds_in_order() -> None:
+    config = parse({"record": {"earliest": date(1970, 1, 1), "latest": "2030-06-01T02:00:00+02:00"}})
+    assert (config.record.earliest, config.record.latest) == (0, 1_906_502_400_000)
+    assert "record.earliest: a date such as" in refused({"record": {"earliest": 0}})
+    assert "record.earliest: " in refused({"record": {"earliest": "1969-12-31"}})
+    assert "record: earliest must lie before latest" in refused({"record": {"earliest": "2100-01-01"}})
 
 
 def test_an_option_of_the_wrong_type_is_one_line() -> None:
