@@ -7,18 +7,20 @@ and tables are written as in TOML. What a variable holds is never quoted in an e
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel
 
 from stream_ad.errors import ConfigError
 
 ENV_PREFIX = "STREAM_AD__"
-_SECRET = re.compile(r"password|secret|sasl\.oauthbearer\.config|\.pem$", re.I)
+_SECRET = re.compile(r"password|secret|jaas|sasl\.oauthbearer\.config|\.pem$", re.I)
 _URL_SECRET = re.compile(r"://.*:.+@|[?&]password=")
 
 
@@ -63,6 +65,21 @@ def refuse_secrets(path: Path, data: dict[str, Any]) -> None:
         raise ConfigError(
             f"{path}: redis.url: a password does not belong in this file; set {ENV_PREFIX}REDIS__URL instead"
         )
+
+
+def plaintext_host(url: str) -> str | None:
+    """The host that a redis:// URL sends passwords and data to in the clear; None = encrypted, or this machine."""
+    try:
+        parts = urlsplit(url)
+        host = unquote(parts.hostname or "") or parse_qs(parts.query).get("host", ["localhost"])[0]
+    except ValueError:
+        return None  # no URL at all: who connects says so
+    if parts.scheme != "redis" or host == "localhost":
+        return None
+    try:
+        return None if ipaddress.ip_address(host).is_loopback else host
+    except ValueError:
+        return host
 
 
 def _path(name: str) -> list[str]:

@@ -6,7 +6,9 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from stream_ad.environment import plaintext_host
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -51,6 +53,7 @@ class Kafka(Section):
     brokers: str = Field("127.0.0.1:9092", description="bootstrap servers, comma separated")
     options: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
+        repr=False,
         description="any librdkafka setting, passed through; `<name>.file` reads the value from a file",
     )
     static_membership: bool = Field(
@@ -91,7 +94,12 @@ class Sink(Section):
 class Redis(Section):
     """Where snapshots and the model registry live."""
 
-    url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL, no password in the file")
+    url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="redis:// or rediss:// URL, no password in the file"
+    )
+    allow_plaintext: bool = Field(
+        False, validate_default=True, description="let a redis:// URL lead beyond this machine, readable on its way"
+    )
     prefix: str = Field("", description="prefix of all keys; default `stream_ad:<pipeline>`")
     snapshot_interval: Duration = Field(10_000, description="how much log a restart folds again at most")
     wait: Duration = Field(5_000, description="how long an assignment waits for Redis before it rebuilds from the log")
@@ -99,6 +107,17 @@ class Redis(Section):
         "all", description="without a snapshot: fold the whole log, the last `horizon_events`, or start cold"
     )
     horizon_events: int = Field(100_000, ge=0, description="events per partition folded by rebuild = horizon")
+
+    @field_validator("allow_plaintext")
+    @classmethod
+    def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
+        host = None if allowed else plaintext_host(info.data.get("url", ""))
+        if host is not None:
+            raise ValueError(
+                f"redis.url leads to {host}, beyond this machine, and is not encrypted: make it rediss://, or set this "
+                "to true"
+            )
+        return allowed
 
 
 class Record(Section):

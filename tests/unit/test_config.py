@@ -249,6 +249,48 @@ def test_the_path_of_a_secret_may_stand_in_the_file(tmp_path: Path) -> None:
     assert load(path, {}).kafka.options["sasl.password.file"] == "/run/secrets/kafka"
 
 
+def test_secrets_do_not_show_in_what_is_printed_of_the_configuration() -> None:
+    options = {"STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD": TOKEN, "STREAM_AD__REDIS__URL": f"rediss://:{TOKEN}@host/0"}
+    config = parse({}, options)
+    assert TOKEN in str(config.model_dump())
+    for shown in (repr(config), str(config), f"{config.kafka}", f"{config.redis}"):
+        assert TOKEN not in shown
+
+
+# Redis in the clear
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379/0", "redis://127.0.0.1", "redis://127.8.9.10:1", "redis://[::1]:6379", "redis://",
+        "unix:///run/redis.sock", "rediss://redis.example.com:6379/0", "redis://user:pw@localhost",
+    ],
+)  # fmt: skip
+def test_redis_on_this_machine_or_encrypted_needs_no_leave(url: str) -> None:
+    assert parse({"redis": {"url": url}}).redis.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("redis://redis:6379/0", "redis"),
+        ("redis://10.0.0.5", "10.0.0.5"),
+        ("redis://0.0.0.0", "0.0.0.0"),
+        (f"redis://user:{TOKEN}@cache.example.com:6379/0", "cache.example.com"),
+        (f"redis:///0?host=cache.example.com&password={TOKEN}", "cache.example.com"),
+        ("redis://[2001:db8::1]:6379", "2001:db8::1"),
+        ("redis://localhost.example.com", "localhost.example.com"),
+    ],
+)
+def test_redis_beyond_this_machine_is_encrypted_or_asked_for(url: str, host: str) -> None:
+    text = refused({}, {"STREAM_AD__REDIS__URL": url})
+    assert text.startswith(f"config: redis.allow_plaintext: redis.url leads to {host}, beyond this machine")
+    assert "rediss://" in text
+    assert TOKEN not in text
+    assert parse({"redis": {"url": url, "allow_plaintext": True}}).redis.url == url
+
+
 # The file itself
 
 
