@@ -64,8 +64,9 @@ def models(
     config: Config, spec: FeatureSpec, store: ModelStore | None, log: ModelLog, default: str | None = None
 ) -> Models:
     from stream_ad.score.engine import Engine
+    from stream_ad.score.signature import Trust
 
-    return Models(Engine(config.scoring, spec), store, log, default)
+    return Models(Engine(config.scoring, spec, Trust(config.models.verify_keys)), store, log, default)
 
 
 def pipeline(

@@ -21,6 +21,7 @@ from stream_ad.sections import (
     Features,
     Incidents,
     Kafka,
+    Models,
     Record,
     Redis,
     Scoring,
@@ -39,6 +40,7 @@ __all__ = [
     "Features",
     "Incidents",
     "Kafka",
+    "Models",
     "Record",
     "Redis",
     "Scoring",
@@ -75,6 +77,7 @@ class Config(Section):
     incidents: Incidents = Field(default_factory=Incidents)
     silence: Silence = Field(default_factory=Silence)
     train: Train = Field(default_factory=Train)
+    models: Models = Field(default_factory=Models)
     server: Server = Field(default_factory=Server)
 
     @model_validator(mode="before")
@@ -100,6 +103,17 @@ class Config(Section):
             if topic in named:
                 raise ValueError(f"{named[topic]}, {key}: both name topic {topic!r}; each needs one of its own")
             named[topic] = key
+        return self
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.models.verify_keys and self.train.auto and not self.models.signing_key:
+            raise ValueError(
+                "train.auto: what `run` trains would be refused, since models.verify_keys asks for a signature; "
+                "set train.auto = false and sign elsewhere, or set models.signing_key"
+            )
+        if self.record.timestamp in self.sink.redact:
+            raise ValueError("sink.redact: the event time cannot be redacted, every alert tells it")
         return self
 
     @property
@@ -157,7 +171,7 @@ def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> st
     key = ".".join(str(part) for part in path)
     if variable := variable_for(path, environ):
         text += f" (set by {variable})"
-    elif problem["type"] != "extra_forbidden" and path[0] not in ("kafka", "redis"):  # may hold secrets
+    elif problem["type"] != "extra_forbidden" and path[0] not in ("kafka", "redis", "models"):  # may hold secrets
         text += f" (got {problem['input']!r})"
     return f"{where}: {key}: {text}"
 

@@ -79,7 +79,10 @@ class Models:
             return version  # without the lock: another version may be loading
         with self._lock:
             blob = None if version == BUILT_IN else self._fetched(version)
-            self._loaded[version] = self._engine.load(blob)
+            loaded = self._engine.load(blob)
+            if loaded.version != version:
+                raise ModelError(f"model {version}: what is stored under this name is {loaded.version}")
+            self._loaded[version] = loaded
             if blob is not None:
                 self._blobs[version] = blob
         return version

@@ -235,6 +235,25 @@ class Train(Section):
     seed: int = Field(0, description="of weights and sampling")
 
 
+class Models(Section):
+    """Whose models are used. Keys are files, never text in this one; SECURITY.md tells how to make them."""
+
+    verify_keys: list[str] = Field(
+        default_factory=list,
+        description="Ed25519 public keys (PEM files): a bundle that none of them has signed is refused; empty = any",
+    )
+    signing_key: str = Field(
+        "", description="Ed25519 private key (a PEM file) that `train` and `models add` sign with; empty = unsigned"
+    )
+
+    @field_validator("verify_keys", "signing_key")
+    @classmethod
+    def _paths(cls, value: str | list[str]) -> str | list[str]:
+        if "-----BEGIN" in str(value):
+            raise ValueError("the path of a file is expected, not the key itself")
+        return value
+
+
 class Server(Section):
     """Metrics and health over HTTP."""
 

@@ -96,9 +96,13 @@ def fit(
 ) -> Bundle:
     """Trains on everything the bounded source gives. Raises `ModelError`, `InputError`, `ConfigError`."""
     from stream_ad.errors import InputError
+    from stream_ad.score.signature import Trust, signature
     from stream_ad.score.train import train
 
     spec = FeatureSpec.of(config)
+    Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
+    if config.models.signing_key:
+        signature(config.models.signing_key, "")
     found = collect(config, spec, source, reading)
     if not found.events:
         rejected = ""
@@ -107,7 +111,19 @@ def fit(
         raise InputError(f"{origin}: no events to learn from{rejected}")
     x, ts_ms = found.windows()
     stride = -(-len(x) // config.train.max_rows)
-    return train(x[::stride], ts_ms[::stride], spec, config.train, origin, int(time.time() * 1000), learning)
+    bundle = train(x[::stride], ts_ms[::stride], spec, config.train, origin, int(time.time() * 1000), learning)
+    return approved(config, bundle)
+
+
+def approved(config: Config, bundle: Bundle) -> Bundle:
+    """Signed where `models.signing_key` is set. Raises `ConfigError`, and `ModelError` where our own
+    `models.verify_keys` would refuse it."""
+    from stream_ad.score.signature import Trust
+
+    if config.models.signing_key:
+        bundle = bundle.signed(config.models.signing_key)
+    Trust(config.models.verify_keys).check(bundle.version, bundle.manifest.sha256, bundle.signature)
+    return bundle
 
 
 def register(store: ModelStore, bundle: Bundle, promote: bool) -> ModelInfo:

@@ -100,11 +100,13 @@ def _registry(config: Config, spec: Any) -> dict[str, Any]:
     from stream_ad.io.redis import RedisModelStore
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
+    from stream_ad.score.signature import Trust
 
+    trust = Trust(config.models.verify_keys)
     store = RedisModelStore(config.redis)
     wanted = store.wish().wanted
     if wanted not in (None, BUILT_IN):
-        Bundle.from_bytes(store.get(wanted), spec)
+        Bundle.from_bytes(store.get(wanted), spec, trust)
     return {"model": wanted or f"{BUILT_IN} (built in)", "models": len(store.list())}
 
 

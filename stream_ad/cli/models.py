@@ -84,7 +84,7 @@ def add(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Registers a bundle from a file, if it fits the pipeline."""
+    """Registers a bundle from a file, if it fits the pipeline; signs it where `models.signing_key` is set."""
     from stream_ad import training
     from stream_ad.errors import InputError
     from stream_ad.score.bundle import Bundle
@@ -95,7 +95,8 @@ def add(
         blob = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    info = training.register(_store(config), Bundle.from_bytes(blob, FeatureSpec.of(found)), promote=False)
+    bundle = training.approved(found, Bundle.from_bytes(blob, FeatureSpec.of(found)))
+    info = training.register(_store(config), bundle, promote=False)
     answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
 
 

@@ -200,9 +200,9 @@ class MemoryModelStore:
         self._history: list[tuple[int, str, str]] = []
 
     def put(self, info: ModelInfo, blob: bytes) -> None:
-        there = self._bundles.setdefault(info.version, (info, blob))
-        if there[0].sha256 != info.sha256:
+        if info.version in self._bundles and self._bundles[info.version][0].sha256 != info.sha256:
             raise ModelError(f"version {info.version} exists with other content; a version is never changed")
+        self._bundles[info.version] = (info, blob)
 
     def get(self, version: str) -> bytes:
         self._check(version)

@@ -50,11 +50,12 @@ end
 """
 # KEYS: infos, wish, history, earlier wishes, order, bytes
 _PUT = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return redis.call('HGET', KEYS[1], ARGV[1]) end
+local there = redis.call('HGET', KEYS[1], ARGV[1])
+if there and cjson.decode(there)['sha256'] ~= ARGV[4] then return 0 end
 redis.call('SET', KEYS[6], ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('RPUSH', KEYS[5], ARGV[1])
-return ''
+if not there then redis.call('RPUSH', KEYS[5], ARGV[1]) end
+return 1
 """
 _PROMOTE = (
     _NOTE
@@ -185,11 +186,11 @@ class RedisModelStore:
         }
 
     def put(self, info: ModelInfo, blob: bytes) -> None:
-        """Again the same is fine; `ModelError` for another bundle under a version that exists."""
+        """Again the same is fine, and may bring a signature; `ModelError` for another bundle under a version."""
         with _answering(self._config):
             keys = [*self._keys, self._blob + info.version]
-            there = self._scripts["put"](keys=keys, args=[info.version, _packed(info), blob])
-        if there and _unpacked(there).sha256 != info.sha256:
+            put = self._scripts["put"](keys=keys, args=[info.version, _packed(info), blob, info.sha256])
+        if not put:
             raise ModelError(f"version {info.version} exists with other content; a version is never changed")
 
     def get(self, version: str) -> bytes:

@@ -18,6 +18,7 @@ from torch import Tensor
 from stream_ad import registry
 from stream_ad.errors import ConfigError, ModelError
 from stream_ad.protocols import ModelInfo
+from stream_ad.score.signature import Trust, signature
 from stream_ad.spec import FeatureSpec
 
 FORMAT = 1
@@ -55,6 +56,7 @@ class Bundle:
     version: str
     manifest: Manifest
     tensors: dict[str, Tensor]
+    signature: str = ""  # base64, of the sha256; no part of the content
 
     @classmethod
     def of(cls, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Bundle:
@@ -72,17 +74,24 @@ class Bundle:
         m = self.manifest
         return ModelInfo(self.version, m.kind, m.created_ms, m.sha256, len(self.to_bytes()), dict(m.metrics))
 
+    def signed(self, path: str) -> Bundle:
+        """With a signature by the private key in this file. Raises `ConfigError`."""
+        return replace(self, signature=signature(path, self.manifest.sha256))
+
     def to_bytes(self) -> bytes:
-        return safetensors.torch.save(self.tensors, {"manifest": self.manifest.to_json()})
+        texts = {"manifest": self.manifest.to_json()}
+        return safetensors.torch.save(self.tensors, texts | ({"signature": self.signature} if self.signature else {}))
 
     @classmethod
-    def from_bytes(cls, blob: bytes, spec: FeatureSpec | None) -> Bundle:
+    def from_bytes(cls, blob: bytes, spec: FeatureSpec | None, trust: Trust | None = None) -> Bundle:
         """Checks everything before a weight is used; `spec` is the pipeline's (None = any).
 
-        Raises `ModelError`: not a bundle, damaged, of a newer program, of an unknown scorer, for
-        other features, or with weights that are not finite.
+        Raises `ModelError`: not a bundle, not signed by whom we `trust`, damaged, of a newer program,
+        of an unknown scorer, for other features, or with weights that are not finite.
         """
-        manifest = _manifest(blob)
+        manifest, signed = _manifest(blob)
+        if trust is not None:
+            trust.check(manifest.version, manifest.sha256, signed)
         try:
             tensors = safetensors.torch.load(blob)
         except (SafetensorError, ValueError, KeyError) as error:
@@ -91,7 +100,7 @@ class Bundle:
             raise ModelError(f"model {manifest.version}: damaged: its content does not fit its sha256; fetch it again")
         if new_version(manifest.created_ms, manifest.sha256) != manifest.version:
             raise ModelError(f"model {manifest.version}: damaged: the version does not belong to this content")
-        bundle = cls(manifest.version, manifest, tensors)
+        bundle = cls(manifest.version, manifest, tensors, signed)
         bundle._check_tensors()
         bundle._check_spec(spec)
         return bundle
@@ -132,14 +141,16 @@ class Bundle:
             )
 
 
-def _manifest(blob: bytes) -> Manifest:
+def _manifest(blob: bytes) -> tuple[Manifest, str]:
+    """And the signature, which is not checked here; "" = none."""
     # a safetensors file starts with a length, which may look like anything, and then an object
     if blob[8:9] != b"{" and (blob[:1] == b"\x80" or blob[:4] == b"PK\x03\x04"):
         raise ModelError("model: a pickle or torch.save file; such files can run code and are never loaded")
     try:
         (length,) = struct.unpack_from("<Q", blob)
         header = blob[8 : 8 + length]
-        text = orjson.loads(header)["__metadata__"]["manifest"]
+        texts = orjson.loads(header)["__metadata__"]
+        text, signed = texts["manifest"], str(texts.get("signature", ""))
         data = orjson.loads(text)
         # two spellings of one value have one hash: only the canonical one was ever written
         if orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode() != text:
@@ -153,7 +164,7 @@ def _manifest(blob: bytes) -> Manifest:
         kind = {"int": int, "str": str, "Mapping": dict}[str(field.type).partition("[")[0]]
         if not isinstance(getattr(manifest, field.name), kind):
             raise ModelError(f"model: damaged: manifest.{field.name} is not what it should be")
-    return manifest
+    return manifest, signed
 
 
 def _sha256(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:

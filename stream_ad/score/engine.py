@@ -23,6 +23,7 @@ from stream_ad.batch import F32, F64, Explanation
 from stream_ad.errors import ConfigError
 from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
 from stream_ad.score.bundle import Bundle
+from stream_ad.score.signature import Trust
 from stream_ad.score.statistical import Statistical
 from stream_ad.spec import FeatureSpec
 
@@ -47,10 +48,11 @@ class Engine:
     """A thread that scores (on the CPU it does the work, for CUDA it feeds the device), and one that
     explains, so that an alert does not wait for what is being scored."""
 
-    def __init__(self, scoring: config.Scoring, spec: FeatureSpec) -> None:
+    def __init__(self, scoring: config.Scoring, spec: FeatureSpec, trust: Trust | None = None) -> None:
         """Raises `ConfigError` where `scoring.device` cannot be had."""
         self.device = _device(scoring.device)
         self.spec = spec
+        self._trust = trust
         self._scoring, self._explaining = (
             ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(1,))
             for name in ("scorer", "explainer")
@@ -61,7 +63,7 @@ class Engine:
         if blob is None:
             loaded = Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
         else:
-            bundle = Bundle.from_bytes(blob, self.spec)
+            bundle = Bundle.from_bytes(blob, self.spec, self._trust)
             kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
             loaded = Loaded(bundle.version, kind.of(bundle, self.device), self.device)
         absent = np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)
@@ -70,7 +72,7 @@ class Engine:
 
     def info(self, blob: bytes) -> ModelInfo:
         """What a registry keeps beside a bundle. Raises `ModelError`."""
-        return Bundle.from_bytes(blob, self.spec).info()
+        return Bundle.from_bytes(blob, self.spec, self._trust).info()
 
     def submit(self, loaded: Loaded, xs: Sequence[F32]) -> Future:
         """Scores of each [m_i,w,f] as [m_i]; the arrays must not change before the result is there."""

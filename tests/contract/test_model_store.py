@@ -58,6 +58,13 @@ def test_a_version_is_never_changed(store: ModelStore) -> None:
     assert len(store.list()) == 3
 
 
+def test_the_same_content_may_come_again_with_a_signature(store: ModelStore) -> None:
+    filled(store)
+    store.put(info("v10"), b"v10, signed")
+    assert store.get("v10") == b"v10, signed"
+    assert [found.version for found in store.list()] == ["v2", "v10", "v1"]
+
+
 def test_unknown_versions_are_answered_with_those_that_exist(store: ModelStore) -> None:
     filled(store).promote("v1")
     for call in (store.get, store.promote, store.shadow):
