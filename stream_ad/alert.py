@@ -23,6 +23,7 @@ import orjson
 
 from stream_ad.batch import Alerts, Headers, Message, Phase, Rule, Verdicts
 from stream_ad.explain import Contributor
+from stream_ad.redact import Redaction
 from stream_ad.words import duration
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -41,20 +42,24 @@ def encode(
     partition: int,
     most_bytes: int,
     payload_fields: Sequence[str] = (),
+    redaction: Redaction | None = None,
 ) -> list[Message]:
     """One message per alert, in their order; its key is the key that is watched.
 
     `contributors` belong to rows of `verdicts`. `payload_fields` are dotted paths into the event's
     JSON; what the event does not have is left out. So is a field that would make the alert larger
     than `most_bytes`, or that is nested too deeply to be written: `payload_omitted` names those.
+    What `redaction` covers is masked everywhere.
     """
+    redaction = redaction or Redaction()
     names = [column.name for column in fields(Alerts) if column.name != "key"]
     columns = [getattr(alerts, name).tolist() for name in names]
     messages = []
-    for key, *cells in zip(alerts.key.tolist(), *columns, strict=True):
+    for raw_key, *cells in zip(alerts.key.tolist(), *columns, strict=True):
+        key = redaction.key(raw_key)
         cell: dict[str, Any] = dict(zip(names, cells, strict=True))
         rule, phase = Rule(cell["rule"]), Phase(cell["phase"])
-        told = list(contributors.get(cell["row"], ()))
+        told = [redaction.contributor(one) for one in contributors.get(cell["row"], ())]
         shown = text_of(key)
         body: dict[str, Any] = {
             "id": _alert_id(f"{topic}/{partition}", cell, rule, phase, shown),
@@ -80,7 +85,7 @@ def encode(
             body["expected_gap_ms"] = cell["expected_ms"]
         headers = _headers(body, pipeline)
         room = most_bytes - len(key) - len(orjson.dumps(body)) - sum(len(name) + len(v or b"") for name, v in headers)
-        body |= _payload(verdicts, cell["row"], payload_fields, room - _FRAME_BYTES)
+        body |= _payload(verdicts, cell["row"], payload_fields, redaction, room - _FRAME_BYTES)
         messages.append(Message(key, orjson.dumps(body), headers))
     return messages
 
@@ -147,7 +152,7 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, told: 
     return f"{opening}: {reasons}." if reasons else f"{opening}."
 
 
-def _payload(verdicts: Verdicts, row: int, names: Sequence[str], room: int) -> dict[str, Any]:
+def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Redaction, room: int) -> dict[str, Any]:
     """`payload`, in the order of `names` as far as there is room in bytes, and `payload_omitted` if that is not all."""
     if row < 0 or not names:
         return {}
@@ -155,7 +160,7 @@ def _payload(verdicts: Verdicts, row: int, names: Sequence[str], room: int) -> d
     events = features.windows.keyed.events
     value = events.raw.value[int(events.row[features.row[row]])]
     try:
-        record = orjson.loads(value or b"")
+        record = redaction.record(orjson.loads(value or b""))
     except orjson.JSONDecodeError:
         return {}
     found: dict[str, Any] = {}

@@ -199,7 +199,7 @@ def _told(cell: _Cell, share: float) -> Contributor:
         lag_rows=cell.lag_rows,
         share=share,
         deviations=deviations,
-        text=text + _when(cell),
+        text=text + when(cell.lag_rows),
     )
 
 
@@ -292,7 +292,7 @@ def _moment(cell: _Cell) -> str:
     return f"{rest_ms // 3_600_000:02d}:{rest_ms // 60_000 % 60:02d} UTC"
 
 
-def _when(cell: _Cell) -> str:
-    if cell.lag_rows == 0:
+def when(lag_rows: int) -> str:
+    if lag_rows == 0:
         return ""
-    return " (the event before)" if cell.lag_rows == 1 else f" ({cell.lag_rows} events before)"
+    return " (the event before)" if lag_rows == 1 else f" ({lag_rows} events before)"

@@ -14,6 +14,7 @@ from stream_ad.config import Config
 from stream_ad.explain import contributors
 from stream_ad.models import Models
 from stream_ad.protocols import Sink
+from stream_ad.redact import Redaction
 from stream_ad.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Outbox:
     def __init__(self, config: Config, spec: FeatureSpec, topic: str, models: Models, sink: Sink) -> None:
         self._config, self._spec, self._topic = config, spec, topic
         self._models, self._sink = models, sink
+        self._redaction = Redaction(config.sink.redact, config.record.key)
         self._waiting: deque[Waiting] = deque()
 
     def __len__(self) -> int:
@@ -72,6 +74,7 @@ class Outbox:
             partition=waiting.partition,
             most_bytes=self._config.sink.max_record_bytes,
             payload_fields=self._config.sink.payload_fields,
+            redaction=self._redaction,
         )
         self._sink.send("alerts", messages)
         for rule, phase in zip(waiting.alerts.rule.tolist(), waiting.alerts.phase.tolist(), strict=True):

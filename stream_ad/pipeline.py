@@ -161,7 +161,8 @@ class Pipeline:
 
     def _reject(self, rejects: RejectBatch) -> None:
         if len(rejects):
-            self.sink.send("rejects", reject.encode(rejects, self.config.sink.max_record_bytes))
+            sink = self.config.sink
+            self.sink.send("rejects", reject.encode(rejects, sink.max_record_bytes, sink.rejects_payload))
             for reason in rejects.reason:
                 metrics.REJECTS.labels(reason.partition(":")[0]).inc()
             self._rejected += len(rejects)

@@ -12,7 +12,7 @@ _HEADER_BYTES = 16  # at most, of lengths, beside a header's name and value
 _CUT_BYTES = 512  # what the headers that tell of a cut take at most
 
 
-def encode(rejects: RejectBatch, most_bytes: int) -> list[Message]:
+def encode(rejects: RejectBatch, most_bytes: int, payload: bool = True) -> list[Message]:
     """Key, value and headers as they came, and why and where from in `reject_*` headers.
 
     A record that has been rejected before loses its earlier `reject_*` headers: they are replaced.
@@ -20,11 +20,15 @@ def encode(rejects: RejectBatch, most_bytes: int) -> list[Message]:
     would never get beyond it. `reject_cut` then names the parts that are not whole, with their sizes
     in `reject_<part>_bytes` and, of key and value, `reject_<part>_sha256`. The record as it came is
     at its position in the input topic.
+
+    Without `payload` nothing of the record itself is in the message; its value is empty, since none
+    at all would be a tombstone.
     """
     raw = rejects.raw
     messages = []
     for row, reason in zip(rejects.row, rejects.reason, strict=True):
-        headers = [(name, value) for name, value in raw.headers(row) if not name.startswith("reject_")]
+        kept = raw.headers(row) if payload else []
+        headers = [(name, value) for name, value in kept if not name.startswith("reject_")]
         why: Headers = [
             ("reject_code", reason.partition(":")[0].encode()),
             ("reject_reason", reason.encode("utf-8", "backslashreplace")[:_REASON_BYTES]),
@@ -32,7 +36,8 @@ def encode(rejects: RejectBatch, most_bytes: int) -> list[Message]:
             ("reject_partition", b"%d" % raw.partition),
             ("reject_offset", b"%d" % raw.offset[row]),
         ]
-        messages.append(_fitting(raw.key[row], raw.value[row], headers, why, most_bytes))
+        key, value = (raw.key[row], raw.value[row]) if payload else (None, b"")
+        messages.append(_fitting(key, value, headers, why, most_bytes))
     return messages
 
 

@@ -81,7 +81,15 @@ class Sink(Section):
     commit_interval: Duration = Field(200, description="event to visible alert waits at most this long")
     create_topics: bool = Field(True, description="create missing output topics at the start")
     payload_fields: list[str] = Field(
-        default_factory=list, description="fields of the event that are copied into its alerts"
+        default_factory=list, description="fields of the event that are copied into its alerts; no others are"
+    )
+    redact: list[str] = Field(
+        default_factory=list,
+        description="fields (with all within them) whose values alerts never show, nor their explanations; "
+        "`$key`: who is watched, shown as a hash",
+    )
+    rejects_payload: bool = Field(
+        True, description="rejects hold the record as it came; false: only its position and the reason"
     )
     max_record_bytes: int = Field(
         900_000,

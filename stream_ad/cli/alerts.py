@@ -25,9 +25,12 @@ def alerts(
 ) -> None:
     """Prints alerts, oldest first: committed ones only, so each exactly once."""
     from stream_ad.io import kafka_read
+    from stream_ad.redact import Redaction
 
     found = load(config)
     topic = found.sink.alerts
+    if key is not None and not key.startswith("sha256:"):
+        key = Redaction(found.sink.redact, found.record.key).key(key.encode()).decode()
     past = kafka_read.committed(found.kafka, topic, "sink.alerts")
     # partitions are read one by one: the record's own time puts their alerts into one order
     past.sort(key=lambda message: (message.timestamp()[1], message.partition(), message.offset()))
