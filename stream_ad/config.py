@@ -63,6 +63,7 @@ class Config(Section):
     pipeline: str = Field(
         "stream_ad",
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        max_length=200,
         description="name: the consumer group, the prefix of topics and Redis keys",
     )
     kafka: Kafka = Field(default_factory=Kafka)
@@ -142,7 +143,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # of TOML, or of a number with thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     refuse_secrets(path, data)
     return parse(data, environ, where=str(path))
@@ -172,8 +175,16 @@ def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> st
     if variable := variable_for(path, environ):
         text += f" (set by {variable})"
     elif problem["type"] != "extra_forbidden" and path[0] not in ("kafka", "redis", "models"):  # may hold secrets
-        text += f" (got {problem['input']!r})"
-    return f"{where}: {key}: {text}"
+        text += f" (got {_short(problem['input'])})"
+    return f"{where}: {key}: {text}".replace("\n", "\\n")
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _known(path: tuple[int | str, ...]) -> list[str]:

@@ -25,10 +25,12 @@ _URL_SECRET = re.compile(r"://.*:.+@|[?&]password=")
 
 
 def overridden(schema: type[BaseModel], data: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The data with every variable of ours written over it; neither is changed."""
+    """The data with every variable of ours written over it; neither is changed. Raises `ConfigError`."""
     merged = dict(data)
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX):
+            if not _is_text(name + text):
+                raise ConfigError(f"{name.encode(errors='replace').decode()}: this variable is not UTF-8")
             path = _path(name)
             node = merged
             for part in path[:-1]:
@@ -82,6 +84,14 @@ def plaintext_host(url: str) -> str | None:
         return host
 
 
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that are no text come as lone surrogates
+        return False
+    return True
+
+
 def _path(name: str) -> list[str]:
     path = name.removeprefix(ENV_PREFIX).lower().split("__")
     if path[:2] == ["kafka", "options"] and len(path) > 2:
@@ -99,7 +109,7 @@ def _from_text(schema: type[BaseModel], path: list[str], text: str) -> object:
     if getattr(field.annotation, "__origin__", None) in (list, dict):
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 

@@ -18,6 +18,10 @@ class StreamAdError(Exception):
 
     exit_code = 1
 
+    def __init__(self, text: str) -> None:
+        # names and values come from files and topics: none of them is to steer a terminal
+        super().__init__("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+
 
 class ConfigError(StreamAdError):
     exit_code = 2

@@ -46,6 +46,15 @@ Moment = Annotated[int, BeforeValidator(moment_ms), Field(ge=0)]
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*")
+    @classmethod
+    def _fits(cls, value: object) -> object:
+        """Numbers end up in arrays."""
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise ValueError("must fit into 64 bits")
+        return value
+
 
 class Kafka(Section):
     """How to reach Kafka."""
@@ -64,7 +73,7 @@ class Kafka(Section):
 class Source(Section):
     """What is read."""
 
-    topic: str = Field("events", min_length=1, description="the topic to watch")
+    topic: str = Field("events", min_length=1, max_length=249, description="the topic to watch")
     start: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets begins"
     )
@@ -165,7 +174,7 @@ class Window(Section):
     allowed_lateness: Duration = Field(0, description="how far the watermark trails the highest timestamp")
     late: Literal["accept", "drop", "reject"] = Field("accept", description="events behind the watermark")
     max_keys: int = Field(
-        100_000, ge=1, description="keys per partition; beyond it the least recently seen is forgotten"
+        100_000, ge=1, le=100_000_000, description="keys per partition; beyond it the least recently seen is forgotten"
     )
 
 

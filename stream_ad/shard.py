@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 import orjson
 
 from stream_ad.batch import F32, F64, Alerts, EventBatch, FeatureBatch, KeyedBatch, Scores, Verdicts, WindowBatch
-from stream_ad.errors import StateError
+from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
 from stream_ad.protocols import Fold, Swap
 
@@ -149,26 +150,46 @@ class Shard:
         start = len(MAGIC) + 32
         if not blob.startswith(MAGIC) or len(blob) <= start:
             raise StateError(f"partition {partition}: not a snapshot of stream_ad")
-        view = memoryview(blob)
-        if hashlib.sha256(view[start:]).digest() != blob[len(MAGIC) : start]:
+        if hashlib.sha256(memoryview(blob)[start:]).digest() != blob[len(MAGIC) : start]:
             raise StateError(f"partition {partition}: the snapshot is damaged (its checksum does not match)")
-        end = blob.index(b"\n", start)
-        header = orjson.loads(view[start:end])
-        if header["format"] != FORMAT:
-            raise StateError(f"partition {partition}: snapshot format {header['format']}, this program reads {FORMAT}")
-        if header["partition"] != partition or header["layout"] != folds.layout:
-            raise StateError(f"partition {partition}: the snapshot was made with another configuration")
-        shard = cls(folds, partition, header["next_offset"], header["version"])
-        saved: dict[str, dict[str, Any]] = {}
-        for name, field, dtype, shape, position in header["arrays"]:
-            count = int(np.prod(shape))
-            array = np.frombuffer(view, dtype, count, end + 1 + position) if count else np.zeros(0, dtype)
-            saved.setdefault(name, {})[field] = array.reshape(shape)
         try:
-            for name in fields(States):
-                columns.fill(getattr(shard.states, name.name), saved.get(name.name, {}))
-        except ValueError as error:
-            raise StateError(f"partition {partition}: the snapshot does not fit: {error}") from None
-
+            end = blob.index(b"\n", start)
+            header = orjson.loads(blob[start:end])
+            if header["format"] != FORMAT:
+                found = repr(header["format"])[:40]
+                raise StateError(f"partition {partition}: snapshot format {found}, this program reads {FORMAT}")
+            if header["partition"] != partition or header["layout"] != folds.layout:
+                raise StateError(f"partition {partition}: the snapshot was made with another configuration")
+            next_offset, version = header["next_offset"], header["version"]
+            if type(next_offset) is not int or next_offset < 0 or type(version) is not str:
+                raise ValueError(f"next_offset {next_offset!r}, version {version!r}")
+            shard = cls(folds, partition, next_offset, version)
+            shard._fill(header["arrays"], memoryview(blob)[end + 1 :])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise StateError(f"partition {partition}: the snapshot does not fit: {error!r:.300}") from None
         shard.saved_offset = shard.next_offset
         return shard
+
+    def _fill(self, layout: list[list[Any]], body: memoryview) -> None:
+        """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""
+        states = {name.name: getattr(self.states, name.name) for name in fields(States)}
+        types = {array.dtype.str for state in states.values() for array in columns.arrays(state, 0).values()}
+        saved: dict[str, dict[str, Any]] = {name: {} for name in states}
+        end = 0
+        for name, field, dtype, shape, position in layout:
+            if dtype not in types or position != end or not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError(f"{name}.{field}: {dtype!r} {shape!r} at {position!r}")
+            count = math.prod(shape)
+            array = np.frombuffer(body, dtype, count, end) if count else np.zeros(0, dtype)
+            saved[name][field] = array.reshape(shape)
+            end += array.nbytes
+        if end != len(body):
+            raise ValueError(f"{len(body)} bytes where {end} are expected")
+        for name, state in states.items():
+            columns.fill(state, saved[name])
+        if not 0 <= self.used <= self.folds.capacity:
+            raise ValueError(f"{self.used} keys where at most {self.folds.capacity} are expected")
+        for name, state in states.items():
+            for field, array in columns.arrays(state, self.used).items():
+                if array.shape != saved[name][field].shape:
+                    raise ValueError(f"{name}.{field}: not of {self.used} keys")

@@ -108,13 +108,16 @@ class Bundle:
     def _check_tensors(self) -> None:
         m = self.manifest
         try:
-            wanted = registry.lookup("scorer", m.kind, "scorer").shapes(m.architecture)
+            scorer = registry.lookup("scorer", m.kind, "scorer")
+            if not _in_bounds(m.architecture):
+                raise ValueError("sizes out of all bounds")
+            wanted = scorer.shapes(m.architecture)
         except (ConfigError, AttributeError):
             known = ", ".join(registry.names("scorer"))
             raise ModelError(
                 f"model {self.version}: there is no trained scorer {m.kind!r} here (known: {known})"
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"model {self.version}: architecture not understood: {error!r}") from None
         for name in sorted(wanted.keys() | self.tensors.keys()):
             found = list(self.tensors[name].shape) if name in self.tensors else "nothing"
@@ -127,7 +130,7 @@ class Bundle:
     def _check_spec(self, spec: FeatureSpec | None) -> None:
         try:
             own = self.spec
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"model {self.version}: feature spec not understood: {error!r}") from None
         shape = (self.manifest.architecture.get("w"), self.manifest.architecture.get("f"))
         if shape != (own.rows, len(own.features)):
@@ -136,9 +139,17 @@ class Bundle:
             )
         if spec is not None and spec != own:
             raise ModelError(
-                f"model {self.version}: made for other features: {_difference(own, spec)}; "
+                f"model {self.version}: made for other features: {_difference(own, spec):.1000}; "
                 "train a new one with this configuration, or go back to the configuration it was trained with"
             )
+
+
+def _in_bounds(architecture: Mapping[str, Any]) -> bool:
+    """A size is worked with before it is compared with what is there."""
+    numbers = [number for value in architecture.values() for number in (value if isinstance(value, list) else [value])]
+    whole = all(type(architecture[name]) is int for name in ("w", "f"))
+    small = all(0 <= number < 2**31 for number in numbers if isinstance(number, int | float))
+    return whole and small and len(str(numbers)) < 1000
 
 
 def _manifest(blob: bytes) -> tuple[Manifest, str]:

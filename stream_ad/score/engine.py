@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stream_ad import config, registry
 from stream_ad.batch import F32, F64, Explanation
-from stream_ad.errors import ConfigError
+from stream_ad.errors import ConfigError, ModelError
 from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.signature import Trust
@@ -61,11 +61,16 @@ class Engine:
     def load(self, blob: bytes | None) -> Loaded:
         """A bundle, or the statistical scorer for None. Raises `ModelError` where it does not fit."""
         if blob is None:
-            loaded = Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
-        else:
-            bundle = Bundle.from_bytes(blob, self.spec, self._trust)
-            kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
-            loaded = Loaded(bundle.version, kind.of(bundle, self.device), self.device)
+            return self._tried(Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu")))
+        bundle = Bundle.from_bytes(blob, self.spec, self._trust)
+        kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
+        try:
+            return self._tried(Loaded(bundle.version, kind.of(bundle, self.device), self.device))
+        except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"model {bundle.version}: cannot score: {error!r:.300}") from None
+
+    def _tried(self, loaded: Loaded) -> Loaded:
+        """The first score compiles what is to be compiled, and shows whether the scorer can."""
         absent = np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)
         self.submit(loaded, [absent]).result()
         return loaded

@@ -16,6 +16,7 @@ from stream_ad.score.scaling import Calibration, Scaler, blocks, robust_spread, 
 from stream_ad.score.train import Fitted, Progress
 
 TREES = 25
+MOST_HEIGHT = 24  # a tree doubles with each
 HEIGHT = 8
 LEARNT_ROWS = 10_000  # at most, evenly spaced: river learns row by row
 
@@ -45,6 +46,8 @@ class HalfSpaceTrees:
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         f, trees, height = architecture["f"], architecture["trees"], architecture["height"]
+        if not 0 < height <= MOST_HEIGHT:
+            raise ValueError(f"trees {height} nodes high")
         return {
             "scaler.centre": (f,),
             "scaler.spread": (f,),

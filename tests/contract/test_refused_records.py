@@ -30,13 +30,14 @@ def source(kafka: str, name: str, create_topic: Any) -> Iterator[KafkaSource]:
 
 
 def refused(sink: KafkaSink, *messages: Message) -> str:
-    try:
-        with pytest.raises(ConfigError) as caught:
-            sink.send("rejects", messages)
-            sink.commit({0: 1})
-        return str(caught.value)
-    finally:
-        sink.close()
+    def publish() -> None:
+        sink.send("rejects", messages)
+        sink.commit({0: 1})
+
+    with pytest.raises(ConfigError) as caught:
+        publish()
+    sink.close()
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
