@@ -13,7 +13,7 @@ ARGS ?=
 # compiled kernels outlive a process: the second start of anything is quick
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
-.PHONY: help install demo test redis kafka lint format types imports audit sbom bench docs lock clean
+.PHONY: help install demo test redis kafka lint format types imports audit simulate sbom bench docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -102,6 +102,9 @@ sbom: $(INSTALLED)  ## out/sbom.cdx.json: what a deployment installs (CycloneDX,
 	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml \
 	  --output-reproducible --of JSON -o out/sbom.cdx.json deploy/requirements.lock
 	@echo "out/sbom.cdx.json: $$(grep -c '"purl"' out/sbom.cdx.json) packages"
+
+simulate: $(INSTALLED)  ## 100,000 orders of crashes, rebalances and zombies, in memory; ARGS="--seed N --schedules N"
+	@$(BIN)/python -m tests.simulation.explore $(ARGS)
 
 bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full path, side by side
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -87,6 +87,14 @@ class Models:
                 self._blobs[version] = blob
         return version
 
+    def has(self, version: str) -> bool:
+        """Whether `version` can be loaded now."""
+        try:
+            self.version(version)
+        except (ConnectionFailed, ModelError):
+            return False
+        return True
+
     def _fetched(self, version: str) -> bytes:
         missing: StreamAdError = ModelError(f"model {version}: there is no registry to load it from")
         if self._store is not None:

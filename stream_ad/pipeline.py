@@ -222,7 +222,7 @@ class Pipeline:
 
     def swap(self, version: str) -> None:
         """Every shard that does not replay goes over to `version`, between two commits and saved before it judges."""
-        due = [s for s in self.shards.values() if s.version != version and not s.replaying and s.next_offset != UNKNOWN]
+        due = [shard for shard in self.shards.values() if shard.version != version and shard.settled]
         if not due:
             return
         self.finish()
@@ -246,7 +246,7 @@ class Pipeline:
 
     def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
         starts = {}
-        for shard in self.recovery.restore(committed, self.models.current()):
+        for shard in self.recovery.restore(committed, self.models.current(), self.models.has):
             self.shards[shard.partition] = shard
             starts[shard.partition] = shard.next_offset
         return starts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from stream_ad import metrics
 from stream_ad.config import Redis
@@ -28,14 +28,17 @@ class Recovery:
         self._folds, self._states, self._log, self._config = folds, states, log, config
         self.store_away = False
 
-    def restore(self, committed: Mapping[int, int | None], version: str) -> Iterator[Shard]:
-        """Shards for partitions with these committed offsets; `version` is for those without history."""
+    def restore(self, committed: Mapping[int, int | None], version: str, has: Callable[[str], bool]) -> Iterator[Shard]:
+        """Shards for partitions with these committed offsets; `version` is for those without history.
+
+        `has` tells whether a model can be had.
+        """
         history = self._log.swaps(sorted(committed))
         deadline = time.monotonic() + self._config.wait / 1000
         for partition, offset in sorted(committed.items()):
             owner, blob = self._load(partition, deadline)
             known = history.get(partition, [])
-            shard = self._restored(partition, offset, known, blob)
+            shard = self._restored(partition, offset, known, blob, has)
             if shard is None:
                 shard = Shard(self._folds, partition, self._start(offset), version)
                 if known:
@@ -121,7 +124,14 @@ class Recovery:
             log.warning("partition %d: not claimed yet: %s", partition, error)
             return None
 
-    def _restored(self, partition: int, committed: int | None, known: list[Swap], blob: bytes | None) -> Shard | None:
+    def _restored(
+        self,
+        partition: int,
+        committed: int | None,
+        known: list[Swap],
+        blob: bytes | None,
+        has: Callable[[str], bool],
+    ) -> Shard | None:
         """The shard of a snapshot that the log bears out."""
         if blob is None or committed is None:
             return None
@@ -135,6 +145,9 @@ class Recovery:
         elif shard.next_offset < committed and known and shard.version not in _judged(known, shard.next_offset):
             # a swap that was saved, but another worker went on without it
             wrong = f"is of model {shard.version}, which never judged offset {shard.next_offset}"
+        elif shard.next_offset == committed and not has(shard.version):
+            # a swap that was saved and never used: the log has no copy of its bundle
+            wrong = f"is of model {shard.version}, which cannot be had"
         else:
             return shard
         log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)

@@ -82,11 +82,22 @@ class Shard:
         self.announce: Swap | None = None
         self.owner: int | None = None
         self.saved_offset = UNKNOWN
-        self.states = States(**{name.name: getattr(folds, name.name).init(folds.capacity) for name in fields(States)})
+        try:
+            states = {name.name: getattr(folds, name.name).init(folds.capacity) for name in fields(States)}
+        except MemoryError:
+            raise ConfigError(
+                f"window.max_keys: no memory for {folds.capacity:,} keys; `stream-ad check` says what they take"
+            ) from None
+        self.states = States(**states)
 
     @property
     def replaying(self) -> bool:
         return UNKNOWN != self.next_offset < self.mute_until
+
+    @property
+    def settled(self) -> bool:
+        """The log knows which version judges: only then another one may follow it."""
+        return self.next_offset >= self.mute_until and self.next_offset != UNKNOWN and self.announce is None
 
     @property
     def used(self) -> int:

@@ -1,0 +1,323 @@
+"""A broker, a group, a store and workers without sockets or clocks: what happens when is what a schedule says.
+
+The workers are real `Pipeline`s with a real `Recovery` and real `Models`. A worker can die, or be
+overtaken by others, at every call that leaves it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stream_ad import config
+from stream_ad.batch import Message
+from stream_ad.errors import ConnectionFailed, ModelError, StoreRefuses, TransactionFailed
+from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemoryStateStore
+from stream_ad.models import Models
+from stream_ad.pipeline import Pipeline
+from stream_ad.protocols import BUILT_IN, Role, Swap
+from stream_ad.recovery import Recovery
+from tests.simulation.toy import FOLDS, Engine, Outbox, decoded
+
+CONFIG = config.parse({"source": {"topic": "t"}, "redis": {"wait": "0ms"}})
+WORKERS = 3
+PARTITIONS = 2
+VERSIONS = (BUILT_IN, "a", "b")
+
+
+class Killed(BaseException):
+    """kill -9, at a port call."""
+
+
+@dataclass(eq=False)
+class Transaction:
+    messages: list[tuple[Role, Message]] = field(default_factory=list)
+    aborted: bool = False
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the protocol rests on; the self-check takes them away one by one."""
+
+    pipeline: type[Pipeline] = Pipeline
+    recovery: type[Recovery] = Recovery
+    fenced: bool = True  # by the group's generation, the transaction's owner, and the owner's number of a snapshot
+    together: bool = True  # alerts and offsets become visible at once
+
+
+class States(MemoryStateStore):
+    """Numbers of owners never repeat, as those of Redis, which begin at the clock."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def claim(self, partition: int) -> int:
+        self._world.reach(write=True)
+        self._owner[partition] = next(self._world.numbers)
+        return self._owner[partition]
+
+    def load(self, partition: int) -> bytes | None:
+        self._world.reach()
+        return super().load(partition)
+
+    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+        self._world.reach(write=True)
+        if not self._world.rules.fenced:
+            self._owner[partition], self._saved[partition] = owner, (next_offset, blob)
+            saved = True
+        else:
+            saved = super().save(partition, owner, next_offset, blob)
+        self._world.port()
+        return saved
+
+    def emptied(self) -> None:
+        self._owner, self._saved = {}, {}
+
+    def dump(self) -> tuple[Any, Any]:
+        return copy.copy(self._owner), copy.copy(self._saved)
+
+    def restore(self, dump: tuple[Any, Any]) -> None:
+        self._owner, self._saved = map(copy.copy, dump)
+
+
+class ModelLog(MemoryModelLog):
+    def __init__(self, world: World) -> None:
+        super().__init__(world.cluster)
+        self._world = world
+
+    def swaps(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
+        self._world.port()
+        return super().swaps(partitions)
+
+
+class Registry:
+    """Holds every bundle until the store is emptied."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def get(self, version: str) -> bytes:
+        self._world.reach()
+        if self._world.bundles:
+            return version.encode()
+        raise ModelError("emptied")
+
+
+class Sink:
+    """A transactional producer of one life of a worker."""
+
+    def __init__(self, world: World, worker: Worker) -> None:
+        self._world, self._worker = world, worker
+        world.abort(worker.number)
+        self._epoch = world.epochs[worker.number] = world.epochs[worker.number] + 1
+        self._open: Transaction | None = None
+
+    def _transaction(self) -> Transaction:
+        if self._open is None:
+            self._world.port()
+            self._open = self._world.transactions[self._worker.number] = Transaction()
+        return self._open
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None:
+        if messages:
+            self._transaction().messages += [(role, message) for message in messages]
+            self._world.port()
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        world, mine = self._world, self._transaction()
+        world.port()
+        if world.rules.fenced:
+            owned = all(world.owner.get(part) is self._worker for part in offsets)
+            if mine.aborted or world.epochs[self._worker.number] != self._epoch:
+                raise TransactionFailed("fenced")
+            if not owned or self._worker.generation != world.generation:
+                raise TransactionFailed("of an old generation")
+        if world.rules.fenced:
+            world.undecided.update(dict.fromkeys(offsets, mine))
+        if not world.rules.together:
+            world.cluster.offsets.update(offsets)
+        world.port()
+        if mine.aborted and world.rules.fenced:
+            raise TransactionFailed("timed out")
+        for role, message in mine.messages:
+            world.cluster.published[role].append(message)
+        world.cluster.offsets.update(offsets)
+        world.decided(mine)
+        self._open = None
+        world.port()
+
+    def abort(self) -> None:
+        if self._open is not None:
+            self._open.aborted = True
+            self._world.decided(self._open)
+            self._open = None
+
+
+@dataclass(eq=False)
+class Worker:
+    number: int
+    pipeline: Any = None  # None = dead
+    generation: int = 0
+    position: dict[int, int] = field(default_factory=dict)  # its keys are what it believes to own
+    frozen: bool = False
+    busy: bool = False
+
+    def die(self) -> None:
+        self.pipeline, self.position, self.frozen = None, {}, False
+
+    @property
+    def answers(self) -> bool:
+        return self.pipeline is not None and not self.frozen and not self.busy
+
+
+class _Topic:
+    topic = "t"
+
+
+class World:
+    """`overtake` runs further steps of the schedule at a port call of a step that is under way."""
+
+    def __init__(self, rules: Rules, overtake: Callable[[int], None]) -> None:
+        self.rules, self._overtake = rules, overtake
+        self.cluster = MemoryCluster()
+        self.numbers = itertools.count(1)
+        self.states, self.log = States(self), ModelLog(self)
+        self.dumped: tuple[Any, Any] = ({}, {})
+        self.store = "up"
+        self.bundles = True
+        self.wanted = BUILT_IN
+        self.ends = dict.fromkeys(range(PARTITIONS), 0)
+        self.generation = 0
+        self.owner: dict[int, Worker] = {}
+        self.epochs = dict.fromkeys(range(WORKERS), 0)
+        self.transactions: dict[int, Transaction] = {}
+        self.undecided: dict[int, Transaction] = {}  # offsets that wait for the end of a transaction
+        self.workers = [Worker(number) for number in range(WORKERS)]
+        self._calls, self._at, self._effect = 0, 0, 0
+
+    # ── what a port may do to its caller ─────────────────────────────────────────────────
+
+    def port(self) -> None:
+        self._calls += 1
+        if self._calls == self._at:
+            if self._effect == 0:
+                raise Killed
+            saved = self._calls, self._at, self._effect
+            self._overtake(self._effect)
+            self._calls, self._at, self._effect = saved
+
+    def reach(self, write: bool = False) -> None:
+        """The store, which may be away, or full."""
+        self.port()
+        if self.store == "away":
+            raise ConnectionFailed("away")
+        if write and self.store == "full":
+            raise StoreRefuses("full")
+
+    def abort(self, number: int) -> None:
+        """Whatever the worker's earlier life has left open."""
+        found = self.transactions.pop(number, None)
+        if found is not None:
+            found.aborted = True
+            self.decided(found)
+
+    def decided(self, transaction: Transaction) -> None:
+        for partition in [part for part, waits in self.undecided.items() if waits is transaction]:
+            del self.undecided[partition]
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────
+
+    def act(self, worker: Worker, deed: Callable[[], Any], at: int = 0, effect: int = 0) -> Any:
+        """Lets a worker do something; at its port call number `at` it dies (effect 0) or so many steps overtake it."""
+        self._calls, self._at, self._effect = 0, at, effect
+        worker.busy = True
+        try:
+            return deed()
+        except Killed:
+            worker.die()
+        except TransactionFailed:
+            worker.pipeline.sink.abort()
+            self.leave(worker)
+            self.start(worker)
+        finally:
+            worker.busy = False
+            self._at = 0
+        return None
+
+    def start(self, worker: Worker) -> None:
+        at, self._at = self._at, 0
+        sink = Sink(self, worker)
+        models = Models(Engine(), Registry(self), self.log)  # type: ignore[arg-type]
+        if models.has(self.wanted):
+            models._wanted = self.wanted
+        recovery = self.rules.recovery(FOLDS, self.states, self.log, CONFIG.redis)
+        worker.pipeline = self.rules.pipeline(
+            CONFIG,
+            _Topic(),
+            None,
+            sink,
+            models,
+            recovery,
+            Outbox(sink),  # type: ignore[arg-type]
+        )
+        worker.position, worker.frozen = {}, False
+        self._at = at
+
+    def leave(self, worker: Worker) -> None:
+        self.owner = {part: owner for part, owner in self.owner.items() if owner is not worker}
+        worker.position = {}
+
+    def poll(self, worker: Worker, partition: int, rows: int) -> None:
+        if worker.generation != self.generation:  # a zombie wakes up
+            worker.pipeline.lost(list(worker.position))
+        first = worker.position.get(partition, self.ends[partition])
+        last = min(first + rows, self.ends[partition])
+        if last > first:
+            worker.position[partition] = last
+            worker.pipeline.submit(decoded(partition, first, last))
+
+    def swap(self, worker: Worker) -> None:
+        """A version that cannot be loaded is not obeyed."""
+        if worker.pipeline.models.has(self.wanted):
+            worker.pipeline.swap(self.wanted)
+
+    def rebalance(self, choice: int, at: int, effect: int) -> None:
+        """Of all that answer. Those that do not are expelled without being asked."""
+        members, before = [worker for worker in self.workers if worker.answers], self.generation
+        if not members:
+            return
+        target = {part: members[choice // WORKERS**part % len(members)] for part in self.ends}
+        for worker in members:
+            gone = [part for part in worker.position if target[part] is not worker]
+            if gone and worker.generation == self.generation:
+                self.act(worker, lambda worker=worker, gone=gone: worker.pipeline.revoked(gone), at, effect)  # type: ignore[misc]
+                for part in gone:
+                    worker.position.pop(part, None)
+        if self.generation != before or not all(worker.answers for worker in members):
+            return  # another rebalance came between, or a member died: the next one sees to it
+        self.generation += 1
+        for worker in members:
+            if worker.position and worker.generation != self.generation - 1:
+                self.act(worker, lambda worker=worker: worker.pipeline.lost(list(worker.position)))  # type: ignore[misc]
+            worker.generation = self.generation
+        for worker in members:
+            new = [part for part, to in target.items() if to is worker and part not in worker.position]
+            if worker.answers and self.generation == before + 1:
+                self.take(worker, new, at, effect)
+
+    def take(self, worker: Worker, partitions: list[int], at: int, effect: int) -> None:
+        for part in partitions:
+            waits = self.undecided.get(part)
+            if waits is not None:  # times out before its offsets are told to anybody
+                waits.aborted = True
+                self.decided(waits)
+            self.owner[part] = worker
+        if partitions:
+            committed = {part: self.cluster.offsets.get(part) for part in partitions}
+            starts = self.act(worker, lambda: worker.pipeline.assigned(committed), at, effect)
+            if starts is not None:
+                worker.position.update({part: max(0, start) for part, start in starts.items()})

@@ -1,0 +1,45 @@
+"""The protocol with one of its rules taken away: the simulation has to notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stream_ad.pipeline import Pipeline
+from stream_ad.protocols import Swap
+from stream_ad.recovery import Recovery
+from stream_ad.shard import Shard
+from tests.simulation.toy import FOLDS
+from tests.simulation.world import Rules
+
+
+class SavesFirst(Pipeline):
+    """A snapshot before the commit: the state may lead the log."""
+
+    def checkpoint(self) -> None:
+        self.finish()
+        for shard in self.shards.values():
+            self.recovery.save(shard)
+        self.commit()
+
+
+class Trusts(Recovery):
+    """Takes any snapshot, also one that the log does not bear out."""
+
+    def _restored(
+        self,
+        partition: int,
+        committed: int | None,
+        known: list[Swap],
+        blob: bytes | None,
+        has: Callable[[str], bool],
+    ) -> Shard | None:
+        return None if blob is None or committed is None else Shard.restore(FOLDS, partition, blob)
+
+
+RULES = {
+    # a snapshot ahead of the log is refused as well, so both have to be gone before harm is done
+    "snapshot before commit": Rules(pipeline=SavesFirst, recovery=Trusts),
+    "offsets committed early": Rules(together=False),
+    "no fencing": Rules(fenced=False),
+}
+TRUSTING = Rules(recovery=Trusts)
