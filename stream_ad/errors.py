@@ -4,6 +4,7 @@ StreamAdError                 exit code 1
 ├── ConfigError               2   the configuration file, an option, an environment variable
 ├── ConnectionFailed          3   Kafka or Redis cannot be reached or refuses us
 │   └── StoreRefuses          3   Redis answers, but with an error
+│       └── NotAllowed        3   and will do so until somebody changes the user, its rights or a certificate
 ├── InputError                4   a file or topic that cannot be read as configured
 ├── ModelError                5   a bundle or a version that cannot be used
 ├── StateError                6   a snapshot that cannot be restored
@@ -33,6 +34,10 @@ class ConnectionFailed(StreamAdError):
 
 class StoreRefuses(ConnectionFailed):
     """It answers, but with an error: full, read-only, or without the right."""
+
+
+class NotAllowed(StoreRefuses):
+    """Who we are, or what it is, is not accepted. Not a matter of waiting."""
 
 
 class InputError(StreamAdError):

@@ -97,12 +97,13 @@ def _records(config: Config) -> dict[str, Any]:
 
 
 def _registry(config: Config, spec: Any) -> dict[str, Any]:
-    from stream_ad.io.redis import RedisModelStore
+    from stream_ad.io.redis import RedisModelStore, reach
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.signature import Trust
 
     trust = Trust(config.models.verify_keys)
+    reach(config.redis)
     store = RedisModelStore(config.redis)
     wanted = store.wish().wanted
     if wanted not in (None, BUILT_IN):

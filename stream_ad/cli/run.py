@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer
+from stream_ad.errors import ConnectionFailed, NotAllowed
 
 
 def run(
@@ -30,12 +32,18 @@ def run(
     found = load(config)
     fork_server()  # loads what workers need while we see to the topics
 
-    from stream_ad.io import kafka_admin
+    from stream_ad.io import kafka_admin, redis
     from stream_ad.spec import FeatureSpec
 
     FeatureSpec.of(found)
     setup_logging("run")
     kafka_admin.create_outputs(found)
+    try:
+        redis.reach(found.redis)
+    except NotAllowed:
+        raise
+    except ConnectionFailed as error:
+        logging.getLogger(__name__).warning("goes on without its snapshots and models for now: %s", error)
     until = kafka_admin.end_offsets(found.kafka, found.source.topic) if until_end else None
     code = Supervisor(found, workers, until).run()
     committed = {}

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from stream_ad.config import Redis
-from stream_ad.errors import ConfigError, ConnectionFailed, ModelError, StoreRefuses
+from stream_ad.errors import ModelError
 from stream_ad.io.memory import unknown_version
+from stream_ad.io.redis_client import answering, connect
 from stream_ad.protocols import BUILT_IN, ModelInfo, Wish
 
-TIMEOUT_S = 2.0
 PART_BYTES = 16 << 20  # of a value: what the slowest sensible network carries within the timeout
+_NO_PARTITION = -1
 _UPLOAD_S = 3600  # parts of a save that died half way are gone after this
 
 # Lua, so that each is one atomic step. Numbers start at the clock: a Redis that was emptied repeats none.
@@ -94,34 +90,6 @@ return 1
 )
 
 
-def connect(config: Redis) -> Any:
-    """A client that gives up after two seconds and leaves trying again to its caller. Raises `ConfigError`."""
-    try:
-        return redis.Redis.from_url(
-            config.url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except (ValueError, redis.RedisError) as error:
-        raise ConfigError(f"redis.url: {redacted(config.url)}: {error}") from None
-
-
-def redacted(url: str) -> str:
-    return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", url)
-
-
-@contextmanager
-def _answering(config: Redis) -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        if isinstance(error, redis.ResponseError | redis.AuthenticationError):
-            raise StoreRefuses(f"redis.url: {redacted(config.url)} refuses: {error}") from None
-        raise ConnectionFailed(f"redis.url: {redacted(config.url)} does not answer: {error}") from None
-
-
 class RedisStateStore:
     """Snapshots of the pipeline's partitions.
 
@@ -142,11 +110,11 @@ class RedisStateStore:
         return f"{self._config.prefix}:state:{partition}"
 
     def claim(self, partition: int) -> int:
-        with _answering(self._config):
+        with answering(self._config):
             return int(self._claim(keys=[self._key(partition)]))
 
     def load(self, partition: int) -> bytes | None:
-        with _answering(self._config):
+        with answering(self._config):
             while True:
                 found, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
                 if found is None:
@@ -161,13 +129,28 @@ class RedisStateStore:
     def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
         key = f"{self._key(partition)}:{uuid.uuid4().hex}"
         cuts = range(0, max(len(blob), 1), self._part_bytes)
-        with _answering(self._config):
+        with answering(self._config):
             for number, first in enumerate(cuts, start=1):
                 self._redis.set(f"{key}:{number}", blob[first : first + self._part_bytes], ex=_UPLOAD_S)
             saved = bool(self._save(keys=[self._key(partition)], args=[owner, next_offset, key, len(cuts)]))
             if not saved:
                 self._redis.unlink(*(f"{key}:{number}" for number, _ in enumerate(cuts, start=1)))
             return saved
+
+    def forget(self, partition: int) -> None:
+        with answering(self._config):
+            found, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
+            blobs = [f"{found.decode()}:{number + 1}" for number in range(int(parts))] if found else []
+            self._redis.unlink(self._key(partition), *blobs)
+
+
+def reach(config: Redis) -> None:
+    """Asks and saves as a run does, under a partition that no topic has. Raises `ConnectionFailed`, `NotAllowed`."""
+    RedisModelStore(config).list()
+    states = RedisStateStore(config)
+    states.save(_NO_PARTITION, states.claim(_NO_PARTITION), 0, b"")
+    states.load(_NO_PARTITION)
+    states.forget(_NO_PARTITION)
 
 
 class RedisModelStore:
@@ -187,14 +170,14 @@ class RedisModelStore:
 
     def put(self, info: ModelInfo, blob: bytes) -> None:
         """Again the same is fine, and may bring a signature; `ModelError` for another bundle under a version."""
-        with _answering(self._config):
+        with answering(self._config):
             keys = [*self._keys, self._blob + info.version]
             put = self._scripts["put"](keys=keys, args=[info.version, _packed(info), blob, info.sha256])
         if not put:
             raise ModelError(f"version {info.version} exists with other content; a version is never changed")
 
     def get(self, version: str) -> bytes:
-        with _answering(self._config):
+        with answering(self._config):
             blob: bytes | None = self._redis.get(self._blob + version)
         if blob is None:
             raise self._unknown(version)
@@ -202,13 +185,13 @@ class RedisModelStore:
 
     def list(self) -> Sequence[ModelInfo]:
         """In the order in which they were put."""
-        with _answering(self._config):
+        with answering(self._config):
             order = self._redis.lrange(self._order, 0, -1)
             infos = self._redis.hmget(self._infos, order) if order else []
         return [_unpacked(info) for info in infos if info is not None]
 
     def wish(self) -> Wish:
-        with _answering(self._config):
+        with answering(self._config):
             wanted, shadow = self._redis.hmget(self._wish, "wanted", "shadow")
         return Wish((wanted or b"").decode() or None, (shadow or b"").decode() or None)
 
@@ -219,7 +202,7 @@ class RedisModelStore:
         self._ask("promote", version, "adopt", BUILT_IN)
 
     def rollback(self) -> str:
-        with _answering(self._config):
+        with answering(self._config):
             earlier: bytes | None = self._scripts["rollback"](keys=self._keys)
         if earlier is None:
             raise ModelError("nothing to roll back to: no version was promoted, or all promotions are rolled back")
@@ -229,13 +212,13 @@ class RedisModelStore:
         self._ask("shadow", version or "")
 
     def history(self) -> Sequence[tuple[int, str, str]]:
-        with _answering(self._config):
+        with answering(self._config):
             lines = self._redis.lrange(self._history, 0, -1)
         notes = [line.decode().split(" ", 2) for line in lines]
         return [(int(ms), action, version) for ms, action, version in notes]
 
     def _ask(self, script: str, version: str, *arguments: str) -> None:
-        with _answering(self._config):
+        with answering(self._config):
             known = self._scripts[script](keys=self._keys, args=[version, *arguments])
         if not known:
             raise self._unknown(version)
