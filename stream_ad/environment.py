@@ -56,7 +56,7 @@ def refuse_secrets(path: Path, data: dict[str, Any]) -> None:
     kafka = data.get("kafka")
     options = kafka.get("options", {}) if isinstance(kafka, dict) else {}
     for name in _flat(options):
-        if _SECRET.search(name) and not name.endswith((".file", ".location")):
+        if is_secret(name):
             variable = f"{ENV_PREFIX}KAFKA__OPTIONS__{name.upper().replace('.', '_')}"
             raise ConfigError(
                 f"{path}: kafka.options.{name}: secrets do not belong in this file; set {variable}, "
@@ -67,6 +67,11 @@ def refuse_secrets(path: Path, data: dict[str, Any]) -> None:
         raise ConfigError(
             f"{path}: redis.url: a password does not belong in this file; set {ENV_PREFIX}REDIS__URL instead"
         )
+
+
+def is_secret(option: str) -> bool:
+    """Whether a librdkafka setting holds one."""
+    return _SECRET.search(option) is not None and not option.endswith((".file", ".location"))
 
 
 def plaintext_host(url: str) -> str | None:

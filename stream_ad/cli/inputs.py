@@ -32,7 +32,7 @@ def bounded(config: Config, text: str, first: str | None, last: str | None, part
     from stream_ad.io.kafka_range import KafkaRange, range_of
 
     start, stop = range_of(config.kafka, text, _time_ms(first, "--from"), _time_ms(last, "--to"), "--input")
-    return KafkaRange(config.kafka, text, start, stop)
+    return KafkaRange(config.kafka, text, start, stop, "--input")
 
 
 def _time_ms(text: str | None, option: str) -> int | None:

@@ -7,12 +7,20 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from stream_ad.config import Config, Kafka
 from stream_ad.errors import ConnectionFailed, InputError
+from stream_ad.io.certificate import why_not_accepted
 from stream_ad.io.kafka_client import ANSWER_S, client, failure, is_refused, settings
+from stream_ad.io.kafka_rights import may_see, require_for_run
 
 
 def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
@@ -30,6 +38,11 @@ def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
         admin.poll(0)
         refused = next((error for error in errors if is_refused(error)), None)
         if refused is not None:
+            wrong = why_not_accepted(kafka.brokers, values) if refused.code() == KafkaError._SSL else None
+            if wrong is not None:
+                raise ConnectionFailed(
+                    f"kafka.options.ssl.ca.location: the certificate of {kafka.brokers} is not accepted: {wrong}"
+                )
             raise failure(refused, kafka)
         if time.monotonic() > deadline:
             texts = [error.str() for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN]
@@ -44,6 +57,7 @@ def partitions(kafka: Kafka, topic: str, key: str = "source.topic", admin: Admin
     admin = admin or reach(kafka)
     found = _topics(kafka, admin)
     if topic not in found:
+        may_see(kafka, topic, key, admin)
         visible = sorted(name for name in found if not name.startswith("__"))
         near = difflib.get_close_matches(topic, visible, 5) or visible[:10]
         hint = f"there are: {', '.join(near)}" if near else "there are none at all"
@@ -85,7 +99,7 @@ def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, 
 
 def create_outputs(config: Config) -> None:
     """Makes sure of the topics that a pipeline writes: alerts and rejects with as many partitions as its
-    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`.
+    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`; and of our rights to them.
 
     Raises `InputError`, `ConnectionFailed`.
     """
@@ -94,10 +108,11 @@ def create_outputs(config: Config) -> None:
         named = {config.sink.alerts: "sink.alerts", config.sink.rejects: "sink.rejects"}
         for topic, key in {**named, config.models_topic: "pipeline", config.bundles_topic: "pipeline"}.items():
             partitions(config.kafka, topic, key)
-        return
-    create_topics(config.kafka, {config.sink.alerts: count, config.sink.rejects: count})
-    create_topics(config.kafka, {config.models_topic: 1}, {"retention.ms": "-1", "retention.bytes": "-1"})
-    create_topics(config.kafka, {config.bundles_topic: 1}, {"cleanup.policy": "compact"})
+    else:
+        create_topics(config.kafka, {config.sink.alerts: count, config.sink.rejects: count})
+        create_topics(config.kafka, {config.models_topic: 1}, {"retention.ms": "-1", "retention.bytes": "-1"})
+        create_topics(config.kafka, {config.bundles_topic: 1}, {"cleanup.policy": "compact"})
+    require_for_run(config, reach(config.kafka))
 
 
 def offsets(kafka: Kafka, topic: str, spec: OffsetSpec, key: str = "source.topic") -> dict[int, int]:

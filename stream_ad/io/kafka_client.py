@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from stream_ad.config import Kafka
+from stream_ad.environment import is_secret
 from stream_ad.errors import ConfigError, ConnectionFailed, InputError, StreamAdError
 
 T = TypeVar("T")
@@ -83,7 +84,10 @@ def client(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
         return kind(dict(values), logger=LOG)
     except (KafkaException, TypeError, ValueError) as error:
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-        named = next((name for name in re.findall(r'"([\w.]+)"', text) if name in values), None)
+        named = next((name for name in re.findall(r"[a-z][\w.]+\w", text) if name in values), None)
+        for name, value in values.items():
+            if is_secret(name):
+                text = text.replace(str(value), "***")
         key = f"kafka.options.{named}" if named else "kafka.options"
         raise ConfigError(f"{key}: {text}") from None
 

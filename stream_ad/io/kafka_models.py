@@ -43,7 +43,7 @@ class KafkaModelLog:
             start, stop = range_of(self._kafka, topic, key="pipeline")
         except InputError:
             return
-        source = KafkaRange(self._kafka, topic, start, stop)
+        source = KafkaRange(self._kafka, topic, start, stop, "pipeline")
         source.open(_Everything())
         try:
             while not source.finished():

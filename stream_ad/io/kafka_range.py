@@ -45,9 +45,15 @@ class KafkaRange:
     """
 
     def __init__(
-        self, kafka: Kafka, topic: str, start: Mapping[int, int], stop: Mapping[int, int] | None = None
+        self,
+        kafka: Kafka,
+        topic: str,
+        start: Mapping[int, int],
+        stop: Mapping[int, int] | None = None,
+        key: str = "source.topic",
     ) -> None:
-        self.topic = topic
+        """`key` names the topic in errors."""
+        self.topic, self._key = topic, key
         self._kafka = kafka
         self._start = dict(start)
         self._stop = {part: stop[part] if stop is not None else NO_END for part in start}
@@ -87,7 +93,7 @@ class KafkaRange:
                 if messages:
                     messages += self._consumer.consume(ROWS - 1, 0)
         except KafkaException as error:
-            raise failure(error.args[0], self._kafka, "source.topic", self.topic) from None
+            raise failure(error.args[0], self._kafka, self._key, self.topic) from None
         found, ends, errors = sorted_out(messages)
         for wrong in errors:
             self._judge(wrong)
@@ -117,7 +123,7 @@ class KafkaRange:
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return
         if is_final(error):
-            raise failure(error, self._kafka, "source.topic", self.topic)
+            raise failure(error, self._kafka, self._key, self.topic)
         LOG.warning("%s", error.str())
 
     def finished(self) -> bool:

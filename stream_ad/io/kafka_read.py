@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream_ad.config import Kafka
 from stream_ad.errors import ConnectionFailed
@@ -100,7 +100,8 @@ def _read(
         while True:
             rows, ends, errors = sorted_out(consumer.consume(1000, _WAIT_S))
             for error in errors:
-                if is_final(error):
+                # without group rights the client complains of a group that is not used
+                if is_final(error) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise failure(error, kafka, key, topic)
             if positions is not None:
                 read = {partition: part[-1].offset() + 1 for partition, part in rows.items()}
