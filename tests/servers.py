@@ -227,6 +227,8 @@ def wait_for_kafka(bootstrap: str, process: subprocess.Popen[bytes] | None) -> N
 class RedisServer:
     """A Redis (or Valkey) that can be killed and started again, empty, on the same port."""
 
+    options: dict[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         self._program = redis_program()
         self.port = free_port()
@@ -237,6 +239,7 @@ class RedisServer:
 
     def start(self) -> None:
         options = {"--port": str(self.port), "--bind": "127.0.0.1", "--save": "", "--appendonly": "no"}
+        options |= self.options
         command = [self._program, *(text for pair in options.items() for text in pair), "--dir", str(self.folder)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

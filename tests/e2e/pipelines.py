@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -60,15 +60,16 @@ class Program:
         return done.stdout + done.stderr if code else done.stdout
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A process that is asked to stop, and has to obey, at the end of the block."""
-        process = subprocess.Popen(
-            self.command(*arguments),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def running(self, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A process that is asked to stop, and has to obey, at the end of the block; `log` can be read meanwhile."""
+        with log.open("w") if log is not None else nullcontext(subprocess.PIPE) as out:
+            process = subprocess.Popen(
+                self.command(*arguments),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
         try:
             yield process
             process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,13 @@ def test_the_key_itself_is_refused_and_not_repeated(ours: tuple[Path, Path]) -> 
 def test_a_trainer_that_could_not_sign_is_refused_at_once(ours: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match=r"config: train\.auto: .*models\.signing_key"):
         config.parse({"models": {"verify_keys": [str(ours[1])]}})
+
+
+def test_the_commands_of_the_manual_make_a_pair_that_works(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("openssl ")]
+    assert commands
+    for command in commands:
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    signed = bundle("vae").signed(str(tmp_path / "signing.pem"))
+    Trust([str(tmp_path / "verify.pem")]).check(signed.version, signed.manifest.sha256, signed.signature)
