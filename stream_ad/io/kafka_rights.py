@@ -5,6 +5,8 @@ Without being asked, a broker says it late: to a transaction in the middle of a 
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
@@ -12,6 +14,7 @@ from stream_ad.config import Config, Kafka
 from stream_ad.errors import ConnectionFailed
 from stream_ad.io.kafka_client import ANSWER_S, failure
 
+PROPAGATED_S = 0.05
 READ, WRITE = AclOperation.READ, AclOperation.WRITE
 
 
@@ -33,11 +36,9 @@ def require_for_run(config: Config, admin: AdminClient) -> None:
         config.models_topic: ("pipeline", [READ, WRITE]),
         config.bundles_topic: ("pipeline", [READ, WRITE]),
     }
-    asked = TopicCollection(list(needed))
-    answers = admin.describe_topics(asked, include_authorized_operations=True, request_timeout=ANSWER_S)
     for topic, (key, operations) in needed.items():
         try:
-            allowed = answers[topic].result(ANSWER_S).authorized_operations
+            allowed = _allowed(admin, topic)
         except KafkaException as error:
             raise failure(error.args[0], config.kafka, key, topic) from None
         # a broker that has no notion of it answers nothing
@@ -47,3 +48,18 @@ def require_for_run(config: Config, admin: AdminClient) -> None:
             raise ConnectionFailed(
                 f"{key}: not allowed to {deed} topic {topic!r}; grant it to this user, SECURITY.md lists what is needed"
             )
+
+
+def _allowed(admin: AdminClient, topic: str) -> list[AclOperation] | None:
+    """Raises `KafkaException`. A topic that was made just now may not be known to every part of a broker."""
+    deadline = time.monotonic() + ANSWER_S
+    asked = TopicCollection([topic])
+    while True:
+        answers = admin.describe_topics(asked, include_authorized_operations=True, request_timeout=ANSWER_S)
+        try:
+            found: list[AclOperation] | None = answers[topic].result(ANSWER_S).authorized_operations
+            return found
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise
+            time.sleep(PROPAGATED_S)
