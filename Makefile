@@ -9,11 +9,12 @@ KAFKA_LIBS := .cache/kafka/libs
 PYTHON ?= python3
 SCENARIO ?= transactions
 ARGS ?=
+SECONDS ?= 60
 
 # compiled kernels outlive a process: the second start of anything is quick
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
-.PHONY: help install demo test redis kafka lint format types imports audit simulate sbom bench docs lock clean
+.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate sbom bench docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -105,6 +106,9 @@ sbom: $(INSTALLED)  ## out/sbom.cdx.json: what a deployment installs (CycloneDX,
 
 simulate: $(INSTALLED)  ## 100,000 orders of crashes, rebalances and zombies, in memory; ARGS="--seed N --schedules N"
 	@$(BIN)/python -m tests.simulation.explore $(ARGS)
+
+fuzz: $(INSTALLED)  ## bad input, SECONDS=60 of it at each surface, with new seeds; ARGS go to pytest
+	@FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s -v --timeout=0 tests/fuzz $(ARGS)
 
 bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full path, side by side
 	@$(BIN)/python -m benchmarks $(ARGS)

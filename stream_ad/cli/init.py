@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections import Counter
@@ -46,7 +47,7 @@ def init(
 
     if topic is None and input is None:
         raise ConfigError("--topic or --input: name a topic or a file to look at")
-    if output.exists() and not force:
+    if os.path.exists(output) and not force:
         raise ConfigError(f"--output: {output} is there already; --force overwrites it")
     kafka = load(None).kafka
     if brokers is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parq
 
 
 def is_file(text: str) -> bool:
-    return Path(text).exists() or text.endswith(SUFFIXES) or "/" in text
+    # pathlib raises where a name is too long for the system
+    return os.path.exists(text) or text.endswith(SUFFIXES) or "/" in text
 
 
 def bounded(config: Config, text: str, first: str | None, last: str | None, partitions: int) -> Source:
@@ -26,7 +28,7 @@ def bounded(config: Config, text: str, first: str | None, last: str | None, part
             raise ConfigError("--from and --to are for topics; cut a file before you replay it")
         from stream_ad.io.files import FileSource
 
-        if not Path(text).is_file():
+        if not os.path.isfile(text):
             raise InputError(f"--input: {text}: no such file")
         return FileSource(Path(text), config, partitions)
     from stream_ad.io.kafka_range import KafkaRange, range_of

@@ -40,7 +40,7 @@ def documents(path: Path) -> Iterator[tuple[bytes, Any]]:
             raise InputError(f"{path}: the name does not tell the format; one of {SUFFIXES}")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, UnicodeError, zlib.error, pa.ArrowException, orjson.JSONEncodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 

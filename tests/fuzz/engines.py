@@ -22,8 +22,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = 10_000
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))  # of atheris for each surface, instead of RUNS
+RUNS = 10_000  # inputs for each surface, both engines together
+HALF = RUNS // 2
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))  # of atheris for each surface, instead of a number of runs
 MOST_SECONDS = 60
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 
@@ -36,7 +37,7 @@ def thorough(examples: int) -> settings:
     )
 
 
-def guided(surface: str, folder: Path, runs: int = RUNS) -> None:
+def guided(surface: str, folder: Path, runs: int = HALF) -> None:
     """Runs atheris over the surface in a process of its own, which it ends itself. Fails with the input it found."""
     if not HAS_ATHERIS:
         pytest.skip("atheris has no wheel for this machine")
