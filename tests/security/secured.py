@@ -21,6 +21,7 @@ MANUAL = ROOT / "SECURITY.md"
 PLANTED = "Pl4nted"
 WAIT_S = 60
 ROWS = 600
+PEAK = 90_817
 _number = itertools.count()
 
 CONFIG = """
@@ -32,6 +33,11 @@ pipeline = "{pipeline}"
 
 [source]
 topic = "{topic}"
+
+[sink]
+payload_fields = ["shop", "amount", "card"]
+redact = ["amount", "$key"]
+rejects_payload = false
 
 [record]
 key = "card"
@@ -165,9 +171,18 @@ class Secured:
         return said
 
     def write_rows(self, path: Path) -> Path:
-        """An ordinary stream with a peak at its end, and one record that cannot be read."""
-        rows = [{"card": f"c{i % 5}", "ts": 1_700_000_000_000 + i * 1000, "amount": 20 + i % 7} for i in range(ROWS)]
-        rows[-3]["amount"] = 90_000
-        rows[7]["amount"] = "much"
+        """An ordinary stream with a peak at its end, and one record that cannot be read. Only `shop` may be seen."""
+        rows: list[dict[str, object]] = [
+            {
+                "card": f"{PLANTED}-card-{i % 5}",
+                "ts": 1_700_000_000_000 + i * 1000,
+                "amount": 20 + i % 7,
+                "shop": "corner",
+                "note": f"{PLANTED} note",
+            }
+            for i in range(ROWS)
+        ]
+        rows[-3]["amount"] = PEAK
+        rows[7]["amount"] = f"{PLANTED} amount"
         path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
         return path

@@ -25,7 +25,7 @@ from stream_ad.protocols import BUILT_IN
 from stream_ad.score.bundle import Bundle
 from tests.reading import read_committed
 from tests.secure_servers import Servers
-from tests.security.secured import PLANTED, ROWS, WAIT_S, Secured, password
+from tests.security.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password
 from tests.servers import free_port
 
 
@@ -38,9 +38,11 @@ def test_from_the_first_record_to_models_and_alerts(secured: Secured) -> None:
     report, bundle = secured.folder / "report.html", secured.folder / "model.safetensors"
     secured(secured.of("train"), "train", "--promote", "--report", str(report), "--output", str(bundle))
     version = judged(secured, port)
-    told = secured(secured.of("alerts"), "alerts", "--json")
-    assert told.count("\n") > 0
-    assert {json.loads(line)["model"] for line in told.splitlines()} == {version}
+    told = secured(secured.of("alerts"), "alerts", "--json", "--key", f"{PLANTED}-card-{(ROWS - 3) % 5}")
+    shown = [json.loads(line) for line in told.splitlines()]
+    assert {alert["model"] for alert in shown} == {version}
+    assert {alert["key"][:7] for alert in shown} == {"sha256:"}
+    assert shown[0]["payload"] == {"shop": "corner", "amount": "***", "card": "***"}
     assert version in secured(secured.of("replay"), "replay", "--input", secured.topic)
     nobody = secured.of("models")
     assert version in secured(nobody, "models", "list")
@@ -53,7 +55,10 @@ def test_from_the_first_record_to_models_and_alerts(secured: Secured) -> None:
     for topic in ("alerts", "rejects", "models"):
         records = read_committed(secured.servers.kafka.inner, f"{secured.pipeline}.{topic}")
         assert records
-        assert not any(PLANTED.encode() in (row.value() or b"") + repr(row.headers()).encode() for row in records)
+        for row in records:
+            everything = (row.key() or b"") + (row.value() or b"") + repr(row.headers()).encode()
+            assert PLANTED.encode() not in everything
+            assert str(PEAK).encode() not in everything
     for path in (report, bundle, secured.config):
         assert PLANTED.encode() not in path.read_bytes()
 
