@@ -78,13 +78,10 @@ class Models:
         if version in self._loaded:
             return version  # without the lock: another version may be loading
         with self._lock:
-            blob = None if version == BUILT_IN else self._fetched(version)
-            loaded = self._engine.load(blob)
-            if loaded.version != version:
-                raise ModelError(f"model {version}: what is stored under this name is {loaded.version}")
-            self._loaded[version] = loaded
-            if blob is not None:
-                self._blobs[version] = blob
+            if version == BUILT_IN:
+                self._loaded[version] = self._engine.load(None)
+            else:
+                self._loaded[version], self._blobs[version] = self._fetched(version)
         return version
 
     def has(self, version: str) -> bool:
@@ -95,18 +92,27 @@ class Models:
             return False
         return True
 
-    def _fetched(self, version: str) -> bytes:
-        missing: StreamAdError = ModelError(f"model {version}: there is no registry to load it from")
+    def _fetched(self, version: str) -> tuple[Loaded, bytes]:
+        """A registry that holds something else under the name is no reason to stop what the log still has."""
+        wrong: StreamAdError = ModelError(f"model {version}: there is no registry to load it from")
         if self._store is not None:
             try:
-                return self._store.get(version)
+                blob = self._store.get(version)
+                return self._checked(version, blob), blob
             except (ConnectionFailed, ModelError) as error:
-                missing = error
-        blob = self._log.bundle(version)
-        if blob is None:
-            raise missing
-        log.info("model %s is taken from the log of the pipeline: %s", version, missing)
-        return blob
+                wrong = error
+        logged = self._log.bundle(version)
+        if logged is None:
+            raise wrong
+        loaded = self._checked(version, logged)
+        log.warning("model %s is taken from the log of the pipeline: %s", version, wrong)
+        return loaded, logged
+
+    def _checked(self, version: str, blob: bytes) -> Loaded:
+        loaded = self._engine.load(blob)
+        if loaded.version != version:
+            raise ModelError(f"model {version}: what is stored under this name is {loaded.version}")
+        return loaded
 
     def records(self, version: str) -> list[Message]:
         """The bundle for the log of models, if this process has not brought it there yet."""
