@@ -107,8 +107,14 @@ def kafka_log(config: Config) -> ModelLog:
     return KafkaModelLog(config.kafka, config.models_topic, config.bundles_topic)
 
 
-def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None, log: ModelLog) -> Ports:
-    """Of one worker of the group; `until` = offsets at which a bounded run ends."""
+def kafka_ports(
+    config: Config,
+    worker: int,
+    until: Mapping[int, int] | None,
+    log: ModelLog,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Ports:
+    """Of one worker of the group; `until` = offsets at which a bounded run ends. Nothing waits once `stopping`."""
     from stream_ad.io.kafka_sink import KafkaSink
     from stream_ad.io.kafka_source import KafkaSource, member_name
     from stream_ad.io.kafka_until import UntilCommitted
@@ -124,7 +130,7 @@ def kafka_ports(config: Config, worker: int, until: Mapping[int, int] | None, lo
     name = member_name(config.pipeline, worker)
     return Ports(
         source if until is None else UntilCommitted(source, until),
-        KafkaSink(config.kafka, topics, source, config.sink.delivery, name, config.sink.max_record_bytes),
+        KafkaSink(config.kafka, topics, source, config.sink.delivery, name, config.sink.max_record_bytes, stopping),
         RedisStateStore(config.redis),
         log,
     )

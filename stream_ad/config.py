@@ -24,6 +24,7 @@ from stream_ad.sections import (
     Models,
     Record,
     Redis,
+    Run,
     Scoring,
     Section,
     Server,
@@ -43,6 +44,7 @@ __all__ = [
     "Models",
     "Record",
     "Redis",
+    "Run",
     "Scoring",
     "Section",
     "Server",
@@ -79,6 +81,7 @@ class Config(Section):
     silence: Silence = Field(default_factory=Silence)
     train: Train = Field(default_factory=Train)
     models: Models = Field(default_factory=Models)
+    run: Run = Field(default_factory=Run)
     server: Server = Field(default_factory=Server)
 
     @model_validator(mode="before")

@@ -3,15 +3,23 @@
 StreamAdError                 exit code 1
 ├── ConfigError               2   the configuration file, an option, an environment variable
 ├── ConnectionFailed          3   Kafka or Redis cannot be reached or refuses us
+│   ├── Unreachable           3   no broker answers: a matter of waiting
 │   └── StoreRefuses          3   Redis answers, but with an error
 │       └── NotAllowed        3   and will do so until somebody changes the user, its rights or a certificate
-├── InputError                4   a file or topic that cannot be read as configured
+├── InputError                4   a file or topic that cannot be read as configured, a file that cannot be written
 ├── ModelError                5   a bundle or a version that cannot be used
 ├── StateError                6   a snapshot that cannot be restored
-└── TransactionFailed         7   a commit that failed: drop the shards, restore, go on
+├── TransactionFailed         7   a commit that failed: drop the shards, restore, go on
+│   └── Stalled               7   a partition that stands still: the same
+├── Unfinished                8   a stop that left something to be judged again
+└── MemoryShort               9   so little memory is left that going on would do damage
+
+A worker that its watchdog ends, since nothing within can, has the exit code STUCK = 10.
 """
 
 from __future__ import annotations
+
+STUCK = 10
 
 
 class StreamAdError(Exception):
@@ -30,6 +38,10 @@ class ConfigError(StreamAdError):
 
 class ConnectionFailed(StreamAdError):
     exit_code = 3
+
+
+class Unreachable(ConnectionFailed):
+    """Nobody answers; in a run that has begun this is waited for."""
 
 
 class StoreRefuses(ConnectionFailed):
@@ -54,3 +66,15 @@ class StateError(StreamAdError):
 
 class TransactionFailed(StreamAdError):
     exit_code = 7
+
+
+class Stalled(TransactionFailed):
+    """What is uncommitted is dropped as after a failed commit."""
+
+
+class Unfinished(StreamAdError):
+    exit_code = 8
+
+
+class MemoryShort(StreamAdError):
+    exit_code = 9

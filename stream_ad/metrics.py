@@ -12,7 +12,16 @@ EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
 REJECTS = Counter("stream_ad_rejects", "records sent to the rejects topic", ["code"], registry=REGISTRY)
 LATE = Counter("stream_ad_late", "events behind the watermark, dropped", registry=REGISTRY)
 ALERTS = Counter("stream_ad_alerts", "alerts published", ["rule", "phase"], registry=REGISTRY)
-LAG = Gauge("stream_ad_lag_events", "events in the topic not yet read", ["partition"], registry=REGISTRY)
+PROGRESS = Gauge("stream_ad_progress_offset", "the next offset to judge", ["partition"], registry=REGISTRY)
+LAG = Gauge("stream_ad_lag_events", "offsets in the topic not yet judged", ["partition"], registry=REGISTRY)
+EVENT_TIME_LAG = Gauge(
+    "stream_ad_event_time_lag_seconds", "the clock less the newest event time", ["partition"], registry=REGISTRY
+)
+LAST_COMMIT = Gauge("stream_ad_last_commit_seconds", "time since the last commit", ["partition"], registry=REGISTRY)
+STALLED = Gauge(
+    "stream_ad_stalled", "1 while a partition with events to judge stands still", ["partition"], registry=REGISTRY
+)
+SPARE_MEMORY = Gauge("stream_ad_spare_memory_bytes", "memory that can still be had", registry=REGISTRY)
 KEYS = Gauge("stream_ad_keys", "keys with state", ["partition"], registry=REGISTRY)
 MUTED = Gauge("stream_ad_muted", "1 while a partition folds silently to where it was", ["partition"], registry=REGISTRY)
 MODEL = Gauge("stream_ad_model", "1 for the version in use", ["partition", "version"], registry=REGISTRY)
@@ -32,6 +41,7 @@ SHADOW = Counter(
 TRANSACTION_FAILURES = Counter(
     "stream_ad_transaction_failures", "commits that failed; the shards were restored", registry=REGISTRY
 )
+RESTARTS = Counter("stream_ad_restarts", "new starts because partitions stood still", registry=REGISTRY)
 BATCH_ROWS = Histogram(
     "stream_ad_batch_rows", "rows scored at once", registry=REGISTRY, buckets=[2**power for power in range(0, 15, 2)]
 )

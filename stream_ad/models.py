@@ -45,6 +45,7 @@ class Models:
         self._wanted: str | None = default
         self._refused: tuple[str | None, float] = (None, 0.0)
         self._shadow: Shadow | None = None
+        self.store_away = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -166,6 +167,7 @@ class Models:
         try:
             wish = self._store.wish()
             metrics.STORE_UP.set(1)
+            self.store_away = False
             if wish.wanted is None:
                 self._put_back(self._store)
             version = wish.shadow
@@ -178,6 +180,7 @@ class Models:
                 self._wanted = self.version(version)
         except ConnectionFailed as error:
             metrics.STORE_UP.set(0)
+            self.store_away = True
             log.debug("%s", error)
         except ModelError as error:
             self._refused = (version, time.monotonic())

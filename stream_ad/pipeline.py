@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,6 +34,17 @@ REJECTS_TOLD_S = 10.0
 SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition has come."""
+
+    position: int  # the next offset to judge; -1 = not known yet
+    saved: int  # the snapshot's; -1 = none
+    latest_ms: int  # highest event time; far below zero before the first event
+    committed_s: float | None  # wall clock of the last commit
+    keys: int
+
+
 class Pipeline:
     """Judges what `source` gives until it ends or `stop` says so."""
 
@@ -53,6 +65,7 @@ class Pipeline:
         self.shards: dict[int, Shard] = {}
         self._flights = Flights(config.scoring, models)
         self._offsets: dict[int, int] = {}
+        self._committed_s: dict[int, float] = {}
         self._newest_ms = -1
         self._rejected = 0
         now = time.monotonic()
@@ -200,6 +213,7 @@ class Pipeline:
         for partition in self._offsets:
             shard = self.shards[partition]
             shard.announce = None
+            self._committed_s[partition] = time.time()
             metrics.KEYS.labels(partition).set(shard.used)
             metrics.MUTED.labels(partition).set(0)
         if self._newest_ms > 0:
@@ -239,7 +253,20 @@ class Pipeline:
             "partitions": sorted(shard.partition for shard in shards),
             "replaying": sorted(shard.partition for shard in shards if shard.replaying),
             "models": sorted({shard.version for shard in shards}),
-            "store": not self.recovery.store_away,
+            "store": not (self.recovery.store_away or self.models.store_away),
+        }
+
+    def progress(self) -> dict[int, Progress]:
+        """Of each partition; called from another thread."""
+        return {
+            shard.partition: Progress(
+                shard.next_offset,
+                shard.saved_offset,
+                shard.latest_ms,
+                self._committed_s.get(shard.partition),
+                shard.used,
+            )
+            for shard in list(self.shards.values())
         }
 
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
@@ -263,3 +290,4 @@ class Pipeline:
     def _forget(self, partitions: Sequence[int]) -> None:
         for partition in partitions:
             self.shards.pop(partition, None)
+            self._committed_s.pop(partition, None)

@@ -271,6 +271,21 @@ class Models(Section):
         return value
 
 
+class Run(Section):
+    """How a run stays up, and how it ends."""
+
+    stop: Duration = Field(30_000, ge=1000, description="asked to stop, it has ended after so long, whatever hangs")
+    stalled: Duration = Field(
+        20_000,
+        ge=1000,
+        description="a partition that stands still for so long while others move is an alarm, and its worker starts "
+        "anew; where none moves, after three times as long",
+    )
+    spare_memory: int = Field(
+        256, ge=0, description="MiB: a worker that finds no more left, beside a snapshot, stops in order; 0 = off"
+    )
+
+
 class Server(Section):
     """Metrics and health over HTTP."""
 

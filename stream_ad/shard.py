@@ -28,6 +28,8 @@ UNKNOWN = -1
 class KeyFold(Fold[Any, EventBatch, KeyedBatch], Protocol):
     def used(self, state: Any) -> int: ...
 
+    def latest_ms(self, state: Any) -> int: ...
+
 
 class ThresholdFold(Fold[Any, Scores, Verdicts], Protocol):
     def carry(self, state: Any, old: F64, new: F64) -> None: ...
@@ -102,6 +104,10 @@ class Shard:
     @property
     def used(self) -> int:
         return self.folds.keys.used(self.states.keys)
+
+    @property
+    def latest_ms(self) -> int:
+        return self.folds.keys.latest_ms(self.states.keys)
 
     def submit(self, events: EventBatch) -> FeatureBatch:
         """The half before the scorer."""

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from multiprocessing import forkserver
@@ -13,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from stream_ad import worker
-from stream_ad.errors import ConnectionFailed, StreamAdError
+from stream_ad.errors import STUCK, ConnectionFailed, MemoryShort, StreamAdError, Unfinished
 from stream_ad.protocols import BUILT_IN
 from stream_ad.stop import Stop
 
@@ -25,9 +26,9 @@ log = logging.getLogger("stream_ad.supervisor")
 TICK_S = 0.1
 RESTART_S = 1.0
 LOOK_S = 2.0
-STOP_S = 30.0
+STOP_SHARE = 0.9  # of `run.stop`: then what still runs is killed
 TRAINER_NICE = 10  # judging comes first
-USER_ERRORS = range(1, 7)
+FINAL = {*range(1, 7), MemoryShort.exit_code}  # a new start would end the same way
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -46,32 +47,39 @@ class Supervisor:
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
         self._trainer: BaseProcess | None = None
-        self._looked_at = 0.0
+        self._untrained = 0
         self._enough = config.train.min_events
+        self._asked_s = float("inf")
 
     def run(self) -> int:
-        """Answers the exit code: 0, or that of the user error that stopped a worker, or 130 on ctrl-C."""
+        """Answers the exit code: 0, or 130 on ctrl-C; that of the error that ended a worker; 8 where a worker
+        was stopped before all was committed."""
         code = 0
 
         def interrupted(number: int, _frame: object) -> None:
             nonlocal code
             code = 130 if number == signal.SIGINT else 0
+            self._asked_s = min(self._asked_s, time.monotonic())
             self._stop.ask()
 
         before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self._config.train.auto:
+            # in a thread of its own: servers that are away would keep those waiting who look after the workers
+            threading.Thread(target=self._count_untrained, name="untrained", daemon=True).start()
         try:
             while not self._stop.asked():
                 self._start_due()
                 ended = self._ended()
                 if ended is not None:
-                    return ended
+                    code = ended
+                    break
                 self._train_due()
                 self._stop.wait(TICK_S)
-            return code
         finally:
-            self._stop_all()
+            unfinished = self._stop_all()
             for number, handler in before.items():
                 signal.signal(number, handler)
+        return Unfinished.exit_code if unfinished and code in (0, 130) else code
 
     def _start_due(self) -> None:
         for index, process in self._workers.items():
@@ -90,9 +98,10 @@ class Supervisor:
             code = process.exitcode
             if code == 0:
                 continue
-            if code in USER_ERRORS:
+            if code in FINAL:
                 return code
-            log.warning("worker %d ended with %d; starts again in %.0f s", index, code, RESTART_S)
+            why = " (its watchdog: it was stuck)" if code == STUCK else ""
+            log.warning("worker %d ended with %d%s; starts again in %.0f s", index, code, why, RESTART_S)
             self._workers[index] = None
             self._due[index] = time.monotonic() + RESTART_S
         if all(process is not None and process.exitcode == 0 for process in self._workers.values()):
@@ -100,38 +109,43 @@ class Supervisor:
         return None
 
     def _train_due(self) -> None:
-        if not self._config.train.auto:
-            return
         if self._trainer is not None:
             if self._trainer.exitcode is None:
                 return
+            self._untrained = 0  # counted anew
             if self._trainer.exitcode:
                 self._enough *= 2
                 log.warning("the first model could not be trained; tried again at %d events", self._enough)
             self._trainer = None
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_S:
-            return
-        self._looked_at = now
-        try:
-            if _untrained_events(self._config) < self._enough:
-                return
-        except StreamAdError as error:
-            log.debug("%s", error)
-            return
-        self._trainer = CONTEXT.Process(target=train_first, args=(self._config,), name="trainer")
-        self._trainer.start()
+        if self._untrained >= self._enough:
+            self._trainer = CONTEXT.Process(target=train_first, args=(self._config,), name="trainer")
+            self._trainer.start()
 
-    def _stop_all(self) -> None:
-        running = [process for process in (*self._workers.values(), self._trainer) if process is not None]
+    def _count_untrained(self) -> None:
+        while not self._stop.asked():
+            if self._trainer is None:
+                try:
+                    found = _untrained_events(self._config)
+                    self._untrained = found if self._trainer is None else 0
+                except StreamAdError as error:
+                    log.debug("%s", error)
+            time.sleep(LOOK_S)
+
+    def _stop_all(self) -> bool:
+        """Whether a worker did not get to commit everything."""
+        workers = [process for process in self._workers.values() if process is not None]
+        running = [*workers, self._trainer] if self._trainer is not None else workers
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + STOP_S
+        now = time.monotonic()
+        deadline = min(now, self._asked_s) + self._config.run.stop / 1000 * STOP_SHARE
         for process in running:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
-                log.error("%s did not stop within %.0f s and is killed", process.name, STOP_S)
+                log.error("%s did not stop within %.1f s and is killed", process.name, deadline - now)
                 process.kill()
+                process.join()
+        return any(process.exitcode for process in workers)
 
 
 def _untrained_events(config: Config) -> int:

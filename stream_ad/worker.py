@@ -1,25 +1,31 @@
-"""One worker process: a pipeline that is started anew whenever a commit fails."""
+"""One worker process: a pipeline that is started anew whenever a commit fails or a partition stands still."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from stream_ad.errors import StreamAdError, TransactionFailed
+from stream_ad.errors import MemoryShort, Stalled, StreamAdError, TransactionFailed, Unfinished, Unreachable
 from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
+    from stream_ad.spec import FeatureSpec
+    from stream_ad.watch import Watch
 
 log = logging.getLogger("stream_ad.worker")
 
 RESTART_S = 0.5
+REACH_S = 2.0
+STOP_SHARE = 0.8  # of `run.stop`, for a worker to end by itself; then its supervisor ends it
 
 
 def setup_logging(name: str, level: int = logging.INFO) -> None:
@@ -29,31 +35,69 @@ def setup_logging(name: str, level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
+class Ending:
+    """The wish to stop, and the end by force of a worker that cannot obey in time.
+
+    A signal handler runs in the main thread between two steps of Python, and that thread may be within
+    a call of a client that does not return: so a thread of its own waits for the signal.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.stop = Stop()
+        self.code = 0  # of an end by force: before a pipeline has begun nothing is left undone
+        self._limit_s = limit_s
+
+    def follow(self) -> None:
+        """Obeys SIGTERM and the end of the parent; to be called before any other thread is started."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        parent = multiprocessing.parent_process()
+        waits: list[Callable[[], object]] = [lambda: signal.sigwait({signal.SIGTERM})]
+        if parent is not None:
+            waits.append(parent.join)
+        for wait in waits:
+            threading.Thread(target=self._ask_after, args=(wait,), name="ending", daemon=True).start()
+
+    def _ask_after(self, wait: Callable[[], object]) -> None:
+        wait()
+        self.ask()
+
+    def ask(self) -> None:
+        """Returns at once."""
+        self.stop.ask()
+        threading.Thread(target=self._force, name="force", daemon=True).start()
+
+    def _force(self) -> None:
+        time.sleep(self._limit_s)
+        log.error("not stopped within %.1f s and ended; what is not committed is judged again", self._limit_s)
+        os._exit(self.code)
+
+
 def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
     """Runs worker `index` until SIGTERM, or until `until` (partition -> offset) is committed by the group.
 
     Exits with the code of the `StreamAdError` that ended it.
     """
     setup_logging(f"worker {index}")
-    stop = Stop()
-    signal.signal(signal.SIGTERM, lambda *_: stop.ask())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
-    _follow_parent(stop)
+    ending = Ending(config.run.stop / 1000 * STOP_SHARE)
+    ending.follow()
     try:
-        run(config, index, until, stop)
+        run(config, index, until, ending)
     except StreamAdError as error:
         for line in str(error).splitlines():
             log.error("%s", line)
         sys.exit(error.exit_code)
 
 
-def run(config: Config, index: int, until: Mapping[int, int] | None, stop: Stop) -> None:
+def run(config: Config, index: int, until: Mapping[int, int] | None, ending: Ending) -> None:
     """Raises `StreamAdError`."""
-    from stream_ad import build
+    from stream_ad import build, metrics
+    from stream_ad.io.kafka_admin import reach
     from stream_ad.io.redis import RedisModelStore
     from stream_ad.server import Server
     from stream_ad.spec import FeatureSpec
 
+    stop = ending.stop
     spec = FeatureSpec.of(config)
     parts = build.folds(config, spec)
     build.warm(config, spec)
@@ -61,32 +105,61 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, stop: Stop)
     held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
     held.follow()
     spare_the_collector()
-    current: dict[str, object] = {}
+    watch = _watch(config, spec, ending)
+    server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
+    undone: StreamAdError | None = None
+    waiting = False
 
-    def status() -> Mapping[str, object]:
-        running = current.get("pipeline")
-        return running.status() if running is not None else {"ready": False}  # type: ignore[attr-defined]
+    def stopping() -> bool:
+        watch.check()
+        return stop.asked()
 
-    server = Server(config.server.host, config.server.port + index, status) if config.server.port else None
     try:
         while not stop.asked():
-            ports = build.kafka_ports(config, index, until, log_of_models)
-            current["pipeline"] = judging = build.pipeline(config, spec, parts, ports, held)
             try:
-                judging.run(stop.asked)
-                return
+                reach(config.kafka, REACH_S)
+                ports = build.kafka_ports(config, index, until, log_of_models, stop.asked)
+                ending.code, waiting = Unfinished.exit_code, False
+                judging = build.pipeline(config, spec, parts, ports, held)
+                watch.begin(judging)
+                try:
+                    judging.run(stopping)
+                    undone = None
+                    break
+                finally:
+                    watch.end()
+                    ports.sink.close()
             except TransactionFailed as error:
-                from stream_ad import metrics
-
-                metrics.TRANSACTION_FAILURES.inc()
+                undone = error
+                if not isinstance(error, Stalled):
+                    metrics.TRANSACTION_FAILURES.inc()
                 log.warning("starts anew from the last commit: %s", error)
-                stop.wait(RESTART_S)
-            finally:
-                ports.sink.close()
+            except Unreachable as error:
+                log.log(logging.DEBUG if waiting else logging.WARNING, "waits for the brokers: %s", error)
+                waiting = True
+                if ending.code:
+                    undone = error
+            stop.wait(RESTART_S)
     finally:
+        watch.close()
         held.close()
         if server is not None:
             server.close()
+    if watch.short is not None:
+        raise MemoryShort(watch.short)
+    if undone is not None:
+        raise Unfinished(f"stopped before all was committed, to be judged again at the next start: {undone}")
+
+
+def _watch(config: Config, spec: FeatureSpec, ending: Ending) -> Watch:
+    from stream_ad import build
+    from stream_ad.io.kafka_progress import GroupProgress
+    from stream_ad.memory import state_bytes
+    from stream_ad.watch import Watch
+
+    _, key_bytes = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    asked = GroupProgress(config.kafka, config.pipeline, config.source.topic)
+    return Watch(config.run, asked.ask, key_bytes, ending.ask)
 
 
 def spare_the_collector() -> None:
@@ -94,14 +167,3 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)
-
-
-def _follow_parent(stop: Stop) -> None:
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            stop.ask()
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -25,6 +25,8 @@ EXIT_CODES = {
     5: "model",
     6: "state",
     7: "transaction",
+    8: "stopped before all was committed",
+    9: "memory short",
     130: "interrupted",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Annotated
 
 import typer
@@ -22,14 +23,15 @@ def run(
 ) -> None:
     """Judges the topic: the pipeline, until it is stopped.
 
-    Ctrl-C or SIGTERM stops in order: what is read is judged, committed and saved. Dead
-    workers are started again. Metrics and health are served per worker (`[server]`). What happens
+    Ctrl-C or SIGTERM stops in order, within `run.stop`: what is read is judged, committed and saved.
+    Dead workers are started again. Metrics and health are served per worker (`[server]`). What happens
     is told on standard error; how it ended, on standard output.
     """
     from stream_ad.supervisor import Supervisor, fork_server
     from stream_ad.worker import setup_logging
 
     found = load(config)
+    signal.signal(signal.SIGTERM, _at_once)
     fork_server()  # loads what workers need while we see to the topics
 
     from stream_ad.io import kafka_admin, redis
@@ -47,7 +49,9 @@ def run(
     until = kafka_admin.end_offsets(found.kafka, found.source.topic) if until_end else None
     code = Supervisor(found, workers, until).run()
     committed = {}
-    words = "stopped" if code in (0, 130) else f"ended with exit code {code}"
+    words = {0: "stopped", 130: "stopped", 8: "stopped before all was committed; the next start judges it again"}.get(
+        code, f"ended with exit code {code}"
+    )
     if until is not None and code == 0:
         committed = kafka_admin.committed_offsets(found.kafka, found.pipeline, found.source.topic)
         words = f"all {sum(until.values()):,} offsets of {found.source.topic} that were there are judged and committed"
@@ -58,3 +62,8 @@ def run(
         words,
     )
     raise typer.Exit(code)
+
+
+def _at_once(*_: object) -> None:
+    """Before there is a worker nothing is left undone."""
+    raise typer.Exit(0)

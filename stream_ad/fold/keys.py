@@ -63,6 +63,10 @@ class Keys:
     def used(self, state: KeyState) -> int:
         return int(state.used[0])
 
+    def latest_ms(self, state: KeyState) -> int:
+        """The highest event time so far; `NEVER_MS` before the first event."""
+        return int(state.latest_ms[0])
+
     def name(self, state: KeyState, slot: int) -> bytes:
         """The key that owns a slot. Raises `IndexError` for a slot not in use."""
         if not 0 <= slot < self.used(state):

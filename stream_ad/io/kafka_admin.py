@@ -17,7 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from stream_ad.config import Config, Kafka
-from stream_ad.errors import ConnectionFailed, InputError
+from stream_ad.errors import ConnectionFailed, InputError, Unreachable
 from stream_ad.io.certificate import why_not_accepted
 from stream_ad.io.kafka_client import ANSWER_S, client, failure, is_refused, settings
 from stream_ad.io.kafka_rights import may_see, require_for_run
@@ -46,7 +46,7 @@ def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
             raise failure(refused, kafka)
         if time.monotonic() > deadline:
             texts = [error.str() for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN]
-            raise ConnectionFailed(
+            raise Unreachable(
                 f"kafka.brokers: no answer from {kafka.brokers} within {timeout_s:g} s "
                 f"({(texts or [reason.str()])[-1]}); is the broker running, and is security.protocol right?"
             )

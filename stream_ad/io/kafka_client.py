@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from stream_ad.config import Kafka
 from stream_ad.environment import is_secret
-from stream_ad.errors import ConfigError, ConnectionFailed, InputError, StreamAdError
+from stream_ad.errors import ConfigError, ConnectionFailed, InputError, StreamAdError, Unreachable
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ RESERVED = {
 }
 _PATHS = "sasl.oauthbearer.assertion."  # librdkafka's own options that end in .file
 
+AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
@@ -111,7 +112,8 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
     # a fatal error has a code of its own, and the cause in its text only
     if code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and "group.instance.id" in text):
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
-    return ConnectionFailed(f"kafka.brokers: {kafka.brokers}: {text}")
+    kind = Unreachable if error.retriable() or code in AWAY else ConnectionFailed
+    return kind(f"kafka.brokers: {kafka.brokers}: {text}")
 
 
 def is_refused(error: KafkaError) -> bool:

@@ -14,13 +14,13 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
-from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, is_final, settings
+from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
 
 TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
 COMMIT_S = 20.0  # of silence, then the commit has failed
-AWAY = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
+REACH_S = 2.0
 TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
 FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
@@ -48,7 +48,8 @@ class KafkaSink:
     A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
     that are sent are at most `max_record_bytes` large, and so is a batch of several.
 
-    Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said.
+    Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said,
+    until `stopping` says that this is no use: then the transaction is left to whoever comes next.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class KafkaSink:
         delivery: Literal["exactly_once", "at_least_once"] = "exactly_once",
         transactional_id: str = "",
         max_record_bytes: int = 900_000,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
         self._id = transactional_id
         self._exactly = delivery == "exactly_once"
+        self._stopping = stopping
         self._producer: Any = None
         self._born_s = 0.0
         self._begun = False
@@ -117,8 +120,9 @@ class KafkaSink:
         producer.commit_transaction(COMMIT_S)
 
     def _deliver(self) -> None:
-        while self._producer.flush(ANSWER_S):
-            LOG.warning("waiting for %s to take the alerts", self._kafka.brokers)
+        while self._producer.flush(REACH_S):
+            if self._stopping():
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "stopped before the alerts were taken"))
         if self._undelivered is not None:
             raise KafkaException(self._undelivered[0])
 
@@ -163,7 +167,8 @@ class KafkaSink:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                self._undelivered = self._undelivered or (error.args[0], topic)
+                if error.args[0].code() in TOO_LARGE:
+                    self._undelivered = (error.args[0], topic)
                 raise
 
     def _failed(self, error: KafkaError) -> StreamAdError:
@@ -176,8 +181,9 @@ class KafkaSink:
                 self._fenced = f"pipeline: {text}; is it run twice? Stop one, and give the other more --workers"
             self._producer, self._begun = None, False
             return TransactionFailed(f"fenced: {text}")
-        if error.retriable() or error.code() in AWAY:
-            self._wait_for_brokers()
+        if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
+            self._producer, self._begun = None, False
+            return TransactionFailed(f"the commit failed, and the brokers do not answer: {error.str()}")
         self._abandon()
         if self._undelivered is None:
             return TransactionFailed(f"the commit failed: {error.str()}")
@@ -198,13 +204,21 @@ class KafkaSink:
             return failure(cause, self._kafka, key, topic)
         return TransactionFailed(f"the commit failed: {error.str()}")
 
-    def _wait_for_brokers(self) -> None:
-        while True:
+    def _brokers_answer(self) -> bool:
+        """Waits until they do; False where that is no use any more."""
+        waiting = False
+        while not self._stopping():
             try:
-                reach(self._kafka)
-                return
+                reach(self._kafka, REACH_S)
             except ConnectionFailed as error:
-                LOG.warning("%s", error)
+                if not waiting:
+                    LOG.warning("waits for the brokers: %s", error)
+                waiting = True
+            else:
+                if waiting:
+                    LOG.info("the brokers answer again")
+                return True
+        return False
 
     def _abandon(self) -> None:
         """Aborts; where that fails a new producer under our id does it, or in the end the transaction's timeout."""

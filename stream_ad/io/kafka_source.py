@@ -16,18 +16,16 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream_ad import metrics
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
-from stream_ad.errors import ConnectionFailed, TransactionFailed
+from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka_admin import committed_offsets, end_offsets, partitions, reach
 from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.protocols import Listener
 
 ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
-LAG_S = 1.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
@@ -76,7 +74,6 @@ class KafkaSource:
         self._settings = settings(kafka, FETCH, required)
         self._consumer: Any = None
         self._closing = False
-        self._told_s = 0.0
         self._listener: Listener | None = None
         self._metadata: Any = None
         self._admin: AdminClient | None = None
@@ -115,12 +112,7 @@ class KafkaSource:
             self._refresh()
         if self._fatal is not None:
             raise failure(self._fatal, self._kafka, "source.topic", self.topic)
-        batches = self._batches(messages)
-        if time.monotonic() - self._told_s > LAG_S:
-            self._told_s = time.monotonic()
-            for partition, events in self.lag().items():
-                metrics.LAG.labels(partition).set(events)
-        return batches
+        return self._batches(messages)
 
     def _batches(self, messages: list[Message]) -> list[RawBatch]:
         if not messages:
@@ -196,15 +188,6 @@ class KafkaSource:
         self._admin = self._admin or reach(self._kafka)
         return committed_offsets(self._kafka, self.group, self.topic, self._admin)
 
-    def lag(self) -> dict[int, int]:
-        """Records not yet polled of each partition we own, as far as the last fetch knows; by the polling thread."""
-        found = {}
-        for partition, after in self._next.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-            if high >= 0 and after >= 0:
-                found[partition] = max(0, high - after)
-        return found
-
     def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
         self._refresh()
         if self._closing:
@@ -230,7 +213,8 @@ class KafkaSource:
             if wrong is None:
                 return {answer.partition: answer.offset if answer.offset >= 0 else None for answer in answers}
             if is_final(wrong) or time.monotonic() > deadline:
-                raise ConnectionFailed(f"kafka.brokers: the committed offsets cannot be read: {wrong.str()}")
+                kind = ConnectionFailed if is_final(wrong) else Unreachable
+                raise kind(f"kafka.brokers: the committed offsets cannot be read: {wrong.str()}")
             LOG.info("waiting for the committed offsets: %s", wrong.str())
 
     def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
