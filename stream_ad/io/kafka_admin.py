@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -20,6 +19,7 @@ from stream_ad.config import Config, Kafka
 from stream_ad.errors import ConnectionFailed, InputError, Unreachable
 from stream_ad.io.certificate import why_not_accepted
 from stream_ad.io.kafka_client import ANSWER_S, client, failure, is_refused, settings
+from stream_ad.io.kafka_group import GroupOffsets
 from stream_ad.io.kafka_rights import may_see, require_for_run
 
 
@@ -136,15 +136,6 @@ def end_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int
 
 def committed_offsets(kafka: Kafka, group: str, topic: str, admin: AdminClient | None = None) -> dict[int, int | None]:
     """Partition -> what the group committed, None = nothing yet. Raises `ConnectionFailed`, `InputError`."""
-    admin = admin or reach(kafka)
-    found: dict[int, int | None] = dict.fromkeys(partitions(kafka, topic, admin=admin))
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, part) for part in found])]
-    try:
-        done: Any = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=ANSWER_S)
-        for part in done[group].result(timeout=ANSWER_S).topic_partitions:
-            if part.error is not None:
-                raise KafkaException(part.error)
-            found[part.partition] = part.offset if part.offset >= 0 else None
-    except KafkaException as error:
-        raise failure(error.args[0], kafka) from None
-    return found
+    there = partitions(kafka, topic, admin=admin)
+    with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as offsets_of:
+        return offsets_of.ask(there, ANSWER_S)

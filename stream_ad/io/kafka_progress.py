@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream_ad.config import Kafka
 from stream_ad.errors import Unreachable
+from stream_ad.io.kafka_admin import partitions as in_topic
 from stream_ad.io.kafka_client import client, failure, settings
+from stream_ad.io.kafka_group import GroupOffsets
 
 ASK_S = 2.0
 
@@ -23,9 +25,10 @@ class GroupProgress:
     """
 
     def __init__(self, kafka: Kafka, group: str, topic: str) -> None:
-        self._kafka, self._group, self._topic = kafka, group, topic
+        self._kafka, self._topic = kafka, topic
         # silent: where brokers are away, the clients that do the work say so
         self._admin = client(AdminClient, settings(kafka, {"log_level": 0}, {"error_cb": lambda error: None}))
+        self._offsets = GroupOffsets(kafka, group, topic, stable=False)
 
     def ask(self, partitions: Iterable[int]) -> tuple[dict[int, int], dict[int, int]]:
         """(offset after the last committed record of these, offsets the group has committed anywhere in the topic).
@@ -33,18 +36,16 @@ class GroupProgress:
         Raises `StreamAdError` where no answer comes in time.
         """
         wanted = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in partitions}
-        asked = [ConsumerGroupTopicPartitions(self._group)]
         try:
             answers: Any = {}
             if wanted:
                 answers = self._admin.list_offsets(
                     wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S
                 )
-            group: Any = self._admin.list_consumer_group_offsets(asked, request_timeout=ASK_S)
             ends = {part.partition: int(done.result(ASK_S).offset) for part, done in answers.items()}
-            found = group[self._group].result(ASK_S).topic_partitions
         except TimeoutError:
             raise Unreachable(f"kafka.brokers: no answer from {self._kafka.brokers} within {ASK_S:g} s") from None
         except KafkaException as error:
             raise failure(error.args[0], self._kafka, "source.topic", self._topic) from None
-        return ends, {part.partition: part.offset for part in found if part.topic == self._topic and part.offset >= 0}
+        found = self._offsets.ask(in_topic(self._kafka, self._topic, admin=self._admin), ASK_S)
+        return ends, {part: offset for part, offset in found.items() if offset is not None}

@@ -1,0 +1,94 @@
+"""A TCP proxy that can be told to misbehave: cut, delay, half-close, swallow."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+
+CHUNK = 1 << 16
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a RST
+
+
+class Proxy:
+    """Listens on `port` and passes everything on to `target` until told otherwise."""
+
+    def __init__(self, port: int, target: int) -> None:
+        self.delay_s = 0.0
+        self._target = target
+        self._flows = threading.Event()
+        self._flows.set()
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def cut(self) -> None:
+        """All connections are reset; new ones are taken."""
+        for pair in self._taken():
+            for side in pair:
+                _reset(side)
+
+    def half_close(self) -> None:
+        """The clients are told that the server will say no more; what they say is still passed on."""
+        for client, _ in self._taken():
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
+
+    def swallow(self) -> None:
+        """Nothing is passed on any more, and nobody is told."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        self.delay_s = 0.0
+        self._flows.set()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.flow()
+        self.cut()
+
+    def _taken(self) -> list[tuple[socket.socket, socket.socket]]:
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        return pairs
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target), 5)
+                server.settimeout(None)
+            except OSError:
+                _reset(client)
+                continue
+            for side in (client, server):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._pairs.append((client, server))
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(CHUNK):
+                self._flows.wait()
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            _reset(sink)
+
+
+def _reset(side: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    with contextlib.suppress(OSError):
+        side.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
+    side.close()
