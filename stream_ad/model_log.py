@@ -14,7 +14,7 @@ import orjson
 from stream_ad.batch import Message
 from stream_ad.protocols import Swap
 
-PART_BYTES = 512 << 10  # a broker takes records of 1 MB, unless told otherwise
+PART_BYTES = 60 << 10  # with its key below the least that sink.max_record_bytes can be
 
 
 def encode_swap(swap: Swap) -> Message:

@@ -12,7 +12,7 @@ from stream_ad.batch import Headers, RawBatch
 
 # called through map: no bytecode runs between two messages
 _error, _partition, _offset = Message.error, Message.partition, Message.offset
-_timestamp, _key, _value = Message.timestamp, Message.key, Message.value
+_timestamp, _key, _value, _all_headers = Message.timestamp, Message.key, Message.value, Message.headers
 
 
 def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[int, int], list[KafkaError]]:
@@ -63,10 +63,17 @@ def _times(rows: list[Message]) -> Iterable[int]:
 
 
 def _headers(rows: list[Message]) -> Callable[[int], Headers]:
+    unreadable: set[int] = set()
+
     def of(row: int) -> Headers:
-        try:
-            return [(name, value) for name, value in rows[row].headers() or []]
-        except UnicodeDecodeError:  # the client then has none of them
-            return [("headers_left_out", b"the name of one is not UTF-8")]
+        if row not in unreadable:
+            try:
+                # for a name that is not UTF-8 the client sets an error and answers all the same. A plain call
+                # may overlook the error, and what was answered ends the process; `map` looks, each time
+                (found,) = map(_all_headers, [rows[row]])
+                return [(name, value) for name, value in found or []]
+            except (UnicodeDecodeError, SystemError):
+                unreadable.add(row)  # asked again, the client answers without an error
+        return [("headers_left_out", b"the name of one is not UTF-8")]
 
     return of
