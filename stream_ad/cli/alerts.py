@@ -58,7 +58,8 @@ def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:
     """None for another key's, and for what is no alert."""
     try:
         alert = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
+        orjson.dumps(alert)  # more can be read than written; an alert of ours can be both
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not isinstance(alert, dict) or "summary" not in alert:
         return None

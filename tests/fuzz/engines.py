@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = 10_000  # inputs for each surface, both engines together
 HALF = RUNS // 2
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))  # of atheris for each surface, instead of a number of runs
-MOST_SECONDS = 60
+MOST_SECONDS = 120
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 
 

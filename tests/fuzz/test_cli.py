@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from stream_ad import __main__
 from stream_ad.cli import commands
+from stream_ad.cli.alerts import _parsed
 from stream_ad.cli.app import EXIT_CODES
 from tests.fuzz.engines import ROOT, RUNS, guided, thorough
 from tests.fuzz.poison import any_row, changed
@@ -128,7 +129,7 @@ def any_question(random: Random) -> tuple[str, ...]:
         return random.choice(["init", "replay", "models", "check", "alerts", "train", "produce", "nobody"]), *(
             random.choice(WORDS) for _ in range(count)
         )
-    if way < 0.98:
+    if way < 0.985:
         config = written("b.toml", changed(CONFIG, random))
         asks = [("replay", "--input", "nowhere.csv"), ("models", "add", "nowhere"), ("alerts",), ("replay", "-i", "t")]
         return *random.choice(asks), "--config", config
@@ -218,6 +219,13 @@ def test_a_replay_of_poison_rejects_it_and_goes_on() -> None:
     assert result["rejects"] == len(rejects)
     assert result["events"] + result["rejects"] == sum(bool(line.strip()) for line in lines)
     assert all(line["reason"] and line["offset"] >= 0 for line in rejects)
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"\xff", b"[]", b"{}", b'{"summary": 1, "deep": ' + b"[" * 900 + b"]" * 900 + b"}"]
+)
+def test_what_is_no_alert_of_ours_is_passed_over(value: bytes | None) -> None:
+    assert _parsed(value, None) is None
 
 
 def test_any_arguments_and_files_keep_the_law() -> None:
