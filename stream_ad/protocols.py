@@ -13,7 +13,7 @@ A fold sees no clock, no network, no randomness and does not log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -154,9 +154,18 @@ class StateStore(Protocol):
         """A new owner's number, higher than every earlier one."""
         ...
 
-    def load(self, partition: int) -> bytes | None: ...
+    def offset(self, partition: int) -> int:
+        """Of the snapshot that is there; -1 = there is none."""
+        ...
 
-    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+    def load(self, partition: int) -> Iterator[bytes] | None:
+        """The parts as they were saved, fetched as they are asked for; None = there is no snapshot.
+
+        Raises `StateError` where parts are gone, `ConnectionFailed` also where it was replaced meanwhile.
+        """
+        ...
+
+    def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
         """Compare-and-set: False, and nothing written, for an older owner or a lower offset."""
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from stream_ad import metrics
 from stream_ad.config import Redis
@@ -98,12 +98,12 @@ class Recovery:
     def _saved(self, shard: Shard) -> bool:
         if shard.owner is None:
             shard.owner = self._states.claim(shard.partition)
-        saved = self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot())
+        saved = self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot().parts())
         if saved:
             shard.saved_offset = shard.next_offset
         return saved
 
-    def _load(self, partition: int, deadline: float) -> tuple[int | None, bytes | None]:
+    def _load(self, partition: int, deadline: float) -> tuple[int | None, Iterable[bytes] | None]:
         owner = None
         while True:
             try:
@@ -129,7 +129,7 @@ class Recovery:
         partition: int,
         committed: int | None,
         known: list[Swap],
-        blob: bytes | None,
+        blob: Iterable[bytes] | None,
         has: Callable[[str], bool],
     ) -> Shard | None:
         """The shard of a snapshot that the log bears out."""

@@ -1,27 +1,20 @@
-"""Everything mutable that belongs to one partition: a fold over its log, and its bytes.
-
-A snapshot is `MAGIC`, the SHA-256 of what follows, one line of JSON (offsets, version, the
-layout of the arrays), then the arrays.
-"""
+"""Everything mutable that belongs to one partition: a fold over its log."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 
 from stream_ad.batch import F32, F64, Alerts, EventBatch, FeatureBatch, KeyedBatch, Scores, Verdicts, WindowBatch
 from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
 from stream_ad.protocols import Fold, Swap
+from stream_ad.snapshot import Damaged, Newer, Opened, Snapshot
 
-FORMAT = 1
-MAGIC = b"stream_ad snapshot\n"
 UNKNOWN = -1
 
 
@@ -84,6 +77,7 @@ class Shard:
         self.announce: Swap | None = None
         self.owner: int | None = None
         self.saved_offset = UNKNOWN
+        self.events_per_s = 0  # folded by the process that saved it; 0 = not known
         try:
             states = {name.name: getattr(folds, name.name).init(folds.capacity) for name in fields(States)}
         except MemoryError:
@@ -141,72 +135,59 @@ class Shard:
         """A copy to come back to with `self.states.threshold = ...` when a swap cannot be saved."""
         return copy.deepcopy(self.states.threshold)
 
-    def snapshot(self) -> bytes:
-        used = self.used
-        layout, body, position = [], [], 0
+    def snapshot(self, copied: bool = False) -> Snapshot:
+        """The state at `next_offset`. Unless it is `copied`, nothing may be folded before all of it is written."""
+        arrays = []
         for name in fields(States):
-            for field, array in columns.arrays(getattr(self.states, name.name), used).items():
-                data = np.ascontiguousarray(array)
-                layout.append([name.name, field, data.dtype.str, list(data.shape), position])
-                body.append(data.data.cast("B") if data.size else b"")
-                position += data.nbytes
-        header = {
-            "format": FORMAT,
+            for field, array in columns.arrays(getattr(self.states, name.name), self.used).items():
+                arrays.append((name.name, field, array.copy() if copied else np.ascontiguousarray(array)))
+        about = {
             "partition": self.partition,
             "next_offset": self.next_offset,
             "version": self.version,
             "layout": self.folds.layout,
-            "arrays": layout,
+            "events_per_s": self.events_per_s,
         }
-        content = b"".join([orjson.dumps(header), b"\n", *body])
-        return b"".join([MAGIC, hashlib.sha256(content).digest(), content])
+        return Snapshot(about, arrays)
 
     @classmethod
-    def restore(cls, folds: Folds, partition: int, blob: bytes) -> Shard:
-        """Raises `StateError` where the blob is damaged or was made by another configuration."""
-        start = len(MAGIC) + 32
-        if not blob.startswith(MAGIC) or len(blob) <= start:
-            raise StateError(f"partition {partition}: not a snapshot of stream_ad")
-        if hashlib.sha256(memoryview(blob)[start:]).digest() != blob[len(MAGIC) : start]:
-            raise StateError(f"partition {partition}: the snapshot is damaged (its checksum does not match)")
+    def restore(cls, folds: Folds, partition: int, parts: Iterable[bytes]) -> Shard:
+        """Raises `StateError` where the snapshot is damaged, of a newer format or was made by another configuration,
+        and whatever reading the parts raises."""
         try:
-            end = blob.index(b"\n", start)
-            header = orjson.loads(blob[start:end])
-            if header["format"] != FORMAT:
-                found = repr(header["format"])[:40]
-                raise StateError(f"partition {partition}: snapshot format {found}, this program reads {FORMAT}")
-            if header["partition"] != partition or header["layout"] != folds.layout:
+            opened = Opened.of(parts)
+            head = opened.head
+            if head["partition"] != partition or head["layout"] != folds.layout:
                 raise StateError(f"partition {partition}: the snapshot was made with another configuration")
-            next_offset, version = header["next_offset"], header["version"]
+            next_offset, version, rate = head["next_offset"], head["version"], head.get("events_per_s", 0)
             if type(next_offset) is not int or next_offset < 0 or type(version) is not str:
                 raise ValueError(f"next_offset {next_offset!r}, version {version!r}")
+            if type(rate) is not int or rate < 0:
+                raise ValueError(f"events_per_s {rate!r}")
             shard = cls(folds, partition, next_offset, version)
-            shard._fill(header["arrays"], memoryview(blob)[end + 1 :])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            shard._fill(opened)
+        except (Damaged, Newer) as error:
+            raise StateError(f"partition {partition}: the snapshot cannot be read: {error}") from None
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise StateError(f"partition {partition}: the snapshot does not fit: {error!r:.300}") from None
-        shard.saved_offset = shard.next_offset
+        shard.saved_offset, shard.events_per_s = shard.next_offset, rate
         return shard
 
-    def _fill(self, layout: list[list[Any]], body: memoryview) -> None:
+    def _fill(self, opened: Opened) -> None:
         """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""
-        states = {name.name: getattr(self.states, name.name) for name in fields(States)}
-        types = {array.dtype.str for state in states.values() for array in columns.arrays(state, 0).values()}
-        saved: dict[str, dict[str, Any]] = {name: {} for name in states}
-        end = 0
-        for name, field, dtype, shape, position in layout:
-            if dtype not in types or position != end or not all(type(size) is int and size >= 0 for size in shape):
-                raise ValueError(f"{name}.{field}: {dtype!r} {shape!r} at {position!r}")
-            count = math.prod(shape)
-            array = np.frombuffer(body, dtype, count, end) if count else np.zeros(0, dtype)
-            saved[name][field] = array.reshape(shape)
-            end += array.nbytes
-        if end != len(body):
-            raise ValueError(f"{len(body)} bytes where {end} are expected")
-        for name, state in states.items():
-            columns.fill(state, saved[name])
-        if not 0 <= self.used <= self.folds.capacity:
-            raise ValueError(f"{self.used} keys where at most {self.folds.capacity} are expected")
-        for name, state in states.items():
-            for field, array in columns.arrays(state, self.used).items():
-                if array.shape != saved[name][field].shape:
-                    raise ValueError(f"{name}.{field}: not of {self.used} keys")
+        shapes = {(name, field): shape for name, field, _, shape in opened.head["arrays"]}
+        states = [(name.name, getattr(self.states, name.name)) for name in fields(States)]
+        rows = [shapes[name, field][0] for name, state in states for field in columns.per_key_fields(state)][:1]
+        used = rows[0] if rows else 0
+        if type(used) is not int or not 0 <= used <= self.folds.capacity:
+            raise ValueError(f"{used!r:.40} keys where at most {self.folds.capacity} are expected")
+        targets = [
+            (name, field, array) for name, state in states for field, array in columns.arrays(state, used).items()
+        ]
+        expected = [[name, field, array.dtype.str, list(array.shape)] for name, field, array in targets]
+        wrong = next((row for row, due in zip(opened.head["arrays"], expected, strict=True) if row != due), None)
+        if wrong is not None:
+            raise ValueError(f"an array that is not ours: {wrong!r:.100}")
+        opened.pour(array for *_, array in targets)
+        if self.used != used:
+            raise ValueError(f"{self.used} keys where {used} are expected")

@@ -1,7 +1,4 @@
-"""States of folds: dataclasses of numpy arrays, to bytes and back.
-
-A snapshot is one line of JSON (names, types, shapes), then the arrays, 64-byte aligned.
-"""
+"""States of folds: dataclasses of numpy arrays."""
 
 from __future__ import annotations
 
@@ -16,6 +13,10 @@ import numpy.typing as npt
 def per_key() -> Any:
     """A state field with one row per slot: only the used slots are written to a snapshot."""
     return dataclasses.field(metadata={"per_key": True})
+
+
+def per_key_fields(state: Any) -> list[str]:
+    return [column.name for column in dataclasses.fields(state) if column.metadata.get("per_key")]
 
 
 def arrays(state: Any, used: int) -> dict[str, npt.NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -174,21 +174,24 @@ class MemoryModelLog:
 class MemoryStateStore:
     def __init__(self) -> None:
         self._owner: dict[int, int] = {}
-        self._saved: dict[int, tuple[int, bytes]] = {}
+        self._saved: dict[int, tuple[int, tuple[bytes, ...]]] = {}
 
     def claim(self, partition: int) -> int:
         self._owner[partition] = self._owner.get(partition, 0) + 1
         return self._owner[partition]
 
-    def load(self, partition: int) -> bytes | None:
-        return self._saved[partition][1] if partition in self._saved else None
+    def offset(self, partition: int) -> int:
+        return self._saved[partition][0] if partition in self._saved else -1
 
-    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
-        stored, _ = self._saved.get(partition, (-1, b""))
-        if owner < self._owner.get(partition, 0) or next_offset < stored:
+    def load(self, partition: int) -> Iterator[bytes] | None:
+        return iter(self._saved[partition][1]) if partition in self._saved else None
+
+    def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
+        kept = tuple(parts)
+        if owner < self._owner.get(partition, 0) or next_offset < self.offset(partition):
             return False
         self._owner[partition] = owner
-        self._saved[partition] = (next_offset, blob)
+        self._saved[partition] = (next_offset, kept)
         return True
 
 

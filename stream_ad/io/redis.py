@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 
 from stream_ad.config import Redis
-from stream_ad.errors import ModelError
+from stream_ad.errors import ConnectionFailed, ModelError, StateError, StreamAdError
 from stream_ad.io.memory import unknown_version
 from stream_ad.io.redis_client import answering, connect
 from stream_ad.protocols import BUILT_IN, ModelInfo, Wish
 
-PART_BYTES = 16 << 20  # of a value: what the slowest sensible network carries within the timeout
 _NO_PARTITION = -1
 _UPLOAD_S = 3600  # parts of a save that died half way are gone after this
 
@@ -31,7 +31,7 @@ local owner = tonumber(redis.call('HGET', KEYS[1], 'owner') or '0')
 local offset = tonumber(redis.call('HGET', KEYS[1], 'next_offset') or '-1')
 if tonumber(ARGV[1]) < owner or tonumber(ARGV[2]) < offset then return 0 end
 local old = redis.call('HMGET', KEYS[1], 'parts_key', 'parts')
-for i = 1, tonumber(old[2] or '0') do redis.call('DEL', old[1] .. ':' .. i) end
+for i = 1, tonumber(old[2] or '0') do redis.call('UNLINK', old[1] .. ':' .. i) end
 for i = 1, tonumber(ARGV[4]) do redis.call('PERSIST', ARGV[3] .. ':' .. i) end
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'next_offset', ARGV[2], 'parts_key', ARGV[3], 'parts', ARGV[4])
 return 1
@@ -99,10 +99,9 @@ class RedisStateStore:
     offsets begin at 0 again, needs another `redis.prefix` (or pipeline name).
     """
 
-    def __init__(self, config: Redis, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, config: Redis) -> None:
         self._config = config
         self._redis = connect(config)
-        self._part_bytes = part_bytes
         self._claim = self._redis.register_script(_CLAIM)
         self._save = self._redis.register_script(_SAVE)
 
@@ -113,28 +112,46 @@ class RedisStateStore:
         with answering(self._config):
             return int(self._claim(keys=[self._key(partition)]))
 
-    def load(self, partition: int) -> bytes | None:
+    def offset(self, partition: int) -> int:
         with answering(self._config):
-            while True:
-                found, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
-                if found is None:
-                    return None
-                blobs = [self._redis.get(f"{found.decode()}:{i + 1}") for i in range(int(parts))]
-                if None not in blobs:
-                    return b"".join(blobs)
-                # either another save came between, or the parts are gone (evicted): then there is no snapshot
-                if self._redis.hget(self._key(partition), "parts_key") == found:
-                    return None
+            return int(self._redis.hget(self._key(partition), "next_offset") or -1)
 
-    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
-        key = f"{self._key(partition)}:{uuid.uuid4().hex}"
-        cuts = range(0, max(len(blob), 1), self._part_bytes)
+    def load(self, partition: int) -> Iterator[bytes] | None:
         with answering(self._config):
-            for number, first in enumerate(cuts, start=1):
-                self._redis.set(f"{key}:{number}", blob[first : first + self._part_bytes], ex=_UPLOAD_S)
-            saved = bool(self._save(keys=[self._key(partition)], args=[owner, next_offset, key, len(cuts)]))
+            found, count = self._redis.hmget(self._key(partition), "parts_key", "parts")
+        return None if found is None else self._parts(partition, found.decode(), int(count))
+
+    def _parts(self, partition: int, key: str, count: int) -> Iterator[bytes]:
+        """One part is on its way while the one before is looked at."""
+        names = [f"{key}:{number + 1}" for number in range(count)]
+        with ThreadPoolExecutor(1, "snapshot") as ahead:
+            coming = [ahead.submit(self._redis.get, name) for name in names[:1]]
+            for following in [*names[1:], None]:
+                with answering(self._config):
+                    part: bytes | None = coming.pop().result()
+                if part is None:
+                    raise self._gone(partition, key)
+                if following is not None:
+                    coming.append(ahead.submit(self._redis.get, following))
+                yield part
+
+    def _gone(self, partition: int, key: str) -> StreamAdError:
+        with answering(self._config):
+            there = self._redis.hget(self._key(partition), "parts_key")
+        if there == key.encode():
+            return StateError(f"partition {partition}: parts of the snapshot are gone; is maxmemory-policy noeviction?")
+        return ConnectionFailed(f"partition {partition}: another snapshot came while this one was read")
+
+    def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
+        key = f"{self._key(partition)}:{uuid.uuid4().hex}"
+        count = 0
+        with answering(self._config):
+            for part in parts:
+                count += 1
+                self._redis.set(f"{key}:{count}", part, ex=_UPLOAD_S)
+            saved = bool(self._save(keys=[self._key(partition)], args=[owner, next_offset, key, count]))
             if not saved:
-                self._redis.unlink(*(f"{key}:{number}" for number, _ in enumerate(cuts, start=1)))
+                self._redis.unlink(*(f"{key}:{number + 1}" for number in range(count)))
             return saved
 
     def forget(self, partition: int) -> None:
@@ -148,8 +165,8 @@ def reach(config: Redis) -> None:
     """Asks and saves as a run does, under a partition that no topic has. Raises `ConnectionFailed`, `NotAllowed`."""
     RedisModelStore(config).list()
     states = RedisStateStore(config)
-    states.save(_NO_PARTITION, states.claim(_NO_PARTITION), 0, b"")
-    states.load(_NO_PARTITION)
+    states.save(_NO_PARTITION, states.claim(_NO_PARTITION), 0, [b""])
+    list(states.load(_NO_PARTITION) or ())
     states.forget(_NO_PARTITION)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_ad.config import Redis
-from stream_ad.errors import ConfigError, ConnectionFailed
+from stream_ad.errors import ConfigError, ConnectionFailed, StateError
 from stream_ad.io.memory import MemoryStateStore
 from stream_ad.io.redis import RedisStateStore
 from stream_ad.protocols import StateStore
@@ -30,7 +30,12 @@ def make(request: pytest.FixtureRequest) -> Callable[[], StateStore]:
     if request.param == "memory":
         return MemoryStateStore
     url = request.getfixturevalue("redis_url")
-    return lambda: RedisStateStore(Redis(url=url, prefix=f"t-{uuid.uuid4().hex}"), part_bytes=7)
+    return lambda: RedisStateStore(Redis(url=url, prefix=f"t-{uuid.uuid4().hex}"))
+
+
+def loaded(store: StateStore, partition: int) -> list[bytes] | None:
+    parts = store.load(partition)
+    return None if parts is None else list(parts)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,29 +53,52 @@ def test_only_the_latest_owner_saves_and_offsets_never_fall(
             claims[part].append(number)
         elif len(claims[part]) > back:
             allowed = back == 0 and offset >= saved.get(part, (-1, b""))[0]
-            assert store.save(part, claims[part][-1 - back], offset, blob) is allowed
+            assert store.save(part, claims[part][-1 - back], offset, [blob, b"", blob[:3]]) is allowed
             if allowed:
                 saved[part] = (offset, blob)
         for each in (0, 1):
-            assert store.load(each) == (saved[each][1] if each in saved else None)
+            assert store.offset(each) == (saved[each][0] if each in saved else -1)
+            assert loaded(store, each) == ([saved[each][1], b"", saved[each][1][:3]] if each in saved else None)
 
 
-def test_large_blobs_are_cut_and_leave_nothing_behind(redis_url: str, name: str) -> None:
-    store = RedisStateStore(Redis(url=redis_url, prefix=name), part_bytes=1000)
+def test_parts_leave_nothing_behind_and_are_one_snapshot(redis_url: str, name: str) -> None:
+    store = RedisStateStore(Redis(url=redis_url, prefix=name))
     owner = store.claim(0)
-    big, small = bytes(range(256)) * 40, b"small"
-    assert store.save(0, owner, 1, big)
-    assert store.load(0) == big
+    many, few = [bytes([number]) * 1000 for number in range(11)], [b"few"]
+    assert store.save(0, owner, 1, many)
+    assert loaded(store, 0) == many
     client = redis.Redis.from_url(redis_url)
     assert len(client.keys(f"{name}:*")) == 1 + 11
     assert all(client.ttl(key) == -1 for key in client.keys(f"{name}:*"))
-    assert not store.save(0, owner, 0, big)
-    assert store.load(0) == big
-    assert store.save(0, owner, 2, small)
-    assert store.load(0) == small
+    assert not store.save(0, owner, 0, many)
+    assert loaded(store, 0) == many
+    reading = store.load(0)
+    assert reading is not None
+    assert next(reading) == many[0]
+    assert store.save(0, owner, 2, few)
+    with pytest.raises(ConnectionFailed, match="another snapshot came"):
+        list(reading)
+    assert loaded(store, 0) == few
     assert len(client.keys(f"{name}:*")) == 2
     client.delete(next(key for key in client.keys(f"{name}:state:0:*")))
-    assert store.load(0) is None, "a snapshot with a part evicted is no snapshot"
+    with pytest.raises(StateError, match="partition 0: parts of the snapshot are gone"):
+        loaded(store, 0)
+
+
+def test_a_save_that_ends_half_way_changes_nothing(redis_url: str, name: str) -> None:
+    store = RedisStateStore(Redis(url=redis_url, prefix=name))
+    owner = store.claim(0)
+    assert store.save(0, owner, 1, [b"before"])
+
+    def ending() -> Iterator[bytes]:
+        yield b"half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.save(0, owner, 2, ending())
+    assert (store.offset(0), loaded(store, 0)) == (1, [b"before"])
+    client = redis.Redis.from_url(redis_url)
+    assert sorted(client.ttl(key) > 0 for key in client.keys(f"{name}:state:0:*")) == [False, True], "it will expire"
 
 
 def test_an_emptied_redis_gives_no_number_twice(redis_url: str, name: str) -> None:
@@ -79,8 +107,8 @@ def test_an_emptied_redis_gives_no_number_twice(redis_url: str, name: str) -> No
     redis.Redis.from_url(redis_url).delete(f"{name}:state:0")
     after = store.claim(0)
     assert after > before
-    assert not store.save(0, before, 1, b"zombie")
-    assert store.save(0, after, 1, b"heir")
+    assert not store.save(0, before, 1, [b"zombie"])
+    assert store.save(0, after, 1, [b"heir"])
 
 
 def test_an_owner_survives_an_emptied_redis(redis_url: str, name: str) -> None:
@@ -88,7 +116,7 @@ def test_an_owner_survives_an_emptied_redis(redis_url: str, name: str) -> None:
     owner = store.claim(0)
     redis.Redis.from_url(redis_url).delete(f"{name}:state:0")
     assert store.load(0) is None
-    assert store.save(0, owner, 1, b"again")
+    assert store.save(0, owner, 1, [b"again"])
 
 
 def test_away_is_said_quickly_without_the_password_and_back_is_back(name: str) -> None:
@@ -100,14 +128,14 @@ def test_away_is_said_quickly_without_the_password_and_back_is_back(name: str) -
         owner = store.claim(0)
         server.freeze()
         with pytest.raises(ConnectionFailed, match=r"redis\.url: redis://127"):
-            store.save(0, owner, 1, b"x")
+            store.save(0, owner, 1, [b"x"])
         server.thaw()
         server.kill()
         with pytest.raises(ConnectionFailed, match=r"redis\.url: .*does not answer") as failed:
             RedisStateStore(Redis(url=url, prefix=name)).claim(0)
         assert "hunter2" not in str(failed.value)
         server.start()
-        assert store.save(0, owner, 2, b"y")
+        assert store.save(0, owner, 2, [b"y"])
         with pytest.raises(ConnectionFailed, match=r"redis\.url: .*refuses") as failed:
             RedisStateStore(Redis(url=url, prefix=name)).claim(0)
         assert "hunter2" not in str(failed.value)

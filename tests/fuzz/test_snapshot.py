@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 from stream_ad import build, config
 from stream_ad.batch import Scores
 from stream_ad.errors import StateError
-from stream_ad.shard import MAGIC, Shard
+from stream_ad.shard import Shard
+from stream_ad.snapshot import MAGIC
 from stream_ad.spec import FeatureSpec
 from tests.batches import events
 from tests.fuzz.engines import HALF, guided, thorough
 from tests.fuzz.poison import changed
 
-REACHED = ("stream_ad.shard", "stream_ad.fold.state")
+REACHED = ("stream_ad.shard", "stream_ad.snapshot", "stream_ad.fold.state")
 CONFIG = config.parse(
     {
         "window": {"rows": 2, "max_keys": 4},
@@ -39,8 +41,11 @@ START = len(MAGIC) + 32
 MOST_BYTES = 64 << 20  # of memory, whatever a header asks for
 
 
+Parts = tuple[bytes, ...]
+
+
 @functools.cache
-def snapshot(rows: int) -> bytes:
+def shard_after(rows: int) -> Shard:
     shard = Shard(FOLDS, PARTITION, 0, "v1")
     if rows:
         now = 1_767_225_600_000
@@ -48,54 +53,78 @@ def snapshot(rows: int) -> bytes:
         batch = shard.submit(events(log))
         shard.finish(Scores(batch, "v1", np.linspace(0.0, 9.0, len(batch))))
         shard.next_offset = rows
-    return shard.snapshot()
+    return shard
 
 
-def split(blob: bytes) -> tuple[dict[str, Any], bytes]:
-    line, _, body = blob[START:].partition(b"\n")
-    return orjson.loads(line), body
+def snapshot(rows: int) -> Parts:
+    return tuple(shard_after(rows).snapshot().parts())
 
 
-def forged(content: bytes) -> bytes:
-    """With the checksum that it should have."""
-    return MAGIC + hashlib.sha256(content).digest() + content
+def split(shard: Shard) -> tuple[dict[str, Any], bytes]:
+    taken = shard.snapshot()
+    return orjson.loads(next(taken.parts())[START:]), b"".join(array.tobytes() for *_, array in taken.arrays)
 
 
-def joined(header: Any, body: bytes) -> bytes:
-    return forged(orjson.dumps(header) + b"\n" + body)
+def forged(line: bytes, body: bytes | None = None, kind: bytes = b"\0") -> Parts:
+    """With the checksums that it should have."""
+    digest = hashlib.sha256(line).digest()
+    head = MAGIC + digest + line
+    return (head,) if body is None else (head, hashlib.sha256(digest + kind + body).digest() + kind + body)
 
 
-def law(blob: bytes) -> bool:
+def forged_1(content: bytes) -> Parts:
+    """As format 1 did it."""
+    return (MAGIC + hashlib.sha256(content).digest() + content,)
+
+
+def joined(header: Any, body: bytes) -> Parts:
+    return forged(orjson.dumps(header), body)
+
+
+def law(parts: Parts, body: bytes | None = None) -> bool:
     """Whether it was restored."""
     try:
-        shard, said = Shard.restore(FOLDS, PARTITION, blob), ""
+        shard, said = Shard.restore(FOLDS, PARTITION, parts), ""
     except StateError as error:
         shard, said = None, str(error)
     if shard is None:
         assert said.startswith(f"partition {PARTITION}: "), said
         assert len(said) < 500
         return False
-    (header, body), (again, body_again) = split(blob), split(shard.snapshot())
-    assert body == body_again
-    # arrays of no bytes may stand in any order
-    assert {str(row) for row in header["arrays"]} == {str(row) for row in again["arrays"]}
-    assert all(header[name] == again[name] for name in again if name != "arrays")
-    assert (shard.next_offset, shard.version, shard.saved_offset) == (
-        header["next_offset"],
-        header["version"],
-        shard.next_offset,
-    )
+    header, (again, body_again) = orjson.loads(parts[0][START:].partition(b"\n")[0]), split(shard)
+    assert body in (None, body_again)
+    assert Shard.restore(FOLDS, PARTITION, tuple(shard.snapshot().parts())).next_offset == shard.next_offset
+    assert [row[:4] for row in header["arrays"]] == again["arrays"]
+    for name in ("partition", "next_offset", "version", "layout"):
+        assert header[name] == again[name]
+    assert header.get("events_per_s", 0) == again["events_per_s"]
+    assert shard.saved_offset == shard.next_offset
     assert 0 <= shard.used <= FOLDS.capacity
     return True
 
 
 def one(data: bytes) -> None:
     kind, rest = data[:1], data[1:]
-    law(forged(rest) if kind == b"\0" else rest)
+    if kind == b"\0":
+        line, _, body = rest.partition(b"\n")
+        law(forged(line, body), body)
+    elif kind == b"\1":
+        line, _, body = rest.partition(b"\n")
+        law(forged(line, body, b"\1"))
+    elif kind == b"\2":
+        law(forged_1(rest))
+    else:
+        law((rest[: len(rest) // 2], rest[len(rest) // 2 :]))
 
 
 def seeds() -> list[bytes]:
-    return [b"\0" + snapshot(rows)[START:] for rows in (0, 5)] + [b"\1" + snapshot(5)]
+    found = []
+    for rows in (0, 5):
+        header, body = split(shard_after(rows))
+        found.append(b"\0" + orjson.dumps(header) + b"\n" + body)
+        found.append(b"\1" + orjson.dumps(header) + b"\n" + snapshot(rows)[1][33:])
+        found.append(b"\2" + orjson.dumps({**header, "format": 1}) + b"\n" + body)
+    return [*found, b"\3" + b"".join(snapshot(5))]
 
 
 ODD: list[Any] = [
@@ -123,20 +152,26 @@ ODD: list[Any] = [
 ODD += [[10**15], [2**62, 2], [0, 2**63 - 1], [1e9], ["4"], "x" * 10_000, "<i8,<i8", "(2,)<f8", "object", "\ud7ff"]
 
 
-def any_blob(random: Random) -> bytes:
-    """A snapshot changed at one place, its checksum usually made right again."""
-    whole = snapshot(random.choice([0, 1, 5]))
+def any_parts(random: Random) -> tuple[Parts, bytes | None]:
+    """A snapshot changed at one place, its checksums usually made right again; and its body, where that is known."""
+    shard = shard_after(random.choice([0, 1, 5]))
+    whole = tuple(shard.snapshot().parts())
+    header, body = split(shard)
     way = random.random()
-    if way < 0.15:
-        return changed(whole, random)
+    if way < 0.1:
+        which = random.randrange(len(whole))
+        return tuple(changed(part, random) if at == which else part for at, part in enumerate(whole)), None
+    if way < 0.2:
+        return forged(changed(whole[0][START:], random), body), None
     if way < 0.3:
-        return forged(changed(whole[START:], random))
-    header, body = split(whole)
-    header = copy.deepcopy(header)
+        return forged(whole[0][START:], changed(whole[1][33:], random), b"\1"), None
     if way < 0.45:
         at = random.randrange(len(body) + 1)
         put = random.choice([b"", random.randbytes(8), b"\xff" * 8, bytes(8)])
-        return joined(header, body[:at] + put + body[at + random.choice([0, len(put)]) :])
+        body = body[:at] + put + body[at + random.choice([0, len(put)]) :]
+        if random.random() < 0.3:
+            return forged_1(orjson.dumps({**header, "format": 1}) + b"\n" + body), body
+        return joined(header, body), body
     if way < 0.6:
         name = random.choice(list(header))
         header[name] = random.choice(ODD)
@@ -146,51 +181,67 @@ def any_blob(random: Random) -> bytes:
         layout = header["arrays"]
         at = random.randrange(len(layout))
         if random.random() < 0.8:
-            layout[at][random.randrange(5)] = random.choice(ODD)
+            layout[at][random.randrange(4)] = random.choice(ODD)
         else:
             random.choice([layout.reverse, lambda: layout.append(layout[at]), lambda: layout.pop(at)])()
-    return joined(header, body)
+    return joined(header, body), body
 
 
 def test_a_snapshot_is_restored_to_the_bit() -> None:
     for rows in (0, 1, 5):
         shard = Shard.restore(FOLDS, PARTITION, snapshot(rows))
-        assert shard.snapshot() == snapshot(rows)
+        assert tuple(shard.snapshot().parts()) == snapshot(rows)
         assert shard.used == min(rows, 3)
 
 
-def _arrays(change: Any) -> bytes:
-    header, body = split(snapshot(5))
+def _arrays(change: Any) -> Parts:
+    header, body = split(shard_after(5))
     header = copy.deepcopy(header)
     change(header["arrays"])
     return joined(header, body)
 
 
-HEADER, BODY = split(snapshot(5))
+HEADER, BODY = split(shard_after(5))
+LINE = orjson.dumps(HEADER)
 FORGED = {
-    "empty": b"",
-    "the magic alone": MAGIC,
-    "cut short": snapshot(5)[:-1],
-    "one bit wrong": snapshot(5)[:-1] + bytes([snapshot(5)[-1] ^ 1]),
-    "a header that is no JSON": forged(b"{\n" + BODY),
-    "a header that is not UTF-8": forged(b'{"\xff":1}\n' + BODY),
-    "a header that is nested 10,000 deep": forged(b"[" * 10_000 + b"\n" + BODY),
+    "nothing": (),
+    "empty": (b"",),
+    "the magic alone": (MAGIC,),
+    "the head alone": snapshot(5)[:1],
+    "cut short": (snapshot(5)[0], snapshot(5)[1][:-1]),
+    "one bit wrong": (snapshot(5)[0], snapshot(5)[1][:-1] + bytes([snapshot(5)[1][-1] ^ 1])),
+    "a header that is no JSON": forged(b"{", BODY),
+    "a header that is not UTF-8": forged(b'{"\xff":1}', BODY),
+    "a header that is nested 10,000 deep": forged(b"[" * 10_000, BODY),
     "a header that is a list": joined([], BODY),
-    "no end of the header": forged(orjson.dumps(HEADER)),
-    "a pickle": forged(b"\x80\x04\x95\n"),
-    **{f"no {name}": joined({key: HEADER[key] for key in HEADER if key != name}, BODY) for name in HEADER},
+    "a body in the head": (forged(LINE + b"\n" + BODY)[0],),
+    "a pickle": forged(b"\x80\x04\x95", BODY),
+    "of format 1 without a body": forged_1(orjson.dumps({**HEADER, "format": 1})),
+    "of format 1 cut short": forged_1(orjson.dumps({**HEADER, "format": 1}) + b"\n" + BODY[:-1]),
+    "of format 1 with another sum": (MAGIC + bytes(32) + orjson.dumps({**HEADER, "format": 1}) + b"\n" + BODY,),
+    "a kind of packing that there is not": forged(LINE, BODY, b"\2"),
+    "not packed but called so": forged(LINE, BODY, b"\1"),
+    "an empty part called packed": forged(LINE, b"", b"\1"),
+    "packed to more than is expected": forged(LINE, pa.Codec("lz4_raw").compress(BODY + b"\0", asbytes=True), b"\1"),
+    "a part without a kind": (forged(LINE)[0], b"x" * 32),
+    **{
+        f"no {name}": joined({key: HEADER[key] for key in HEADER if key != name}, BODY)
+        for name in HEADER
+        if name != "events_per_s"
+    },
     "another partition": joined({**HEADER, "partition": 4}, BODY),
-    "another format": joined({**HEADER, "format": 2}, BODY),
+    "a newer format": joined({**HEADER, "format": 3}, BODY),
+    "a format that is true": joined({**HEADER, "format": True}, BODY),
     "a negative offset": joined({**HEADER, "next_offset": -5}, BODY),
     "an offset that is a text": joined({**HEADER, "next_offset": "5"}, BODY),
     "an offset that is true": joined({**HEADER, "next_offset": True}, BODY),
     "a version that is null": joined({**HEADER, "version": None}, BODY),
+    "a speed that is a text": joined({**HEADER, "events_per_s": "fast"}, BODY),
+    "huge parts": joined({**HEADER, "part_bytes": 1 << 60}, BODY),
     "arrays that are null": joined({**HEADER, "arrays": None}, BODY),
     "no arrays": joined({**HEADER, "arrays": []}, b""),
     "bytes behind the arrays": joined(HEADER, BODY + b"\0"),
     "bytes missing": joined(HEADER, BODY[:-8]),
-    "a negative position": _arrays(lambda layout: layout[1].__setitem__(4, -8)),
-    "a position far outside": _arrays(lambda layout: layout[1].__setitem__(4, 2**62)),
     "an array twice": _arrays(lambda layout: layout.append(layout[0])),
     "an array too few": _arrays(lambda layout: layout.pop()),
     "a state nobody knows": _arrays(lambda layout: layout[0].__setitem__(0, "spy")),
@@ -204,6 +255,9 @@ FORGED = {
     ),
     "a huge shape of nothing": _arrays(lambda layout: layout[0].__setitem__(3, [0, 2**62, 2**62])),
     "a shape of text": _arrays(lambda layout: layout[0].__setitem__(3, ["2"])),
+    "more keys than there is room for": _arrays(
+        lambda layout: [row[3].__setitem__(0, 2**40) for row in layout if row[3][:1] == [3]]
+    ),
 }
 
 
@@ -221,7 +275,12 @@ def test_what_is_no_snapshot_of_ours_is_refused(name: str) -> None:
 def test_a_number_of_keys_that_is_not_that_of_the_rows_is_refused(used: int) -> None:
     shard = Shard.restore(FOLDS, PARTITION, snapshot(5))
     body = bytearray(BODY)
-    place = next(at for name, field, _, _, at in HEADER["arrays"] if (name, field) == ("keys", "used"))
+    place = next(
+        sum(array.nbytes for *_, array in arrays[:at])
+        for arrays in [shard.snapshot().arrays]
+        for at, (name, field, _) in enumerate(arrays)
+        if (name, field) == ("keys", "used")
+    )
     body[place : place + 8] = used.to_bytes(8, "little", signed=True)
     assert shard.used == 3
     assert not law(joined(HEADER, bytes(body)))
@@ -237,7 +296,7 @@ def test_any_change_keeps_the_law() -> None:
         random = Random(seed)
         for _ in range(25):
             inputs += 1
-            restored += law(any_blob(random))
+            restored += law(*any_parts(random))
 
     keeps()
     assert inputs >= HALF

@@ -31,13 +31,17 @@ class Finding:
 
 def first_of(seeds: range, rules: Rules) -> Finding | None:
     """The first schedule of `seeds` after which something is wrong."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    for seed in seeds:
-        steps = schedule(seed)
-        if run(steps, rules) is not None:
-            few = shrunk(steps, lambda fewer: run(fewer, rules) is not None)
-            return Finding(seed, run(few, rules) or "", few)
-    return None
+    try:
+        for seed in seeds:
+            steps = schedule(seed)
+            if run(steps, rules) is not None:
+                few = shrunk(steps, lambda fewer: run(fewer, rules) is not None)
+                return Finding(seed, run(few, rules) or "", few)
+        return None
+    finally:
+        logging.disable(before)
 
 
 def explored(first: int, count: int, rules: Rules) -> Iterator[tuple[int, Finding | None]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,17 +60,17 @@ class States(MemoryStateStore):
         self._owner[partition] = next(self._world.numbers)
         return self._owner[partition]
 
-    def load(self, partition: int) -> bytes | None:
+    def load(self, partition: int) -> Iterator[bytes] | None:
         self._world.reach()
         return super().load(partition)
 
-    def save(self, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+    def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
         self._world.reach(write=True)
         if not self._world.rules.fenced:
-            self._owner[partition], self._saved[partition] = owner, (next_offset, blob)
+            self._owner[partition], self._saved[partition] = owner, (next_offset, tuple(parts))
             saved = True
         else:
-            saved = super().save(partition, owner, next_offset, blob)
+            saved = super().save(partition, owner, next_offset, parts)
         self._world.port()
         return saved
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stream_ad.pipeline import Pipeline
 from stream_ad.protocols import Swap
@@ -30,7 +30,7 @@ class Trusts(Recovery):
         partition: int,
         committed: int | None,
         known: list[Swap],
-        blob: bytes | None,
+        blob: Iterable[bytes] | None,
         has: Callable[[str], bool],
     ) -> Shard | None:
         return None if blob is None or committed is None else Shard.restore(FOLDS, partition, blob)
