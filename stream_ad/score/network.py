@@ -18,6 +18,7 @@ from stream_ad.score.scaling import LINEAR, Calibration, Scaler, blocks, lag_wei
 from stream_ad.score.train import Fitted, Progress
 
 LEARNING_RATE = 2e-3
+LINE = 16  # floats of a cache line
 HIDE = 0.1  # of the inputs are hidden in training, so that a value is told from its neighbours (Vincent 2008)
 TRIM = 0.02  # of a batch's rows, the worst, teach nothing after the first epoch: they may be anomalies
 PATIENCE = 3  # epochs without a better held-back loss
@@ -36,9 +37,11 @@ def mlp(weights: Mapping[str, Tensor], name: str, depth: int) -> list[Layer]:
 
 
 def forward(z: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """[n,in] -> [n,out]."""
+    """[n,in] -> [n,out]. Columns are filled up to whole cache lines: else, in narrow products, a row's last bits
+    depend on its place among the others."""
     for weight, bias, relu in layers:
-        z = functional.linear(z, weight, bias)
+        fill = (0, -z.shape[1] % LINE)
+        z = functional.linear(functional.pad(z, fill), functional.pad(weight, fill), bias)
         if relu:
             z = z.relu()
     return z
