@@ -167,6 +167,8 @@ class Models:
         try:
             wish = self._store.wish()
             metrics.STORE_UP.set(1)
+            if self.store_away:
+                log.info("Redis answers again")
             self.store_away = False
             if wish.wanted is None:
                 self._put_back(self._store)
@@ -180,8 +182,9 @@ class Models:
                 self._wanted = self.version(version)
         except ConnectionFailed as error:
             metrics.STORE_UP.set(0)
+            if not self.store_away:
+                log.warning("snapshots and new models wait, scoring goes on: %s", error)
             self.store_away = True
-            log.debug("%s", error)
         except ModelError as error:
             self._refused = (version, time.monotonic())
             log.error("model %s is refused, %s goes on: %s", version, self.current(), error)

@@ -63,6 +63,7 @@ class Pipeline:
         self.source, self.codec, self.sink = source, codec, sink
         self.models, self.recovery, self.outbox, self.observe = models, recovery, outbox, observe
         self.shards: dict[int, Shard] = {}
+        self.restoring = False  # meanwhile nothing is judged
         self._flights = Flights(config.scoring, models)
         self._offsets: dict[int, int] = {}
         self._committed_s: dict[int, float] = {}
@@ -139,7 +140,7 @@ class Pipeline:
         if now - self._saved_at >= self._save_pause_s:
             self.checkpoint()
         version = self.models.wanted()
-        if version is not None:
+        if version is not None and not self.models.store_away:
             self.swap(version)
 
     def _land(self, scored: Scored) -> None:
@@ -227,11 +228,10 @@ class Pipeline:
         self.finish()
         self.commit()
         begun = time.monotonic()
-        for shard in self.shards.values():
-            if not self.recovery.save(shard):
-                break
+        # a store that is away is asked by another thread: here each question would hold up the judging
+        saved = not self.models.store_away and all(self.recovery.save(shard) for shard in self.shards.values())
         self._saved_at = time.monotonic()
-        spent = self._saved_at - begun
+        spent = self._saved_at - begun if saved else 0.0
         self._save_pause_s = max(self.config.redis.snapshot_interval / 1000, spent / SNAPSHOT_SHARE)
 
     def swap(self, version: str) -> None:
@@ -272,11 +272,11 @@ class Pipeline:
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
 
     def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        starts = {}
-        for shard in self.recovery.restore(committed, self.models.current(), self.models.has):
-            self.shards[shard.partition] = shard
-            starts[shard.partition] = shard.next_offset
-        return starts
+        self.restoring = True
+        found = list(self.recovery.restore(committed, self.models.current(), self.models.has))
+        self.restoring = False
+        self.shards.update({shard.partition: shard for shard in found})
+        return {shard.partition: shard.next_offset for shard in found}
 
     def revoked(self, partitions: Sequence[int]) -> None:
         self.checkpoint()

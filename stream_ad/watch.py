@@ -23,6 +23,7 @@ from stream_ad.watchdog import Stall, Watchdog
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+RESTORE_S = 300.0  # so long a worker may restore what it was assigned: then its group gives that to others
 Ask = Callable[[Iterable[int]], tuple[Mapping[int, int], Mapping[int, int]]]
 _GAUGES = (
     metrics.PROGRESS,
@@ -48,7 +49,7 @@ class Watch:
         self._restart: str | None = None
         self._stalls: dict[int, Stall] = {}
         self._seen: dict[int, dict[str, float | int | None]] = {}
-        self._away_s: dict[str, float] = {}  # who does not answer -> since when
+        self._since_s: dict[str, float] = {}  # who is away, or what is under way -> since when
         self.short: str | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -82,8 +83,8 @@ class Watch:
             **found,
             "ready": bool(found["ready"]) and not stalls,
             "stalled": sorted(stalls),
-            "brokers_away_since": _moment(self._away_s.get("brokers")),
-            "store_away_since": _moment(self._away_s.get("store")),
+            "brokers_away_since": _moment(self._since_s.get("brokers")),
+            "store_away_since": _moment(self._since_s.get("store")),
             "progress": {str(partition): seen for partition, seen in sorted(self._seen.items())},
         }
 
@@ -98,6 +99,7 @@ class Watch:
         pipeline = self._pipeline
         progress = pipeline.progress() if pipeline is not None else {}
         self._look_at_memory(progress)
+        self._note("restoring", pipeline is not None and pipeline.restoring)
         self._note("store", pipeline is not None and not pipeline.status()["store"])
         ends: Mapping[int, int] = {}
         others: Mapping[int, int] = {}
@@ -115,7 +117,8 @@ class Watch:
 
     def _judge(self, progress: Mapping[int, Progress], ends: Mapping[int, int], others: Mapping[int, int]) -> None:
         now = time.monotonic()
-        if "brokers" in self._away_s:
+        restoring = "restoring" in self._since_s and time.time() - self._since_s["restoring"] < RESTORE_S
+        if "brokers" in self._since_s or restoring:
             self._watchdog.blind(now)
             return
         positions = {partition: seen.position for partition, seen in progress.items()}
@@ -170,11 +173,11 @@ class Watch:
             )
             self._stop()
 
-    def _note(self, who: str, away: bool) -> None:
-        if not away:
-            self._away_s.pop(who, None)
+    def _note(self, what: str, now: bool) -> None:
+        if now:
+            self._since_s.setdefault(what, time.time())
         else:
-            self._away_s.setdefault(who, time.time())
+            self._since_s.pop(what, None)
 
 
 def _words(stall: Stall) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 TOGETHER = 3  # so many times the patience where nothing moves: a group that settles stands still as a whole
+QUEUED = 500_000  # events that may wait before a partition's next one: what the client has fetched, and the reader's
 MOST_DOUBLINGS = 7
+NEVER_S = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,11 @@ class Verdict:
 @dataclass(slots=True)
 class _Watched:
     position: int
+    end: int
     since_s: float  # when it last moved, or had nothing to do
-    moved_s: float = float("-inf")
+    judged: int  # events of all our partitions up to then
+    moved_s: float = NEVER_S
+    ended_s: float = NEVER_S  # when it last had come to where its end was a look before
     restarts: int = 0  # without getting beyond `mark`
     mark: int = -1
 
@@ -39,6 +44,9 @@ class _Watched:
 class Watchdog:
     """A partition whose position stays for `patience_s` below the end of what can be read, while another
     one moves, is stalled; where none moves, after `TOGETHER` times as long.
+
+    A worker that has more to do than it can has its partitions wait for each other. So another one of
+    ours counts only if it caught up meanwhile, or once more was judged than can have been queued.
 
     Ends are those of committed records: what an open transaction of the input hides is no lag. Any
     change of a position is a move, also the one back to a snapshot. Restarts that do not help come
@@ -49,7 +57,8 @@ class Watchdog:
     _ours: dict[int, _Watched] = field(default_factory=dict)
     _present: set[int] = field(default_factory=set)
     _others: dict[int, int] = field(default_factory=dict)
-    _others_moved_s: float = float("-inf")
+    _others_moved_s: float = NEVER_S
+    _judged: int = 0
     _asked_s: float | None = None
 
     def look(
@@ -88,21 +97,30 @@ class Watchdog:
     def _note(self, now_s: float, partition: int, position: int, end: int) -> None:
         watched = self._ours.get(partition)
         if watched is None:
-            self._ours[partition] = _Watched(position, now_s)
+            self._ours[partition] = _Watched(position, end, now_s, self._judged)
             return
         if position > watched.mark:
             watched.restarts = 0
-        if position != watched.position:
-            watched.position, watched.since_s, watched.moved_s = position, now_s, now_s
-        elif partition not in self._present or max(position, 0) >= end:
-            watched.since_s = now_s
+        if position >= watched.end:
+            watched.ended_s = now_s
+        watched.end = end
+        moved = position != watched.position
+        if moved:
+            self._judged += max(0, position - watched.position)
+            watched.position, watched.moved_s = position, now_s
+        if moved or max(position, 0) >= end or partition not in self._present:
+            watched.since_s, watched.judged = now_s, self._judged
 
     def _stall(self, now_s: float, partition: int, ends: Mapping[int, int]) -> Stall | None:
         watched = self._ours[partition]
+        beside = [self._ours[other] for other in self._present - {partition}]
+        moving = [other for other in beside if now_s - other.moved_s <= self.patience_s]
+        caught_up = any(watched.since_s < min(other.moved_s, other.ended_s) for other in moving)
+        if moving and not caught_up and self._judged - watched.judged < QUEUED:
+            return None
+        alone = moving or now_s - self._others_moved_s <= self.patience_s
         standing_s = now_s - watched.since_s
-        moves_s = [self._others_moved_s, *(self._ours[other].moved_s for other in self._present - {partition})]
-        patience_s = self.patience_s if now_s - max(moves_s) <= self.patience_s else TOGETHER * self.patience_s
-        if standing_s < patience_s:
+        if standing_s < self.patience_s * (1 if alone else TOGETHER):
             return None
         return Stall(partition, watched.position, ends.get(partition, 0) - max(watched.position, 0), standing_s)
 

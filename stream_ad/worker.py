@@ -124,7 +124,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                 watch.begin(judging)
                 try:
                     judging.run(stopping)
-                    undone = None
+                    undone, ending.code = None, 0
                     break
                 finally:
                     watch.end()

@@ -137,14 +137,14 @@ def wait_committed(brokers: str, group: str, least: int, process: subprocess.Pop
 def kill_worker(run: subprocess.Popen[str]) -> None:
     """kill -9 of one worker of a supervisor, once it has one."""
     deadline = time.monotonic() + WAIT_S
-    while not (found := _workers(run.pid)):
+    while not (found := workers_of(run.pid)):
         assert run.poll() is None, run.communicate()[0]
         assert time.monotonic() < deadline, "no worker is started"
         time.sleep(0.05)
     os.kill(found[0], signal.SIGKILL)
 
 
-def _workers(supervisor: int) -> list[int]:
+def workers_of(supervisor: int) -> list[int]:
     """They are forked by a server that the supervisor has started."""
     return [worker for server in _children(supervisor, b"forkserver") for worker in _children(server, b"")]
 

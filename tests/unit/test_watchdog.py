@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad.watchdog import MOST_DOUBLINGS, TOGETHER, Verdict, Watchdog
+from stream_ad.watchdog import MOST_DOUBLINGS, QUEUED, TOGETHER, Verdict, Watchdog
 
 PATIENCE_S = 20.0
 
 
 def looks(dog: Watchdog, first_s: int, last_s: int, **fixed: dict[int, int]) -> dict[int, Verdict]:
-    """One each second; partition 1 moves unless its position is given."""
+    """One each second; partition 1 moves and keeps up, unless its position or end is given."""
     return {
         now: dog.look(
             float(now),
             {1: now, **fixed.get("positions", {})},
-            {1: now + 5, **fixed.get("ends", {})},
+            {1: now + 1, **fixed.get("ends", {})},
             fixed.get("others", {}),
         )
         for now in range(first_s, last_s)
@@ -60,6 +61,13 @@ def test_where_nothing_moves_patience_lasts_longer() -> None:
     assert alarms(found).keys() == set(range(int(TOGETHER * PATIENCE_S), 70))
 
 
+def test_behind_a_queue_that_is_worked_off_it_only_waits() -> None:
+    """All that was fetched of one partition comes before the next one's."""
+    dog, rate = Watchdog(PATIENCE_S), 1000
+    found = {now: dog.look(now, {0: 7, 1: rate * now, 2: 5}, {0: 9, 1: 10**9, 2: 5}, {3: now}) for now in range(600)}
+    assert min(alarms(found)) == QUEUED // rate, "no queue is that long"
+
+
 def test_a_muted_replay_is_progress() -> None:
     dog = Watchdog(PATIENCE_S)
     back = [900, *range(0, 900, 20)]
@@ -85,10 +93,10 @@ def test_restarts_that_do_not_help_come_ever_later() -> None:
     dog, starts, now = Watchdog(PATIENCE_S), [], 0
     while len(starts) < MOST_DOUBLINGS + 3:
         now += 1
-        if dog.look(now, {0: 7, 1: now}, {0: 9, 1: now + 5}, {}).restart:
+        if dog.look(now, {0: 7, 1: now}, {0: 9, 1: now}, {}).restart:
             starts.append(now)
             dog.restarted()
-    waits = [round(after - before) for before, after in zip(starts, starts[1:], strict=False)]
+    waits = [round(after - before) for before, after in pairwise(starts)]
     assert waits[:3] == [41, 81, 161]  # a second goes by until it is seen to own the partition again
     assert waits[-1] == waits[-2] == 1 + PATIENCE_S * 2**MOST_DOUBLINGS
 
@@ -135,6 +143,11 @@ class History:
             since = before.at_s
         return max([since, *(at for at in self.blind_s if at <= now_s)])
 
+    def moved(self, partition: int, since_s: float) -> bool:
+        """Whether it moved at a look since then."""
+        rows = self.lives[partition]
+        return any(after.at_s >= since_s and before.position != after.position for before, after in pairwise(rows))
+
 
 MOVES = st.lists(
     st.tuples(
@@ -169,4 +182,5 @@ def test_only_what_stood_still_for_all_the_time_is_stalled_and_all_that_did_in_t
             stood_s = now_s - history.stood(part, now_s)
             lags = position[part] < end[part]
             assert part not in stalled or (lags and stood_s >= PATIENCE_S)
-            assert part in stalled or not lags or stood_s < TOGETHER * PATIENCE_S
+            waits = any(history.moved(other, now_s - PATIENCE_S) for other in range(3) if other != part)
+            assert part in stalled or not lags or stood_s < TOGETHER * PATIENCE_S or waits

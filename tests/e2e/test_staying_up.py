@@ -1,0 +1,194 @@
+"""The program stays up while servers are away and threads are stuck, says so, and ends in time at any moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.e2e.living import Living, Process, Servers, servers
+
+STOP_S = 5.0
+ENDED_S = STOP_S + 1.0  # the interpreter's own end, on a machine that is busy
+
+
+@pytest.fixture(scope="module")
+def on() -> Iterator[Servers]:
+    """Of this module alone: they are killed and frozen."""
+    with servers() as made:
+        yield made
+
+
+@pytest.fixture
+def living(on: Servers, tmp_path: Path, name: str) -> Living:
+    return Living(on, tmp_path, name)
+
+
+def launcher(living: Living, fault: str) -> tuple[str, ...]:
+    return ("-m", "tests.e2e.sabotage", fault, str(living.folder / "marker"))
+
+
+@contextmanager
+def feeding(living: Living) -> Iterator[None]:
+    """A little now and then, and all the rest at the end of the block."""
+    done = threading.Event()
+
+    def feed() -> None:
+        share = living.share
+        while not done.wait(0.2) and share < 0.8:
+            share += 0.005
+            living.feed(share)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    living.feed()
+
+
+# ── partitions that stand still ──────────────────────────────────────────────────────────
+
+
+def test_a_partition_that_stands_still_is_an_alarm_and_a_new_start(living: Living) -> None:
+    living.feed(0.2)
+    with living.running(launcher=launcher(living, "paused")) as process:
+        process.until(lambda: process.ready().get("ready"))
+        with feeding(living):
+            process.until(lambda: process.metrics().get("stream_ad_stalled{1}") == 1, 30)
+            told = process.ready()
+            assert (told["code"], told["stalled"]) == (503, [1])
+            assert told["progress"]["1"]["stalled_s"] >= 1  # type: ignore[index]
+            process.until(lambda: process.metrics().get("stream_ad_restarts_total") == 1)
+            process.until(lambda: process.metrics().get("stream_ad_stalled{1}") == 0)
+        process.until_judged(living.events)
+        assert "partition 1 stands still at offset" in process.log()
+        assert process.metrics()["stream_ad_restarts_total"] == 1
+        process.stopped(ENDED_S, 0)
+    assert living.told() == living.expected()
+
+
+def test_a_worker_whose_thread_is_stuck_is_ended_and_started_again(living: Living) -> None:
+    living.feed()
+    with living.running("--until-end", launcher=launcher(living, "stuck")) as process:
+        process.ended(60, 0)
+        assert "ended with 10 (its watchdog" in process.log()
+    assert living.told() == living.expected()
+
+
+# ── servers that are away ────────────────────────────────────────────────────────────────
+
+
+def test_without_redis_scoring_goes_on_says_so_and_catches_up(on: Servers, living: Living) -> None:
+    living.feed(0.2)
+    with living.running() as process:
+        process.until_judged(living.fed)
+        on.redis.freeze()
+        try:
+            process.until(lambda: process.ready().get("store_away_since"))
+            assert process.metrics()["stream_ad_store_up"] == 0
+            living.feed(0.6)
+            process.until_judged(living.fed)
+            process.until(lambda: snapshot_lag(process) > 0)
+            assert process.ready()["code"] == 200
+        finally:
+            on.redis.thaw()
+        living.feed(0.8)
+        process.until(lambda: process.metrics().get("stream_ad_store_up") == 1)
+        process.until(lambda: snapshot_lag(process) == 0 and process.ready()["store_away_since"] is None)
+        assert process.log().count("snapshots and new models wait") == 1
+        assert process.log().count("Redis answers again") == 1
+        on.redis.freeze()
+        try:
+            process.until(lambda: process.ready().get("store_away_since"))
+            living.feed()
+            process.until_judged(living.fed)
+            process.stopped(ENDED_S, 0)
+        finally:
+            on.redis.thaw()
+    assert living.told() == living.expected()
+
+
+def snapshot_lag(process: Process) -> float:
+    return sum(seen["snapshot_lag"] for seen in process.ready()["progress"].values())  # type: ignore[attr-defined]
+
+
+def test_without_brokers_it_waits_says_so_and_resumes(on: Servers, living: Living) -> None:
+    living.feed(0.3)
+    with living.running() as process:
+        process.until_judged(living.fed)
+        process.until(lambda: living.committed() == living.fed)
+        on.broker.kill()
+        process.until(lambda: process.ready().get("brokers_away_since"))
+        on.broker.start()
+        process.until(lambda: process.ready().get("brokers_away_since") is None)
+        living.feed()
+        process.until_judged(living.events)
+        assert process.metrics()["stream_ad_restarts_total"] == 0
+        process.stopped(ENDED_S, 0)
+    assert living.told() == living.expected()
+
+
+# ── the end, at any moment ───────────────────────────────────────────────────────────────
+
+
+def test_stopped_while_brokers_do_not_answer_it_leaves_what_is_not_committed(
+    on: Servers, living: Living, tmp_path: Path, name: str
+) -> None:
+    living.feed(0.3)
+    (tmp_path / "second").mkdir()
+    second = Living(on, tmp_path / "second", f"{name}-second")
+    with living.running(launcher=launcher(living, "slow")) as process:
+        process.until(lambda: living.committed() > 0)
+        on.broker.freeze()
+        try:
+            with second.running() as beginning:
+                time.sleep(1.0)  # the one is within a commit, the other not yet beyond its first question
+                process.signal()
+                beginning.signal()
+                process.ended(ENDED_S, 8)
+                beginning.ended(ENDED_S, 0, -signal.SIGTERM)
+        finally:
+            on.broker.thaw()
+    living.feed()
+    with living.running("--until-end") as process:
+        process.ended(60, 0)
+    assert living.told() == living.expected()
+
+
+def test_stopped_in_a_muted_replay_and_within_a_rebalance(on: Servers, living: Living) -> None:
+    living.feed(0.5)
+    with living.running("--until-end") as process:
+        process.ended(60, 0)
+    redis.Redis.from_url(on.redis.url).flushall()
+    with living.running(launcher=launcher(living, "slow")) as process:
+        process.until(lambda: process.ready().get("replaying"))
+        process.stopped(ENDED_S, 0)
+    living.feed()
+    with living.running("--workers", "3", launcher=launcher(living, "slow")) as process:
+        process.until(lambda: process.ready().get("partitions"))  # the first has some, the others join
+        process.stopped(ENDED_S, 0)
+    with living.running("--until-end") as process:
+        process.ended(60, 0)
+    assert living.told() == living.expected()
+
+
+def test_stopped_while_a_model_is_trained_and_at_the_start(living: Living) -> None:
+    living.feed()
+    text = living.config_file.read_text().replace("auto = false", "auto = true\nmin_events = 256\nepochs = 10000")
+    living.config_file.write_text(text)
+    with living.running() as process:
+        process.until(lambda: len(process.children()) == 2)  # the worker and the trainer
+        process.stopped(ENDED_S, 0)
+    for moment_s in (0.5, 1.5):
+        with living.running() as process:
+            time.sleep(moment_s)
+            process.stopped(ENDED_S, 0, -signal.SIGTERM)
