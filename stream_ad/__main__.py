@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from stream_ad.errors import StreamAdError
+from stream_ad.errors import InputError, StreamAdError
+from stream_ad.whole import FULL
 
 
 def main() -> None:
     try:
         from stream_ad.cli.commands import app
 
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"error: the answer cannot be written: {error.strerror}", file=sys.stderr)
+        os._exit(InputError.exit_code)  # another attempt to flush would be told by the interpreter, in its own words
     except StreamAdError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

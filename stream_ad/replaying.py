@@ -21,6 +21,7 @@ from stream_ad.io.files import JsonLinesSink
 from stream_ad.io.memory import MemoryModelLog, MemoryStateStore
 from stream_ad.protocols import BUILT_IN, ModelStore, Source
 from stream_ad.spec import FeatureSpec
+from stream_ad.whole import whole
 
 SCHEMA = pa.schema(
     [
@@ -106,10 +107,14 @@ def replayed(
     log = build.kafka_log(config) if swaps else MemoryModelLog()
     held = build.models(config, spec, store, log, model or wanted or BUILT_IN)
     result = Result()
-    sink = JsonLinesSink(alerts, rejects)
     with ExitStack() as stack:
-        stack.callback(sink.close)
         stack.callback(held.close)
+
+        def new(path: Path | None) -> Path | None:
+            return stack.enter_context(whole(path)) if path is not None else None
+
+        alerts, rejects, scores = new(alerts), new(rejects), new(scores)
+        sink = stack.enter_context(JsonLinesSink(alerts, rejects))
         written = stack.enter_context(ScoreFile(scores)) if scores is not None else None
 
         def observe(verdicts: Verdicts) -> None:

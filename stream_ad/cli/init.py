@@ -18,6 +18,7 @@ from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
 from stream_ad.cli.sample import SAMPLE_ROWS, of_file, of_topic, reject_reasons
 from stream_ad.errors import ConfigError, InputError
+from stream_ad.whole import whole
 
 if TYPE_CHECKING:
     from stream_ad.infer import Proposal
@@ -75,7 +76,8 @@ def init(
     reasons = reject_reasons(parse(tomllib.loads(text)), sample)
     rejects = dict(Counter(reason.partition(":")[0] for reason in reasons))
     try:
-        output.write_text(text, encoding="utf-8")
+        with whole(output) as file:
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--output: {output} cannot be written: {error}") from None
     answer(

@@ -33,6 +33,7 @@ def train(
     from stream_ad.cli.inputs import bounded
     from stream_ad.io.redis import RedisModelStore
     from stream_ad.score.report import write_report
+    from stream_ad.whole import whole
 
     found = load(config)
     name = input or found.source.topic
@@ -49,11 +50,13 @@ def train(
         bundle = training.fit(
             found, source, name, lambda events: bar.update(task, said=f"{events:,} events read"), learning
         )
-    info = training.register(store, bundle, promote)
     if report is not None:
-        write_report(bundle, report)
+        with whole(report) as file:
+            write_report(bundle, file)
     if output is not None:
-        output.write_bytes(bundle.to_bytes())
+        with whole(output) as file:
+            file.write_bytes(bundle.to_bytes())
+    info = training.register(store, bundle, promote)
     figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items())
     state = "wanted now" if promote else f"`stream-ad models promote {info.version}` lets it judge"
     answer(

@@ -11,6 +11,7 @@ from stream_ad.demo import view
 from stream_ad.demo.measure import Quality, matches
 from stream_ad.demo.watch import Watch
 from stream_ad.errors import StreamAdError
+from stream_ad.whole import whole
 from stream_ad.words import duration
 
 SHOWN_ALERTS = 200
@@ -44,7 +45,8 @@ def figures(watch: Watch) -> dict[str, Any]:
 def write(path: Path, watch: Watch) -> None:
     """Raises `StreamAdError` where the file cannot be written."""
     try:
-        path.write_text(html(watch), encoding="utf-8")
+        with whole(path) as file:
+            file.write_text(html(watch), encoding="utf-8")
     except OSError as error:
         raise StreamAdError(f"--report: {path} cannot be written: {error.strerror}") from None
 
