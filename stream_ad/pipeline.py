@@ -102,6 +102,7 @@ class Pipeline:
         events, rejects = decoded.events, decoded.rejects
         if shard.next_offset == UNKNOWN:
             self._begin(shard, decoded.raw)
+        shard.goes_on(decoded.raw)
         while shard.swaps and shard.swaps[0].offset < decoded.raw.next_offset:
             swap = shard.swaps.pop(0)
             cut = int(np.searchsorted(events.offset, swap.offset))

@@ -9,8 +9,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stream_ad.batch import F32, F64, Alerts, EventBatch, FeatureBatch, KeyedBatch, Scores, Verdicts, WindowBatch
-from stream_ad.errors import ConfigError, StateError
+from stream_ad.batch import (
+    F32,
+    F64,
+    Alerts,
+    EventBatch,
+    FeatureBatch,
+    KeyedBatch,
+    RawBatch,
+    Scores,
+    Verdicts,
+    WindowBatch,
+)
+from stream_ad.errors import ConfigError, StateError, TransactionFailed
 from stream_ad.fold import state as columns
 from stream_ad.protocols import Fold, Swap
 from stream_ad.snapshot import Damaged, Newer, Opened, Snapshot
@@ -72,6 +83,7 @@ class Shard:
         self.partition = partition
         self.next_offset = next_offset
         self.version = version
+        self.folded = next_offset  # the first offset that was not submitted yet
         self.mute_until = 0
         self.swaps: list[Swap] = []
         self.announce: Swap | None = None
@@ -102,6 +114,15 @@ class Shard:
     @property
     def latest_ms(self) -> int:
         return self.folds.keys.latest_ms(self.states.keys)
+
+    def goes_on(self, raw: RawBatch) -> None:
+        """Raises `TransactionFailed` where `raw` repeats what is folded: nothing may be folded twice."""
+        first = int(raw.offset[0]) if len(raw) else raw.next_offset
+        if first < max(self.folded, self.next_offset):
+            raise TransactionFailed(
+                f"partition {self.partition}: the source goes back to offset {first}, it had come to {self.folded}"
+            )
+        self.folded = raw.next_offset
 
     def submit(self, events: EventBatch) -> FeatureBatch:
         """The half before the scorer."""

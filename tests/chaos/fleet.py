@@ -17,6 +17,7 @@ from tests.chaos.points import Plan
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["stream_ad.preload"])
 STOP_S = 40.0
+OBEYED = (0, -signal.SIGTERM)  # the latter before it has got as far as to listen
 
 
 def work(config: Config, index: int, plan: Plan | None, rule: str, log: Path) -> None:
@@ -75,7 +76,7 @@ class Fleet:
         process = self._processes.pop(index)
         process.terminate()
         process.join(STOP_S)
-        if process.exitcode != 0:
+        if process.exitcode not in OBEYED:
             self.odd.append(f"worker {index} was asked to stop and ended with {process.exitcode}")
             process.kill()
 
@@ -92,7 +93,7 @@ class Fleet:
             if process.exitcode is None:
                 self.odd.append(f"worker {index} did not stop within {STOP_S:.0f} s")
                 process.kill()
-            elif process.exitcode not in (0, -signal.SIGKILL):
+            elif process.exitcode not in (*OBEYED, -signal.SIGKILL):
                 self.odd.append(f"worker {index} ended with {process.exitcode}")
         self._processes.clear()
 

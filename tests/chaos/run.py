@@ -348,6 +348,7 @@ class Run:
             odd.append(f"the replay failed: {done.stderr[-500:]}")
         due = golden.read_bytes().splitlines() if golden.exists() else []
         told = [row.value() or b"" for row in read_committed(self.servers.direct, f"{self.name}.alerts")]
+        (self.folder / "told.jsonl").write_bytes(b"\n".join(told) + b"\n")
         lost, duplicated, different = compared(due, told)
         rejects = read_committed(self.servers.direct, f"{self.name}.rejects")
         places = [_place(row) for row in rejects]
