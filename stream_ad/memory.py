@@ -10,6 +10,16 @@ from stream_ad.shard import Folds, Shard, States
 SMALL, LARGE = 1024, 2048
 
 
+def too_much(bound: float, spare: int | None) -> str | None:
+    """What to say where the bound is more than can be had. It is reserved lazily, so that is no error."""
+    if spare is None or bound <= spare:
+        return None
+    return (
+        f"at window.max_keys all partitions would hold {round(bound) >> 20:,} MiB and {spare >> 20:,} MiB can be had "
+        "here: lower window.max_keys, or give some of the workers another machine"
+    )
+
+
 def state_bytes(folds: Callable[[int], Folds]) -> tuple[float, float]:
     """(bytes of a partition that do not depend on its keys, bytes per key), by making two states."""
     sizes = []

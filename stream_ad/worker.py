@@ -18,8 +18,6 @@ from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
-    from stream_ad.spec import FeatureSpec
-    from stream_ad.watch import Watch
 
 log = logging.getLogger("stream_ad.worker")
 
@@ -92,10 +90,14 @@ def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
 def run(config: Config, index: int, until: Mapping[int, int] | None, ending: Ending) -> None:
     """Raises `StreamAdError`."""
     from stream_ad import build, metrics
-    from stream_ad.io.kafka_admin import reach
+    from stream_ad.headroom import spare_bytes
+    from stream_ad.io.kafka_admin import partitions, reach
+    from stream_ad.io.kafka_progress import GroupProgress
     from stream_ad.io.redis import RedisModelStore
+    from stream_ad.memory import state_bytes, too_much
     from stream_ad.server import Server
     from stream_ad.spec import FeatureSpec
+    from stream_ad.watch import Watch
 
     stop = ending.stop
     spec = FeatureSpec.of(config)
@@ -105,7 +107,9 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
     held.follow()
     spare_the_collector()
-    watch = _watch(config, spec, ending)
+    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
+    watch = Watch(config.run, progress.ask, per_key, ending.ask)
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
     undone: StreamAdError | None = None
     waiting = False
@@ -117,7 +121,12 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     try:
         while not stop.asked():
             try:
-                reach(config.kafka, REACH_S)
+                admin = reach(config.kafka, REACH_S)
+                if index == 0 and not ending.code:
+                    count = len(partitions(config.kafka, config.source.topic, admin=admin))
+                    said = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
+                    if said is not None:
+                        log.warning("%s", said)
                 ports = build.kafka_ports(config, index, until, log_of_models, stop.asked)
                 ending.code, waiting = Unfinished.exit_code, False
                 judging = build.pipeline(config, spec, parts, ports, held)
@@ -149,17 +158,6 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
         raise MemoryShort(watch.short)
     if undone is not None:
         raise Unfinished(f"stopped before all was committed, to be judged again at the next start: {undone}")
-
-
-def _watch(config: Config, spec: FeatureSpec, ending: Ending) -> Watch:
-    from stream_ad import build
-    from stream_ad.io.kafka_progress import GroupProgress
-    from stream_ad.memory import state_bytes
-    from stream_ad.watch import Watch
-
-    _, key_bytes = state_bytes(lambda capacity: build.folds(config, spec, capacity))
-    asked = GroupProgress(config.kafka, config.pipeline, config.source.topic)
-    return Watch(config.run, asked.ask, key_bytes, ending.ask)
 
 
 def spare_the_collector() -> None:

@@ -27,6 +27,8 @@ def check(
 
     Every problem is told, with the key to change; the exit code is that of the first.
     """
+    from stream_ad.headroom import spare_bytes
+    from stream_ad.memory import too_much
     from stream_ad.spec import FeatureSpec
 
     found = load(config)
@@ -44,6 +46,8 @@ def check(
     attempt(lambda: _kafka(found, workers))
     if "topic" in facts:
         attempt(lambda: _records(found))
+    if {"bytes_at_max_keys", "partitions"} <= facts.keys():
+        facts["too_much_memory"] = too_much(facts["partitions"] * facts["bytes_at_max_keys"], spare_bytes())
     attempt(lambda: _registry(found, spec))
     facts["problems"] = [str(problem) for problem in problems]
     if json:
@@ -133,6 +137,8 @@ def _tell(facts: dict[str, Any]) -> None:
             line("[yellow]![/]", f"{facts['idle_workers']} workers would have no partition: add partitions")
         for topic in facts["missing_topics"]:
             line("[yellow]![/]", f"topic {topic} does not exist yet; `run` creates it")
+    if facts.get("too_much_memory"):
+        line("[yellow]![/]", facts["too_much_memory"])
     if facts.get("would_be_rejected"):
         rejected, reason = facts["would_be_rejected"], escape(repr(facts["first_reason"]))
         line("[yellow]![/]", f"{rejected} of {facts['looked_at']} records would be rejected, the first for {reason}")

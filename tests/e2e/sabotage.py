@@ -1,7 +1,7 @@
 """`stream-ad` with a fault in its workers: `python -m tests.e2e.sabotage FAULT MARKER run ...`.
 
-The program has no such options: a fault is put into the worker's process before it begins, and
-stays out of it once the file MARKER is there.
+The program has no such options: a fault is put into the worker's process before it begins. The file
+MARKER switches it off, or on, or tells that it has come.
 """
 
 from __future__ import annotations
@@ -73,7 +73,14 @@ def slow(marker: Path) -> None:
     Pipeline.submit = slowly  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, Callable[[Path], None]] = {"paused": paused, "stuck": stuck, "slow": slow}
+def short(marker: Path) -> None:
+    """Memory runs short once the file is there."""
+    from stream_ad import watch
+
+    watch.spare_bytes = lambda: 1 << 20 if marker.exists() else None  # type: ignore[attr-defined]
+
+
+FAULTS: dict[str, Callable[[Path], None]] = {"paused": paused, "stuck": stuck, "slow": slow, "short": short}
 
 
 def work(fault: str, marker: Path, *arguments: Any) -> None:

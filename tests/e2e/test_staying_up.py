@@ -84,6 +84,24 @@ def test_a_worker_whose_thread_is_stuck_is_ended_and_started_again(living: Livin
     assert living.told() == living.expected()
 
 
+# ── a machine that runs full ─────────────────────────────────────────────────────────────
+
+
+def test_before_memory_runs_out_it_commits_says_why_and_is_not_started_again(living: Living) -> None:
+    living.feed(0.5)
+    with living.running(launcher=launcher(living, "short")) as process:
+        process.until_judged(living.fed // 2)
+        (living.folder / "marker").touch()
+        process.ended(ENDED_S + 2, 9)
+        assert "lower window.max_keys, run fewer workers here, or give more memory" in process.log()
+        assert "starts again" not in process.log()
+    assert living.committed() == living.fed
+    living.feed()
+    with living.running("--until-end") as process:
+        process.ended(60, 0)
+    assert living.told() == living.expected()
+
+
 # ── servers that are away ────────────────────────────────────────────────────────────────
 
 
