@@ -20,6 +20,8 @@ from stream_ad.spec import FeatureSpec
 if TYPE_CHECKING:
     from stream_ad.score.engine import Explaining
 
+DEPTH_BATCHES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -45,6 +47,9 @@ class Outbox:
         return len(self._waiting)
 
     def add(self, partition: int, verdicts: Verdicts, alerts: Alerts) -> None:
+        """Waits for the oldest where `DEPTH_BATCHES` wait already: each holds on to the events it is about."""
+        if len(self._waiting) >= DEPTH_BATCHES:
+            self._send(self._waiting.popleft())
         rows = np.unique(alerts.row[alerts.row >= 0])
         explaining = None
         if len(rows):

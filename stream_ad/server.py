@@ -12,12 +12,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from stream_ad.errors import ConfigError
 from stream_ad.metrics import REGISTRY
 
+CLIENT_S = 10.0  # who takes longer to ask does not keep a thread
+
 
 class Server:
     """Serves until closed. `status` answers at least `{"ready": bool}`; it is called from another thread."""
 
     def __init__(self, host: str, port: int, status: Callable[[], Mapping[str, object]]) -> None:
         class Handler(BaseHTTPRequestHandler):
+            timeout = CLIENT_S
+
             def do_GET(self) -> None:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY))

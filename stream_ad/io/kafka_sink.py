@@ -26,6 +26,7 @@ INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.P
 FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
 PRODUCE = {
     "linger.ms": 2,
+    "queue.buffering.max.kbytes": 128 << 10,  # what waits for the brokers; sending waits for room
     "partitioner": "murmur2_random",  # as Java clients place keys
     "socket.keepalive.enable": True,
 }
