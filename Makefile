@@ -14,7 +14,7 @@ SECONDS ?= 60
 # compiled kernels outlive a process: the second start of anything is quick
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
-.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate sbom bench docs lock clean
+.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate chaos sbom bench docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -109,6 +109,9 @@ simulate: $(INSTALLED)  ## 100,000 orders of crashes, rebalances and zombies, in
 
 fuzz: $(INSTALLED)  ## bad input, SECONDS=60 of it at each surface, with new seeds; ARGS go to pytest
 	@FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s -v --timeout=0 tests/fuzz $(ARGS)
+
+chaos: $(INSTALLED) redis kafka  ## hours of kills, cuts and outages on real servers; ARGS="--rounds 10 --seed N --resume FOLDER"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full path, side by side
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -13,16 +13,17 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a RST
 
 
 class Proxy:
-    """Listens on `port` and passes everything on to `target` until told otherwise."""
+    """Listens on `port` and passes everything on to the port `target` until told otherwise."""
 
-    def __init__(self, port: int, target: int) -> None:
+    def __init__(self, target: int) -> None:
         self.delay_s = 0.0
         self._target = target
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def cut(self) -> None:

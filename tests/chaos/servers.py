@@ -18,12 +18,14 @@ class Servers:
     """Workers reach `brokers` and `redis_url`, through proxies; the harness itself goes straight there."""
 
     def __init__(self) -> None:
-        direct, controller, inside, outside = (free_port() for _ in range(4))
+        direct, controller, inside = (free_port() for _ in range(3))
+        self.kafka = Proxy(inside)
+        self.brokers = f"127.0.0.1:{self.kafka.port}"
         plain = f"PLAINTEXT://127.0.0.1:{direct}"
         self.broker = KafkaBroker(
             {
                 "listeners": f"{plain},PROXIED://127.0.0.1:{inside},CONTROLLER://127.0.0.1:{controller}",
-                "advertised.listeners": f"{plain},PROXIED://127.0.0.1:{outside}",
+                "advertised.listeners": f"{plain},PROXIED://{self.brokers}",
                 "controller.quorum.voters": f"1@127.0.0.1:{controller}",
                 "listener.security.protocol.map": BROKER_SETTINGS["listener.security.protocol.map"]
                 + ",PROXIED:PLAINTEXT",
@@ -32,13 +34,10 @@ class Servers:
         )
         self.broker.bootstrap = self.direct = f"127.0.0.1:{direct}"
         self.broker.start()
-        self.kafka = Proxy(outside, inside)
-        self.brokers = f"127.0.0.1:{outside}"
         self._redis = RedisServer()
         self._redis.start()
-        port = free_port()
-        self.redis = Proxy(port, self._redis.port)
-        self.redis_url = f"redis://127.0.0.1:{port}/0"
+        self.redis = Proxy(self._redis.port)
+        self.redis_url = f"redis://127.0.0.1:{self.redis.port}/0"
         self.redis_direct = self._redis.url
         self.admin = AdminClient({"bootstrap.servers": self.direct, "log_level": 0})
         self._dump = self._redis.folder / "dump.rdb"

@@ -14,7 +14,7 @@ from tests.chaos.run import Run, Settings
 from tests.chaos.servers import Servers
 from tests.chaos.wrong import RULES
 
-LIMIT_S = 110.0
+LIMIT_S = 90.0
 KILL, ZOMBIE = "kill -9 of a worker", "zombie: a worker frozen past its session"
 # what shows that a rule is missing
 CAUSES = {
@@ -32,7 +32,7 @@ def servers() -> Iterator[Servers]:
 
 
 def test_a_battered_run_says_what_an_undisturbed_one_says(servers: Servers, tmp_path: Path) -> None:
-    settings = Settings(1, 200_000, 1500.0, tuple(FAULTS), tuple(POINTS), LIMIT_S)
+    settings = Settings(1, 200_000, 1800.0, tuple(FAULTS), tuple(POINTS), LIMIT_S)
     outcome = Run(settings, servers, tmp_path, print).go()
     print(report.table([outcome]))
     print(report.summary([outcome]))
