@@ -40,7 +40,7 @@ class Recovery:
             known = history.get(partition, [])
             shard = self._restored(partition, offset, known, blob, has)
             if shard is None:
-                shard = Shard(self._folds, partition, self._start(offset), version)
+                shard = Shard(self._folds, partition, self._start(offset, known), version)
                 if known:
                     past = [swap for swap in known if swap.offset <= shard.next_offset]
                     shard.version = (past or known)[-1 if past else 0].version
@@ -153,12 +153,14 @@ class Recovery:
         log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)
         return None
 
-    def _start(self, committed: int | None) -> int:
+    def _start(self, committed: int | None, known: list[Swap]) -> int:
+        """Where to fold from without a snapshot: never before the offset at which the group began."""
         if committed is None:
             return UNKNOWN
+        began = min(committed, known[0].offset) if known else committed
         if self._config.rebuild == "cold":
             return committed
-        return max(0, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else 0
+        return max(began, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else began
 
 
 def _judged(known: list[Swap], offset: int) -> set[str]:

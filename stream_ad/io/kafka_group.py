@@ -6,13 +6,31 @@ answers (confluentinc/librdkafka#5040).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream_ad.config import Kafka
-from stream_ad.io.kafka_client import client, failure, settings
+from stream_ad.io.kafka_client import ANSWER_S, client, failure, settings
+
+JOINED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+
+
+def begin_at(kafka: Kafka, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """A group that has committed nothing yet begins there; what is added to the topic later it reads from its start.
+
+    Raises `ConnectionFailed`.
+    """
+    with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as committed:
+        if any(offset is not None for offset in committed.ask(offsets, ANSWER_S).values()):
+            return
+        try:
+            committed.set(offsets)
+        except KafkaException as error:
+            if error.args[0].code() not in JOINED:  # else another worker has begun already
+                raise failure(error.args[0], kafka) from None
 
 
 class GroupOffsets:
@@ -40,6 +58,11 @@ class GroupOffsets:
         except KafkaException as error:
             raise failure(error.args[0], self._kafka) from None
         return {part.partition: part.offset if part.offset >= 0 else None for part in found}
+
+    def set(self, offsets: Mapping[int, int]) -> None:
+        """Of a group without members. Raises `KafkaException`."""
+        positions = [TopicPartition(self._topic, part, offset) for part, offset in offsets.items()]
+        self._consumer.commit(offsets=positions, asynchronous=False)
 
     def close(self) -> None:
         self._consumer.close()

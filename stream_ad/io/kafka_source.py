@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream_ad.batch import RawBatch
@@ -22,6 +22,7 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka_admin import committed_offsets, end_offsets, partitions, reach
 from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
+from stream_ad.io.kafka_group import begin_at
 from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.protocols import Listener
 
@@ -34,6 +35,7 @@ FETCH = {
     "queued.min.messages": 200_000,
     "queued.max.messages.kbytes": 128 << 10,
     "socket.keepalive.enable": True,
+    "topic.metadata.refresh.interval.ms": 30_000,  # so long may partitions that are added wait to be seen
 }
 
 
@@ -57,7 +59,7 @@ class KafkaSource:
         self.errors = 0  # transient ones so far, such as a broker that is away
         self._fatal: KafkaError | None = None  # told by callback only: from then on the client is silent
         self._kafka = kafka
-        self._begin = OFFSET_BEGINNING if source.start == "earliest" else OFFSET_END
+        self._latest = source.start == "latest"
         required: dict[str, Any] = {
             "group.id": group,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -87,6 +89,8 @@ class KafkaSource:
         """Raises `ConnectionFailed` (brokers), `InputError` (topic), `ConfigError` (options)."""
         self._admin = reach(self._kafka)
         partitions(self._kafka, self.topic, admin=self._admin)
+        if self._latest:
+            begin_at(self._kafka, self.group, self.topic, self.end_offsets())
         self._listener = listener
         self._next.clear()
         self._due.clear()
@@ -197,7 +201,7 @@ class KafkaSource:
             start = self._listener.assigned(self._committed(consumer, parts))
             for part in parts:
                 offset = start.get(part.partition, -1)
-                part.offset = offset if offset >= 0 else self._begin
+                part.offset = offset if offset >= 0 else OFFSET_BEGINNING
                 self._next[part.partition] = offset
                 self._started.add(part.partition)
         consumer.incremental_assign(parts)

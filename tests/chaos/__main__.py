@@ -15,11 +15,9 @@ from pathlib import Path
 
 from tests.chaos import report
 from tests.chaos.faults import FAULTS, ONCE
-from tests.chaos.points import POINTS
+from tests.chaos.points import KILL, POINTS
 from tests.chaos.run import Injected, Outcome, Run, Settings
 from tests.chaos.servers import Servers
-
-KILL = "kill -9 of a worker"
 
 
 def settings_of(seed: int, number: int, asked: argparse.Namespace) -> Settings:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# point -> what has to happen for a worker to come by it; "" = it does all the time, or as it starts
+KILL, PROMOTE, ZOMBIE = "kill -9 of a worker", "promotion", "zombie: a worker frozen past its session"
+
+# call -> the fault that brings a worker to it; "" = it comes by all the time, or as it starts
 CALLS = {
     "poll": "",
     "init": "",
@@ -23,17 +25,17 @@ CALLS = {
     "produce": "",
     "offsets": "",
     "commit": "",
-    "abort": "cut",
+    "abort": ZOMBIE,
     "claim": "",
     "load": "",
     "save": "",
     "swaps": "",
     "wish": "",
-    "bundle": "promote",
-    "swap": "promote",
-    "save_swap": "promote",
+    "bundle": PROMOTE,
+    "swap": PROMOTE,
+    "save_swap": PROMOTE,
     "assigned": "",
-    "revoked": "rebalance",
+    "revoked": KILL,
 }
 POINTS = [f"{when} {call}" for call in CALLS for when in ("before", "after")]
 

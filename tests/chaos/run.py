@@ -26,7 +26,7 @@ from stream_ad.score.bundle import Bundle
 from tests.chaos.faults import FAULTS
 from tests.chaos.feed import Feed
 from tests.chaos.fleet import Fleet
-from tests.chaos.points import CALLS, Plan
+from tests.chaos.points import CALLS, KILL, Plan
 from tests.chaos.servers import Servers
 from tests.chaos.stream import KEYS, events
 from tests.reading import read_committed
@@ -152,6 +152,7 @@ class Run:
         self._hits = folder / "hits"
         self._hits.touch()
         self._seen_hits = 0
+        self._meant = -1
         self._injected: list[Injected] = []
         self._committed: dict[int, int] = {}
         self._begun_s = time.monotonic()
@@ -180,10 +181,12 @@ class Run:
     # ── what faults use ──────────────────────────────────────────────────────────────────
 
     def any_worker(self) -> int:
-        """One that runs; waits for it."""
+        """One that runs, and is meant if one is meant; waits for it."""
         while True:
             with self._lock:
                 able = [index for index in self.fleet.alive() if index not in self.fleet.frozen]
+                if self._meant in able:
+                    return self._meant
             if able:
                 return self.draw.choice(able)
             time.sleep(LOOK_S)
@@ -250,10 +253,11 @@ class Run:
         self.draw.shuffle(self._points)
         self.wait_recovered(30)
         while (queue or self._points or self._plans) and self._now() < self.settings.limit_s:
-            trigger = self._trigger()
-            if trigger is not None:
+            self._meant, trigger = self._trigger()
+            if trigger is not None and (not queue or self.draw.random() < 0.4):
                 self._inject(trigger)
             elif queue:
+                self._meant = -1
                 self._inject(queue.pop())
             else:
                 time.sleep(LOOK_S)
@@ -262,14 +266,20 @@ class Run:
             self.wait_recovered(self.draw.choice((0.0, 1.0, 3.0, 10.0)))
         return queue + self._points + [plan.point for plan, _ in self._plans.values()]
 
-    def _trigger(self) -> str | None:
-        """For a worker that waits for something to come by its fault point."""
+    def _trigger(self) -> tuple[int, str | None]:
+        """A worker that waits to come by its fault point, and the fault that brings it there."""
         with self._lock:
-            late = [plan for plan, since in self._plans.values() if time.monotonic() - since > PATIENCE_S]
-        for plan in late:
-            need = CALLS[plan.point.split(" ", 1)[1]]
-            return {"promote": "promotion", "rebalance": "kill -9 of a worker", "cut": _ZOMBIE}.get(need, "promotion")
-        return None
+            late = [
+                (index, plan) for index, (plan, since) in self._plans.items() if time.monotonic() - since > PATIENCE_S
+            ]
+            others = [index for index in self.fleet.alive() if index not in dict(late)]
+        for index, plan in late:
+            trigger = CALLS[plan.point.split(" ", 1)[1]]
+            if trigger == KILL:
+                return (others or [-1])[0], trigger
+            if trigger:
+                return index, trigger
+        return -1, None
 
     def _inject(self, kind: str) -> None:
         self._note(kind)
@@ -369,9 +379,6 @@ class Run:
             missed,
             self._now(),
         )
-
-
-_ZOMBIE = "zombie: a worker frozen past its session"
 
 
 def compared(due: list[bytes], told: list[bytes]) -> tuple[list[str], list[str], list[str]]:

@@ -9,13 +9,12 @@ import pytest
 
 from tests.chaos import report
 from tests.chaos.faults import FAULTS
-from tests.chaos.points import POINTS
+from tests.chaos.points import KILL, POINTS, ZOMBIE
 from tests.chaos.run import Run, Settings
 from tests.chaos.servers import Servers
 from tests.chaos.wrong import RULES
 
 LIMIT_S = 90.0
-KILL, ZOMBIE = "kill -9 of a worker", "zombie: a worker frozen past its session"
 # what shows that a rule is missing
 CAUSES = {
     "snapshot before commit": ((), ("before commit",) * 6),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
@@ -254,11 +255,28 @@ def test_latest_starts_behind_what_is_there(kafka: str, name: str, create_topic:
     source = KafkaSource(config, SourceConfig(topic=name, start="latest"), name)
     source.open(Told())
     batches: list[RawBatch] = []
-    until(lambda: batches, lambda: batches.extend(source.poll(50)))
-    assert (len(batches[0]), batches[0].next_offset) == (0, 1), "the position is known before the first record"
+    until(lambda: source.committed() == {0: 1}, lambda: batches.extend(source.poll(50)))
     publish(name, [(0, None, b"new")])
-    until(lambda: len(batches) > 1, lambda: batches.extend(source.poll(50)))
-    assert batches[1].value == [b"new"]
+    until(lambda: batches, lambda: batches.extend(source.poll(50)))
+    assert batches[0].value == [b"new"]
+    source.close()
+
+
+def test_what_is_added_to_a_topic_is_read_from_its_start_by_a_group_that_began_late(
+    kafka: str, name: str, create_topic: Any, publish: Any
+) -> None:
+    config = Kafka(brokers=kafka, options={"topic.metadata.refresh.interval.ms": 500})
+    create_topic(name)
+    publish(name, [(0, None, b"old")])
+    source = KafkaSource(config, SourceConfig(topic=name, start="latest"), name)
+    told, batches = Told(), []
+    source.open(told)
+    until(lambda: told.owned, lambda: batches.extend(source.poll(50)))
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_partitions([NewPartitions(name, 2)])[name].result(10)
+    publish(name, [(1, None, b"before it is seen")])
+    until(lambda: batches, lambda: batches.extend(source.poll(50)))
+    assert [(batch.partition, batch.value) for batch in batches] == [(1, [b"before it is seen"])]
     source.close()
 
 

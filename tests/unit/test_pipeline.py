@@ -146,6 +146,20 @@ def test_a_failed_commit_changes_nothing(bundle: Bundle, golden: Cluster, events
         assert cluster.told(role) == golden.told(role)
 
 
+def test_a_group_that_began_late_is_rebuilt_from_where_it_began(bundle: Bundle) -> None:
+    began = dict.fromkeys(LOG, EVENTS // 8)
+    whole, broken = Cluster(bundle), Cluster(bundle)
+    whole.kafka.offsets.update(began)
+    broken.kafka.offsets.update(began)
+    whole.life(50)
+    with pytest.raises(TransactionFailed):
+        broken.life(20, dying(EVENTS // 2))
+    broken.states = MemoryStateStore()
+    broken.life(50)
+    assert whole.told("alerts")
+    assert broken.told("alerts") == whole.told("alerts")
+
+
 def test_a_shadow_is_compared_and_has_no_say(bundle: Bundle, golden: Cluster) -> None:
     cluster = Cluster(bundle)
     other = Bundle.of(replace(bundle.manifest, source="another"), bundle.tensors)
