@@ -8,13 +8,14 @@ INSTALLED := .venv/.installed
 KAFKA_LIBS := .cache/kafka/libs
 PYTHON ?= python3
 SCENARIO ?= transactions
+MINUTES ?= 30
 ARGS ?=
 SECONDS ?= 60
 
 # compiled kernels outlive a process: the second start of anything is quick
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
-.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate chaos sbom bench docs lock clean
+.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate chaos sbom bench soak docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -49,7 +50,7 @@ demo: $(INSTALLED)  ## the whole thing on a simulated stream: SCENARIO=transacti
 	@$(BIN)/stream-ad demo --scenario $(SCENARIO) $(ARGS)
 
 test: $(INSTALLED) redis kafka  ## the whole suite on a real Kafka and a real Redis; ARGS go to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3 --dist loadfile)
 
 redis:
 	@if [ -n "$${REDIS_URL:-}" ]; then echo "Redis: the one REDIS_URL names"; \
@@ -115,6 +116,9 @@ chaos: $(INSTALLED) redis kafka  ## hours of kills, cuts and outages on real ser
 
 bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full path, side by side
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(INSTALLED) redis kafka  ## MINUTES=30 at the highest rate: memory stays flat, nothing is lost; out/soak.png
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 docs: $(INSTALLED)  ## the generated pages of docs/
 	@$(BIN)/python docs/generate.py
