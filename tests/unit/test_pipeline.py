@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from stream_ad import build, config, metrics, training
+from stream_ad.batch import RawBatch
 from stream_ad.errors import TransactionFailed
 from stream_ad.io.memory import (
     MemoryCluster,
@@ -67,14 +68,19 @@ class Cluster:
         self.states, self.registry = MemoryStateStore(), MemoryModelStore()
         training.register(self.registry, bundle, promote=True)
 
-    def life(self, poll_rows: int = 1000, wrap: Callable[[MemorySink], object] | None = None) -> None:
+    def life(
+        self,
+        poll_rows: int = 1000,
+        wrap: Callable[[MemorySink], object] | None = None,
+        kind: type[MemorySource] = MemorySource,
+    ) -> None:
         log = MemoryModelLog(self.kafka)
         held = build.models(CONFIG, SPEC, self.registry, log)
         held.follow()
         sink = MemorySink(self.kafka)
         if wrap is not None:
             wrap(sink)
-        source = MemorySource("t", LOG, self.kafka, poll_rows)
+        source = kind("t", LOG, self.kafka, poll_rows)
         ports = build.Ports(source, sink, self.states, log)
         try:
             build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held).run(lambda: False)
@@ -141,6 +147,28 @@ def test_a_failed_commit_changes_nothing(bundle: Bundle, golden: Cluster, events
         cluster.life(20, dying(events))
     if not keep_state:
         cluster.states = MemoryStateStore()
+    cluster.life(50)
+    for role in ("alerts", "rejects"):
+        assert cluster.told(role) == golden.told(role)
+
+
+class GoesBack(MemorySource):
+    """Gives some records again, once."""
+
+    polls = 0
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        found = super().poll(timeout_ms)
+        self.polls += 1
+        if self.polls == 5:
+            self._next[0] -= 30
+        return found
+
+
+def test_what_a_source_gives_again_is_not_folded_again(bundle: Bundle, golden: Cluster) -> None:
+    cluster = Cluster(bundle)
+    with pytest.raises(TransactionFailed, match=r"partition 0: the source goes back to offset \d+"):
+        cluster.life(50, kind=GoesBack)
     cluster.life(50)
     for role in ("alerts", "rejects"):
         assert cluster.told(role) == golden.told(role)
