@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import U8
-from stream_ad.compiled import forgiving
+from stream_ad.compiled import cached
 
 _MAX_OPENINGS = 1000  # orjson refuses a depth of 1024; msgspec goes by the interpreter's recursion limit
 _NEWLINE, _OPENING, _EXPONENT = 1, 2, 3
@@ -39,7 +39,7 @@ def safe(lines: bytes) -> bool:
     return True
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _lines_are_safe(data: U8) -> bool:
     end = len(data)
@@ -71,7 +71,7 @@ def _lines_are_safe(data: U8) -> bool:
     return True
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _overflows(data: U8, at: int) -> bool:
     """Whether the `e` at `at` may belong to a number and has an exponent of three digits or more.
@@ -89,7 +89,7 @@ def _overflows(data: U8, at: int) -> bool:
     return before < 0 or data[before] in (58, 44, 91, 32, 9, 13, 10)  # : , [ blank tab return newline
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _digit(byte: int) -> bool:
     return 48 <= byte <= 57

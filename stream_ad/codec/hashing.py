@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import I64, U8, U64, Strings
-from stream_ad.compiled import forgiving
+from stream_ad.compiled import cached
 
 
 def codes(column: Strings) -> U64:
@@ -18,7 +18,7 @@ def codes(column: Strings) -> U64:
     return _codes(column.data, column.start)  # type: ignore[no-any-return]
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _codes(data: U8, start: I64) -> U64:
     found = np.zeros(len(start) - 1, np.uint64)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import F64, I64, U8, Strings
-from stream_ad.compiled import forgiving
+from stream_ad.compiled import cached
 
 END_MS = 9_214_646_400_000  # 2262-01-01T00:00:00Z: nanoseconds since the epoch fit an int64 until then
 _TO_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # unit -> (times, divided by)
@@ -58,7 +58,7 @@ def _of_floats(values: F64, to_ms: float) -> I64:
     return np.where(inside & (us < END_MS * 1000), us // 1000, -1)
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _of_iso(data: U8, start: I64) -> I64:
     ms = np.empty(len(start) - 1, np.int64)
@@ -67,7 +67,7 @@ def _of_iso(data: U8, start: I64) -> I64:
     return ms
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _one(data: U8, at: int, end: int) -> int:
     if end - at < 10 or data[at + 4] != 45 or data[at + 7] != 45:  # -
@@ -118,7 +118,7 @@ def _one(data: U8, at: int, end: int) -> int:
 _NO_OFFSET = 1 << 20
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _offset_minutes(data: U8, at: int, end: int) -> int:
     length = end - at
@@ -137,7 +137,7 @@ def _offset_minutes(data: U8, at: int, end: int) -> int:
     return hours * 60 + minutes if data[at] == 43 else -(hours * 60 + minutes)
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _digits(data: U8, at: int, count: int) -> int:
     value = 0
@@ -149,7 +149,7 @@ def _digits(data: U8, at: int, count: int) -> int:
     return value
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _month_days(year: int, month: int) -> int:
     if month == 2:
@@ -157,7 +157,7 @@ def _month_days(year: int, month: int) -> int:
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@forgiving
+@cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _epoch_days(year: int, month: int, day: int) -> int:
     # Howard Hinnant, "chrono-compatible low-level date algorithms", days_from_civil

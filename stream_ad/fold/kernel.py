@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from stream_ad.compiled import forgiving
+from stream_ad.compiled import cached
 
 LINE_BYTES, MOST_LINES = 64, 16
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +31,7 @@ def kernel(function: F) -> F:
     compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
     # numba's own stamp is a hash of the loop's file: an edit of what it calls in another file would go unnoticed
     compiled._cache._cache_file._source_stamp = _SOURCES
-    return forgiving(cast(F, compiled))
+    return cached(cast(F, compiled))
 
 
 def _prefetch(typing: Any, array: Any, row: Any) -> Any:

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from stream_ad.batch import F32, I32, I64
+from stream_ad.compiled import cached
 
 LINEAR = np.float32(5.0)  # scaled values are compressed beyond this
 HUGE = np.float32(1e30)
@@ -23,6 +24,7 @@ ERROR_FLOOR = np.float32(1e-6)
 BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
 
 
+@cached
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
     """x [n,d], centre and factor [d] -> out [n,d]: scaled, logarithmic beyond +-5, 0 where NaN."""
@@ -41,6 +43,7 @@ def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
                     out[i, j] = math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
 
 
+@cached
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
     """x, z, y [n,d], weight [d] -> out [n]: weighted mean of (y-z)^2 where x is present, NaN where nothing is."""
@@ -56,6 +59,7 @@ def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
         out[i] = error / total if total > ZERO else NAN
 
 
+@cached
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def reconstruction_score(
     x: F32, centre: F32, factor: F32, layers: I64, weights: F32, share: F32, constants: F32, out: F32
@@ -102,6 +106,7 @@ def comparators(rows: int) -> I32:
     return np.array(pairs, np.int32).reshape(-1, 2)
 
 
+@cached
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _sort_columns(values: F32, pairs: I32) -> None:
     """values [p,f]: sorts every column; branch-free, so that the f columns go through SIMD lanes together."""
@@ -115,6 +120,7 @@ def _sort_columns(values: F32, pairs: I32) -> None:
             values[b, j] = low if swap else high
 
 
+@cached
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def history(x: F32, pairs: I32, count: I32, median: F32, mad: F32, mean_ad: F32) -> None:
     """x [n,w,f] -> of each feature's lags before the newest, all [n,f]:
