@@ -21,6 +21,7 @@ from stream_ad.batch import FeatureBatch, RawBatch, Scores
 from stream_ad.config import Config
 from stream_ad.io.kafka_range import KafkaRange, range_of
 from stream_ad.io.redis import RedisModelStore
+from stream_ad.io.starts import FromTheStart
 from stream_ad.protocols import Source
 from stream_ad.reader import Decoded
 from stream_ad.shard import Shard
@@ -38,6 +39,7 @@ class Timed:
     def __init__(self, source: Source) -> None:
         self._source, self.topic = source, source.topic
         self.open, self.finished, self.close = source.open, source.finished, source.close
+        self.start, self.committed = source.start, source.committed
         self.began = 0.0
         self.events = 0
 
@@ -208,16 +210,7 @@ class Run:
         if topic not in self._raw:
             kafka = self.config(topic, 1).kafka
             source = KafkaRange(kafka, topic, *range_of(kafka, topic))
-
-            class Beginning:
-                def assigned(self, committed: dict[int, int | None]) -> dict[int, int]:
-                    return dict.fromkeys(committed, 0)
-
-                def revoked(self, partitions: Sequence[int]) -> None: ...
-
-                lost = revoked
-
-            source.open(Beginning())  # type: ignore[arg-type]
+            source.open(FromTheStart(source))
             found: list[RawBatch] = []
             while sum(map(len, found)) < KEPT_ROWS and not source.finished():
                 found += [raw for raw in source.poll(100) if len(raw)]

@@ -24,6 +24,7 @@ STALLED = Gauge(
 SPARE_MEMORY = Gauge("stream_ad_spare_memory_bytes", "memory that can still be had", registry=REGISTRY)
 KEYS = Gauge("stream_ad_keys", "keys with state", ["partition"], registry=REGISTRY)
 MUTED = Gauge("stream_ad_muted", "1 while a partition folds silently to where it was", ["partition"], registry=REGISTRY)
+REPLAY = Gauge("stream_ad_replay_events", "events still to be folded silently", ["partition"], registry=REGISTRY)
 MODEL = Gauge("stream_ad_model", "1 for the version in use", ["partition", "version"], registry=REGISTRY)
 SCORE = Gauge("stream_ad_score", "score of the latest judged event", registry=REGISTRY)
 THRESHOLD = Gauge("stream_ad_threshold", "its threshold", registry=REGISTRY)

@@ -1,15 +1,17 @@
-"""Alerts on their way out: each waits until it is explained, and they leave in the order in which they came."""
+"""Alerts and rejects on their way out: an alert waits until it is explained, and they leave as they came."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad import alert, metrics
-from stream_ad.batch import I64, Alerts, Verdicts
+from stream_ad import alert, metrics, reject
+from stream_ad.batch import I64, Alerts, RejectBatch, Verdicts
 from stream_ad.config import Config
 from stream_ad.explain import contributors
 from stream_ad.models import Models
@@ -20,7 +22,10 @@ from stream_ad.spec import FeatureSpec
 if TYPE_CHECKING:
     from stream_ad.score.engine import Explaining
 
+log = logging.getLogger(__name__)
+
 DEPTH_BATCHES = 64
+TOLD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Outbox:
         self._models, self._sink = models, sink
         self._redaction = Redaction(config.sink.redact, config.record.key)
         self._waiting: deque[Waiting] = deque()
+        self._rejected = 0
+        self._told_at = time.monotonic() - TOLD_S
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -55,6 +62,26 @@ class Outbox:
         if len(rows):
             explaining = self._models.explain(verdicts.scores.version, verdicts.scores.features.x[rows])
         self._waiting.append(Waiting(partition, verdicts, alerts, rows, explaining))
+
+    def reject(self, rejects: RejectBatch) -> None:
+        if not len(rejects):
+            return
+        section = self._config.sink
+        self._sink.send("rejects", reject.encode(rejects, section.max_record_bytes, section.rejects_payload))
+        for reason in rejects.reason:
+            metrics.REJECTS.labels(reason.partition(":")[0]).inc()
+        self._rejected += len(rejects)
+        self._tell(rejects)
+
+    def _tell(self, rejects: RejectBatch) -> None:
+        """Code and field of the latest one; what the field held is for the rejects topic alone."""
+        now = time.monotonic()
+        if now - self._told_at < TOLD_S:
+            return
+        raw, why = rejects.raw, ": ".join(rejects.reason[-1].split(": ")[:2])
+        where = f"{raw.topic}/{raw.partition}/{raw.offset[rejects.row[-1]]}"
+        log.warning("%d records rejected so far, the latest at %s: %s", self._rejected, where, why)
+        self._told_at = now
 
     def send_ready(self) -> None:
         while self._waiting and (self._waiting[0].explaining is None or self._waiting[0].explaining.done()):

@@ -8,14 +8,14 @@ lead it. Whatever fails on the way out is treated as a crash: `TransactionFailed
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
-from stream_ad import metrics, reject
+from stream_ad import metrics
 from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
@@ -23,15 +23,14 @@ from stream_ad.flights import FLIGHT_S, Flights, Item, Scored
 from stream_ad.model_log import encode_swap
 from stream_ad.models import Models
 from stream_ad.outbox import Outbox
+from stream_ad.pace import PACE
 from stream_ad.protocols import Codec, Sink, Source
 from stream_ad.reader import Decoded, Finished, Question, Reader
 from stream_ad.recovery import Recovery
 from stream_ad.shard import UNKNOWN, Shard
 
-log = logging.getLogger(__name__)
-
-REJECTS_TOLD_S = 10.0
-SNAPSHOT_SHARE = 0.05  # of the time at most: large states are saved less often
+SWAP_S = 0.1  # at a time: each swap has to be saved first, and large states take a while
+RESTORED_S = 0.005  # between two looks at what is being restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +62,19 @@ class Pipeline:
         self.source, self.codec, self.sink = source, codec, sink
         self.models, self.recovery, self.outbox, self.observe = models, recovery, outbox, observe
         self.shards: dict[int, Shard] = {}
-        self.restoring = False  # meanwhile nothing is judged
         self._flights = Flights(config.scoring, models)
         self._offsets: dict[int, int] = {}
         self._committed_s: dict[int, float] = {}
         self._newest_ms = -1
-        self._rejected = 0
-        now = time.monotonic()
-        self._committed_at = self._saved_at = now
-        self._rejects_told_at = now - REJECTS_TOLD_S
-        self._save_pause_s = config.redis.snapshot_interval / 1000
+        self._committed_at = time.monotonic()
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Raises `TransactionFailed` (start anew) and what the parts raise."""
-        with Reader(self.source, self.codec) as reader:
+        with closing(self.recovery), Reader(self.source, self.codec) as reader:
             try:
                 while not stop():
-                    item = reader.get(FLIGHT_S if self.outbox else self._flights.patience_s())
+                    crowded, begun = reader.crowded(), time.perf_counter()
+                    item = reader.get(self._patience_s())
                     if isinstance(item, Decoded):
                         self.submit(item)
                     elif isinstance(item, Question):
@@ -87,10 +82,18 @@ class Pipeline:
                     elif isinstance(item, Finished):
                         break
                     self._advance()
-                self.checkpoint()
+                    if crowded and isinstance(item, Decoded):
+                        PACE.note(len(item.events), time.perf_counter() - begun)
+                self.finish()
+                self.commit()
+                self.recovery.saver.finish(self.shards.values())
             except BaseException:
                 self.sink.abort()
                 raise
+
+    def _patience_s(self) -> float:
+        patience_s = FLIGHT_S if self.outbox else self._flights.patience_s()
+        return min(patience_s, RESTORED_S) if self.recovery.waiting else patience_s
 
     # ── reading ──────────────────────────────────────────────────────────────────────────
 
@@ -138,8 +141,10 @@ class Pipeline:
         now = time.monotonic()
         if now - self._committed_at >= self.config.sink.commit_interval / 1000:
             self.commit()
-        if now - self._saved_at >= self._save_pause_s:
-            self.checkpoint()
+        self.begin_restored()
+        due = [] if self.models.store_away else self.recovery.saver.due(self.shards.values())
+        if due:
+            self.checkpoint(due)
         version = self.models.wanted()
         if version is not None and not self.models.store_away:
             self.swap(version)
@@ -155,7 +160,9 @@ class Pipeline:
             metrics.EVENTS.inc(len(scored.scores.features.windows))
         for rejects in item.rejects:
             _, spoken = rejects.split(shard.mute_until)
-            self._reject(spoken)
+            self.outbox.reject(spoken)
+        if shard.replaying:
+            metrics.REPLAY.labels(shard.partition).set(max(0, shard.mute_until - item.next_offset))
         shard.next_offset = item.next_offset
         if item.next_offset > shard.mute_until:
             self._offsets[shard.partition] = item.next_offset
@@ -173,25 +180,6 @@ class Pipeline:
         if len(alerts):
             self.outbox.add(shard.partition, verdicts, alerts)
         return verdicts
-
-    def _reject(self, rejects: RejectBatch) -> None:
-        if len(rejects):
-            sink = self.config.sink
-            self.sink.send("rejects", reject.encode(rejects, sink.max_record_bytes, sink.rejects_payload))
-            for reason in rejects.reason:
-                metrics.REJECTS.labels(reason.partition(":")[0]).inc()
-            self._rejected += len(rejects)
-            self._tell_rejects(rejects)
-
-    def _tell_rejects(self, rejects: RejectBatch) -> None:
-        """Code and field of the latest one; what the field held is for the rejects topic alone."""
-        now = time.monotonic()
-        if now - self._rejects_told_at < REJECTS_TOLD_S:
-            return
-        raw, why = rejects.raw, ": ".join(rejects.reason[-1].split(": ")[:2])
-        where = f"{raw.topic}/{raw.partition}/{raw.offset[rejects.row[-1]]}"
-        log.warning("%d records rejected so far, the latest at %s: %s", self._rejected, where, why)
-        self._rejects_told_at = now
 
     def finish(self) -> None:
         """Judges all that was submitted."""
@@ -224,16 +212,12 @@ class Pipeline:
         judging = [shard.version for shard in self.shards.values() if not shard.replaying]
         self.models.committed([swap.version for swap in announced], judging)
 
-    def checkpoint(self) -> None:
-        """Commits what is under way, then saves every shard."""
+    def checkpoint(self, shards: Sequence[Shard] | None = None) -> None:
+        """Commits what is under way, then begins to save these shards, or every one."""
         self.finish()
         self.commit()
-        begun = time.monotonic()
-        # a store that is away is asked by another thread: here each question would hold up the judging
-        saved = not self.models.store_away and all(self.recovery.save(shard) for shard in self.shards.values())
-        self._saved_at = time.monotonic()
-        spent = self._saved_at - begun if saved else 0.0
-        self._save_pause_s = max(self.config.redis.snapshot_interval / 1000, spent / SNAPSHOT_SHARE)
+        for shard in self.shards.values() if shards is None else shards:
+            self.recovery.saver.save(shard)
 
     def swap(self, version: str) -> None:
         """Every shard that does not replay goes over to `version`, between two commits and saved before it judges."""
@@ -242,19 +226,23 @@ class Pipeline:
             return
         self.finish()
         self.commit()
+        begun = time.monotonic()
         for shard in due:
             self.models.swap_saved(shard, version, self.recovery)
+            if time.monotonic() - begun > SWAP_S:
+                return
         metrics.SWAPS.inc()
 
     def status(self) -> dict[str, object]:
         """For `/readyz`; called from another thread."""
         shards = list(self.shards.values())
         return {
-            "ready": bool(shards) and not any(shard.replaying for shard in shards),
+            "ready": bool(shards) and not any(shard.replaying for shard in shards) and not self.recovery.waiting,
             "partitions": sorted(shard.partition for shard in shards),
             "replaying": sorted(shard.partition for shard in shards if shard.replaying),
+            "restoring": self.recovery.waiting,
             "models": sorted({shard.version for shard in shards}),
-            "store": not (self.recovery.store_away or self.models.store_away),
+            "store": not (self.recovery.saver.store_away or self.models.store_away),
         }
 
     def progress(self) -> dict[int, Progress]:
@@ -272,15 +260,22 @@ class Pipeline:
 
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
 
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        self.restoring = True
-        found = list(self.recovery.restore(committed, self.models.current(), self.models.has))
-        self.restoring = False
-        self.shards.update({shard.partition: shard for shard in found})
-        return {shard.partition: shard.next_offset for shard in found}
+    def assigned(self, partitions: Sequence[int]) -> None:
+        self.recovery.begin(partitions, self.source.committed, self.models.current(), self.models.has)
+
+    def begin_restored(self) -> None:
+        """Goes on with the partitions whose shards are ready. Raises what restoring raised."""
+        for shard in self.recovery.restored(self.shards.values()):
+            self.shards[shard.partition] = shard
+            self.source.start({shard.partition: shard.next_offset})
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        self.checkpoint()
+        """Saved after they are given up: whoever waits for that keeps the other partitions waiting."""
+        self.finish()
+        self.commit()
+        for partition in partitions:
+            if partition in self.shards:
+                self.recovery.saver.hand_over(self.shards[partition])
         self._forget(partitions)
 
     def lost(self, partitions: Sequence[int]) -> None:
@@ -289,6 +284,7 @@ class Pipeline:
         raise TransactionFailed(f"partitions {sorted(partitions)} were taken by another worker")
 
     def _forget(self, partitions: Sequence[int]) -> None:
+        self.recovery.drop(partitions)
         for partition in partitions:
             self.shards.pop(partition, None)
             self._committed_s.pop(partition, None)

@@ -71,14 +71,14 @@ class Codec(Protocol):
 
 
 class Listener(Protocol):
-    """Told by a source, from within `poll`, what it owns. Each call returns when dealt with."""
+    """Told by a source, from within `open` or `poll`, what it owns. Each call returns when dealt with."""
 
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        """Partition -> committed offset (None = never) ; answers partition -> offset to start at."""
+    def assigned(self, partitions: Sequence[int]) -> None:
+        """Ours from now on. Nothing of them is read until `Source.start` says from where."""
         ...
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """To be given up in order: still ours until this returns."""
+        """To be given up in order, whether started or not: still ours until this returns."""
         ...
 
     def lost(self, partitions: Sequence[int]) -> None:
@@ -90,6 +90,18 @@ class Source(Protocol):
     topic: str
 
     def open(self, listener: Listener) -> None: ...
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        """From the next poll on these partitions, which are ours, are read from there; -1 = wherever the source
+        begins. From any thread; not after `revoked` or `lost`."""
+        ...
+
+    def committed(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        """What the group has committed; None = nothing yet. From any thread.
+
+        Takes as long as a transaction that is about to change it is undecided. Raises `ConnectionFailed`.
+        """
+        ...
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
         """Batches of at most some thousand rows, at most one per partition; may be empty.

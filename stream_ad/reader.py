@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -27,23 +27,18 @@ class Decoded:
 class Question:
     """What the source asks of the pipeline's thread, which answers by `settle`."""
 
-    ask: Callable[[Listener], Mapping[int, int] | None]
-    answer: Mapping[int, int] | None = None
+    ask: Callable[[Listener], None]
     done: threading.Event = field(default_factory=threading.Event)
 
     def settle(self, listener: Listener) -> None:
         try:
-            self.answer = self.ask(listener)
+            self.ask(listener)
         finally:
             self.done.set()
 
 
 class Finished:
     """The source is bounded and has given everything."""
-
-
-class Stopped(Exception):
-    """The pipeline has gone away while the source waited for its answer."""
 
 
 class Reader:
@@ -82,11 +77,12 @@ class Reader:
             raise item
         return item
 
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        answer = self._asked(lambda listener: listener.assigned(committed))
-        if answer is None:
-            raise Stopped
-        return answer
+    def crowded(self) -> bool:
+        """More is read than can be dealt with."""
+        return self._queue.qsize() >= DEPTH_BATCHES // 2
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        self._asked(lambda listener: listener.assigned(partitions))
 
     def revoked(self, partitions: Sequence[int]) -> None:
         self._asked(lambda listener: listener.revoked(partitions))
@@ -94,14 +90,13 @@ class Reader:
     def lost(self, partitions: Sequence[int]) -> None:
         self._asked(lambda listener: listener.lost(partitions))
 
-    def _asked(self, ask: Callable[[Listener], Mapping[int, int] | None]) -> Mapping[int, int] | None:
+    def _asked(self, ask: Callable[[Listener], None]) -> None:
         question = Question(ask)
         if not self._stop.is_set():
             self._put(question)
             while not question.done.wait(0.1):
                 if self._stop.is_set():
                     break
-        return question.answer
 
     def _put(self, item: Decoded | Question | Finished | BaseException) -> None:
         while not self._stop.is_set():
@@ -120,7 +115,5 @@ class Reader:
                 if self._source.finished():
                     self._put(Finished())
                     return
-        except Stopped:
-            pass
         except BaseException as error:
             self._put(error)

@@ -1,142 +1,184 @@
-"""Where shards come from, and how they are saved.
+"""Where shards come from.
 
 A partition's state is taken from its snapshot; the log from there to the committed offset
-is folded silently. Without a usable snapshot it is folded again from further back.
+is folded silently. Without a usable snapshot it is folded again from further back. All that takes
+time happens in a thread beside the pipeline's: the partitions that it has are judged meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from stream_ad import metrics
 from stream_ad.config import Redis
-from stream_ad.errors import ConnectionFailed, StateError, StoreRefuses
+from stream_ad.errors import ConnectionFailed, StateError
+from stream_ad.pace import CAREFUL_PER_S, PACE
 from stream_ad.protocols import ModelLog, StateStore, Swap
+from stream_ad.saver import Saver, Threads, one_thread
 from stream_ad.shard import UNKNOWN, Folds, Shard
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+LOOK_S = 0.01
+TOGETHER_EVENTS = 50_000  # replays begin while fewer are to be folded: what waits in their queue waits for them
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the log says of partitions that were just assigned."""
+
+    committed: Mapping[int, int | None]
+    swaps: Mapping[int, list[Swap]]
 
 
 class Recovery:
-    """Restores and saves the shards of one worker."""
+    """Restores the shards of one worker; `saver` saves them. By the pipeline's thread."""
 
-    def __init__(self, folds: Folds, states: StateStore, log: ModelLog, config: Redis) -> None:
+    def __init__(
+        self, folds: Folds, states: StateStore, log: ModelLog, config: Redis, threads: Threads = one_thread
+    ) -> None:
         self._folds, self._states, self._log, self._config = folds, states, log, config
-        self.store_away = False
+        self.saver = Saver(states, config, threads)
+        self._pool = threads("restore")
+        self._restoring: dict[int, Future[Shard]] = {}
+        self._ready: deque[Shard] = deque()
+        self._closing = threading.Event()
+        self._store_away = False
 
-    def restore(self, committed: Mapping[int, int | None], version: str, has: Callable[[str], bool]) -> Iterator[Shard]:
-        """Shards for partitions with these committed offsets; `version` is for those without history.
+    @property
+    def waiting(self) -> list[int]:
+        """Partitions that are ours and not judged yet."""
+        return sorted([*list(self._restoring), *(shard.partition for shard in list(self._ready))])
 
-        `has` tells whether a model can be had.
+    def begin(
+        self,
+        partitions: Sequence[int],
+        committed: Callable[[Sequence[int]], Mapping[int, int | None]],
+        version: str,
+        has: Callable[[str], bool],
+    ) -> None:
+        """Restores beside. `committed` answers what the group has committed, `has` whether a model can be had;
+        `version` is for partitions without history."""
+        known = self._pool.submit(self._known, partitions, committed)
+        for partition in partitions:
+            self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, has)
+
+    def restored(self, shards: Collection[Shard]) -> list[Shard]:
+        """Those that may be folded from now on, beside `shards`. Raises what restoring raised.
+
+        A partition that has to be folded again begins when others are nearly done with that: so there is never
+        more of it in the queues than the partitions that judge can wait for.
         """
-        history = self._log.swaps(sorted(committed))
-        deadline = time.monotonic() + self._config.wait / 1000
-        for partition, offset in sorted(committed.items()):
-            owner, blob = self._load(partition, deadline)
-            known = history.get(partition, [])
-            shard = self._restored(partition, offset, known, blob, has)
-            if shard is None:
-                shard = Shard(self._folds, partition, self._start(offset, known), version)
-                if known:
-                    past = [swap for swap in known if swap.offset <= shard.next_offset]
-                    shard.version = (past or known)[-1 if past else 0].version
-            shard.owner = owner
-            shard.mute_until = offset or 0
-            shard.swaps = _changes(known, shard)
-            told = known[-1].version if known else None
-            if shard.next_offset != UNKNOWN and told != (shard.swaps[-1] if shard.swaps else shard).version:
-                self.announce(shard)
-            if shard.replaying:
-                log.info(
-                    "partition %d: folds %d events again, silently", partition, shard.mute_until - shard.next_offset
-                )
-            metrics.MUTED.labels(partition).set(int(shard.replaying))
-            metrics.model(partition, None, shard.version)
-            yield shard
+        for partition, future in list(self._restoring.items()):
+            if future.done():
+                self._ready.append(future.result())
+                del self._restoring[partition]
+        under_way = sum(shard.to_replay for shard in shards)
+        found: list[Shard] = []
+        for shard in sorted(self._ready, key=lambda shard: shard.to_replay):
+            if not shard.replaying or under_way < TOGETHER_EVENTS:
+                under_way += shard.to_replay
+                self._ready.remove(shard)
+                found.append(shard)
+                _tell(shard)
+        return found
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """They are not ours any more."""
+        gone = set(partitions)
+        for partition in gone & self._restoring.keys():
+            self._restoring.pop(partition).cancel()
+        self._ready = deque(shard for shard in self._ready if shard.partition not in gone)
 
     def announce(self, shard: Shard) -> None:
         """The log is to know which version judges from here on; the next transaction tells it."""
         shard.announce = Swap(shard.partition, shard.next_offset, shard.version)
 
-    def save(self, shard: Shard) -> bool:
-        """Saves if anything is new. False when the store is away: said once, tried again at the next checkpoint."""
-        if shard.next_offset in (UNKNOWN, shard.saved_offset) or shard.replaying:
-            return True
-        try:
-            if not self._saved(shard):
-                log.warning(
-                    "partition %d: a newer snapshot is there, ours at %d is not saved",
-                    shard.partition,
-                    shard.next_offset,
-                )
-        except ConnectionFailed as error:
-            if not self.store_away:
-                log.warning("snapshots wait, scoring goes on: %s", error)
-            self.store_away = True
-        else:
-            if self.store_away:
-                log.info("snapshots are saved again")
-            self.store_away = False
-        metrics.STORE_UP.set(0 if self.store_away else 1)
-        metrics.SNAPSHOT_LAG.labels(shard.partition).set(shard.next_offset - max(0, shard.saved_offset))
-        return not self.store_away
-
     def save_swap(self, shard: Shard) -> bool:
         """Saves at once. False when the store is away, or refuses because it holds something newer."""
-        try:
-            saved = self._saved(shard)
-        except ConnectionFailed:
-            return False
+        saved = self.saver.save_swap(shard)
         if saved:
             self.announce(shard)
         return saved
 
-    def _saved(self, shard: Shard) -> bool:
-        if shard.owner is None:
-            shard.owner = self._states.claim(shard.partition)
-        saved = self._states.save(shard.partition, shard.owner, shard.next_offset, shard.snapshot().parts())
-        if saved:
-            shard.saved_offset = shard.next_offset
-        return saved
+    def close(self) -> None:
+        """Returns when nothing is under way any more."""
+        self._closing.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.saver.close()
 
-    def _load(self, partition: int, deadline: float) -> tuple[int | None, Iterable[bytes] | None]:
-        owner = None
-        while True:
+    # ── in the restoring thread ──────────────────────────────────────────────────────────
+
+    def _known(
+        self, partitions: Sequence[int], committed: Callable[[Sequence[int]], Mapping[int, int | None]]
+    ) -> Known:
+        offsets = committed(partitions)
+        return Known(offsets, self._log.swaps(sorted(partitions)))
+
+    def _restore(self, partition: int, told: Future[Known], version: str, has: Callable[[str], bool]) -> Shard:
+        known = told.result()
+        offset, swaps = known.committed[partition], known.swaps.get(partition, [])
+        shard = self._loaded(partition, offset, swaps, has)
+        if shard is None:
+            shard = Shard(self._folds, partition, self._start(offset, swaps), version)
+            shard.tried_offset = shard.next_offset
+            if swaps:
+                past = [swap for swap in swaps if swap.offset <= shard.next_offset]
+                shard.version = (past or swaps)[-1 if past else 0].version
+        shard.mute_until = offset or 0
+        shard.swaps = _changes(swaps, shard)
+        last = swaps[-1].version if swaps else None
+        if shard.next_offset != UNKNOWN and last != (shard.swaps[-1] if shard.swaps else shard).version:
+            self.announce(shard)
+        return shard
+
+    def _loaded(
+        self, partition: int, committed: int | None, known: list[Swap], has: Callable[[str], bool]
+    ) -> Shard | None:
+        """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
+        deadline_s = time.monotonic() + (0 if self._store_away else self._config.wait / 1000)
+        while committed is not None:
             try:
-                if owner is None:
-                    owner = self._claimed(partition)
-                return owner, self._states.load(partition)
+                self._await_former_owner(partition, committed, deadline_s)
+                shard = self._restored(partition, committed, known, self._states.load(partition), has)
+                self._store_away = False
+                return shard
             except ConnectionFailed as error:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline_s or self._closing.wait(RETRY_S):
                     log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
-                    return owner, None
-                time.sleep(RETRY_S)
+                    self._store_away = True
+                    return None
+        return None
 
-    def _claimed(self, partition: int) -> int | None:
-        """None where the store answers but takes nothing, as one that is full or a replica: it can still be read."""
-        try:
-            return self._states.claim(partition)
-        except StoreRefuses as error:
-            log.warning("partition %d: not claimed yet: %s", partition, error)
-            return None
+    def _await_former_owner(self, partition: int, committed: int, deadline_s: float) -> None:
+        """Who has given it up may be saving it just now: that is waited for, no longer than folding again takes."""
+        begun = time.monotonic()
+        while (stored := self._states.offset(partition)) < committed:
+            now = time.monotonic()
+            patience_s = (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S)
+            if now - begun >= patience_s or now >= deadline_s or self._closing.wait(LOOK_S):
+                return
 
     def _restored(
         self,
         partition: int,
         committed: int | None,
         known: list[Swap],
-        blob: Iterable[bytes] | None,
+        parts: Iterable[bytes] | None,
         has: Callable[[str], bool],
     ) -> Shard | None:
         """The shard of a snapshot that the log bears out."""
-        if blob is None or committed is None:
+        if parts is None or committed is None:
             return None
         try:
-            shard = Shard.restore(self._folds, partition, blob)
+            shard = Shard.restore(self._folds, partition, parts)
         except StateError as error:
             log.warning("%s; rebuilds from the log", error)
             return None
@@ -161,6 +203,21 @@ class Recovery:
         if self._config.rebuild == "cold":
             return committed
         return max(began, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else began
+
+
+def _tell(shard: Shard) -> None:
+    metrics.MUTED.labels(shard.partition).set(int(shard.replaying))
+    metrics.REPLAY.labels(shard.partition).set(shard.to_replay)
+    metrics.model(shard.partition, None, shard.version)
+    if shard.replaying:
+        rate = PACE.per_s or shard.events_per_s or CAREFUL_PER_S
+        log.info(
+            "partition %d: folds %s events again, silently; about %.3g s at %s events/s, which all partitions share",
+            shard.partition,
+            f"{shard.to_replay:,}",
+            shard.to_replay / rate,
+            f"{rate:,}",
+        )
 
 
 def _judged(known: list[Swap], offset: int) -> set[str]:

@@ -89,6 +89,7 @@ class Shard:
         self.announce: Swap | None = None
         self.owner: int | None = None
         self.saved_offset = UNKNOWN
+        self.tried_offset = UNKNOWN  # the highest that is saved, or was refused because a newer one is
         self.events_per_s = 0  # folded by the process that saved it; 0 = not known
         try:
             states = {name.name: getattr(folds, name.name).init(folds.capacity) for name in fields(States)}
@@ -101,6 +102,16 @@ class Shard:
     @property
     def replaying(self) -> bool:
         return UNKNOWN != self.next_offset < self.mute_until
+
+    @property
+    def to_replay(self) -> int:
+        """Events, or rather offsets, that are still to be folded silently."""
+        return self.mute_until - self.next_offset if self.replaying else 0
+
+    @property
+    def unsaved(self) -> int:
+        """Offsets that a new snapshot would have and the latest one has not."""
+        return 0 if self.next_offset == UNKNOWN else self.next_offset - max(self.saved_offset, self.tried_offset, 0)
 
     @property
     def settled(self) -> bool:

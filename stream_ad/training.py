@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +26,8 @@ READ_S = 0.5
 class Collector:
     """Folds whole partitions and keeps every so many-th window, at most twice `max_rows` at a time."""
 
-    def __init__(self, folds: Folds, max_rows: int) -> None:
-        self._folds, self._max_rows = folds, max_rows
+    def __init__(self, source: Source, folds: Folds, max_rows: int) -> None:
+        self._source, self._folds, self._max_rows = source, folds, max_rows
         self._shards: dict[int, Shard] = {}
         self._x: list[F32] = []
         self._ts: list[I64] = []
@@ -61,10 +61,10 @@ class Collector:
         order = np.argsort(ts, kind="stable")
         return x[order], ts[order]
 
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        for partition in committed:
+    def assigned(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
             self._shards[partition] = Shard(self._folds, partition, UNKNOWN, "")
-        return dict.fromkeys(committed, UNKNOWN)
+        self._source.start(dict.fromkeys(partitions, UNKNOWN))
 
     def revoked(self, partitions: Sequence[int]) -> None: ...
 
@@ -75,7 +75,7 @@ def collect(
     config: Config, spec: FeatureSpec, source: Source, progress: Callable[[int], None] | None = None
 ) -> Collector:
     """Reads a bounded source to its end. `progress` is told the number of events so far."""
-    found = Collector(build.folds(config, spec), config.train.max_rows)
+    found = Collector(source, build.folds(config, spec), config.train.max_rows)
     with Reader(source, build.codec(config)) as reader:
         while not isinstance(item := reader.get(READ_S), Finished):
             if isinstance(item, Question):

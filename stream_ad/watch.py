@@ -23,7 +23,6 @@ from stream_ad.watchdog import Stall, Watchdog
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-RESTORE_S = 300.0  # so long a worker may restore what it was assigned: then its group gives that to others
 Ask = Callable[[Iterable[int]], tuple[Mapping[int, int], Mapping[int, int]]]
 _GAUGES = (
     metrics.PROGRESS,
@@ -49,7 +48,7 @@ class Watch:
         self._restart: str | None = None
         self._stalls: dict[int, Stall] = {}
         self._seen: dict[int, dict[str, float | int | None]] = {}
-        self._since_s: dict[str, float] = {}  # who is away, or what is under way -> since when
+        self._since_s: dict[str, float] = {}  # who is away -> since when
         self.short: str | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -99,7 +98,6 @@ class Watch:
         pipeline = self._pipeline
         progress = pipeline.progress() if pipeline is not None else {}
         self._look_at_memory(progress)
-        self._note("restoring", pipeline is not None and pipeline.restoring)
         self._note("store", pipeline is not None and not pipeline.status()["store"])
         ends: Mapping[int, int] = {}
         others: Mapping[int, int] = {}
@@ -117,8 +115,7 @@ class Watch:
 
     def _judge(self, progress: Mapping[int, Progress], ends: Mapping[int, int], others: Mapping[int, int]) -> None:
         now = time.monotonic()
-        restoring = "restoring" in self._since_s and time.time() - self._since_s["restoring"] < RESTORE_S
-        if "brokers" in self._since_s or restoring:
+        if "brokers" in self._since_s:
             self._watchdog.blind(now)
             return
         positions = {partition: seen.position for partition, seen in progress.items()}

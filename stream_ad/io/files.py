@@ -22,6 +22,7 @@ from stream_ad.batch import Message, RawBatch
 from stream_ad.config import Config, Record
 from stream_ad.errors import InputError
 from stream_ad.io.partition import partition_of
+from stream_ad.io.starts import Starts
 from stream_ad.io.tables import documents
 from stream_ad.protocols import Listener, Role
 
@@ -113,14 +114,24 @@ class FileSource:
         self.topic = config.source.topic
         self._layout, self._partitions = Layout.of(config.record, key, timestamp), partitions
         self._rows = enumerate(rows(path, self._layout))
-        self._start: Mapping[int, int] = {}
+        self._starts = Starts()
+        self._start: dict[int, int] = {}
         self._offset = [0] * partitions
         self._finished = False
 
     def open(self, listener: Listener) -> None:
-        self._start = listener.assigned(dict.fromkeys(range(self._partitions)))
+        listener.assigned(range(self._partitions))
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._starts.put(offsets)
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        return dict.fromkeys(partitions)
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
+        if len(self._start) < self._partitions:  # the rows of all come in one order
+            self._start.update(self._starts.take(timeout_ms))
+            return []
         found: dict[int, list[Row]] = {}
         count = 0
         for number, row in islice(self._rows, POLL_ROWS):

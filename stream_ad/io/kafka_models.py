@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.errors import InputError
 from stream_ad.io.kafka_range import KafkaRange, range_of
+from stream_ad.io.starts import FromTheStart
 from stream_ad.model_log import by_partition, decode_swap, join_bundle
 from stream_ad.protocols import Swap
 
@@ -44,20 +45,9 @@ class KafkaModelLog:
         except InputError:
             return
         source = KafkaRange(self._kafka, topic, start, stop, "pipeline")
-        source.open(_Everything())
+        source.open(FromTheStart(source))
         try:
             while not source.finished():
                 yield from source.poll(100)
         finally:
             source.close()
-
-
-class _Everything:
-    """Takes a range from where it starts."""
-
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        return {}
-
-    def revoked(self, partitions: Sequence[int]) -> None: ...
-
-    def lost(self, partitions: Sequence[int]) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -14,6 +14,7 @@ from stream_ad.io.kafka_admin import end_offsets, offsets, start_offsets
 from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.io.kafka_source import FETCH, ROWS
+from stream_ad.io.starts import Starts
 from stream_ad.protocols import Listener
 
 NO_END = 1 << 62
@@ -72,18 +73,35 @@ class KafkaRange:
             },
         )
         self._consumer: Any = None
+        self._starts = Starts()
+        self._waiting: set[int] = set()
         self._open: dict[int, int] = {}  # partition -> offset to come, of those not at their stop
 
     def open(self, listener: Listener) -> None:
-        """The listener is told that nothing was ever committed, and may start later than `start`."""
-        asked = listener.assigned(dict.fromkeys(self._start))
-        begin = {part: max(first, asked.get(part, first)) for part, first in self._start.items()}
-        self._open = {part: first for part, first in begin.items() if first < self._stop[part]}
+        """The listener may start later than `start`."""
+        self._waiting = set(self._start)
         self._consumer = client(Consumer, self._settings)
-        if self._open:
-            self._consumer.assign([TopicPartition(self.topic, part, first) for part, first in self._open.items()])
+        listener.assigned(sorted(self._start))
+        self._start_due(0)
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._starts.put(offsets)
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        return dict.fromkeys(partitions)
+
+    def _start_due(self, timeout_ms: int) -> None:
+        asked = self._starts.take(timeout_ms)
+        begin = {part: max(self._start[part], offset) for part, offset in asked.items()}
+        due = {part: first for part, first in begin.items() if first < self._stop[part]}
+        self._waiting -= begin.keys()
+        self._open.update(due)
+        if due:
+            self._consumer.incremental_assign([TopicPartition(self.topic, *place) for place in due.items()])
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
+        if self._waiting:
+            self._start_due(0 if self._open else timeout_ms)
         if not self._open:
             return []
         try:
@@ -127,7 +145,7 @@ class KafkaRange:
         LOG.warning("%s", error.str())
 
     def finished(self) -> bool:
-        return not self._open
+        return not self._open and not self._waiting
 
     def close(self) -> None:
         if self._consumer is not None:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,11 +22,14 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka_admin import committed_offsets, end_offsets, partitions, reach
 from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
-from stream_ad.io.kafka_group import begin_at
+from stream_ad.io.kafka_group import GroupOffsets, begin_at
 from stream_ad.io.kafka_records import raw_batch, sorted_out
+from stream_ad.io.starts import Starts
 from stream_ad.protocols import Listener
 
 ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
+START_MS = 10  # between two looks whether another partition is to be read
+ASK_S = 5.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
@@ -82,8 +85,9 @@ class KafkaSource:
         self._due: dict[int, int] = {}  # offsets to be committed by the polling thread
         self._lock = threading.Lock()
         self._thread = 0
-        self._next: dict[int, int] = {}  # partition -> offset to come; its keys are what we own
-        self._started: set[int] = set()  # partitions assigned since the last consume()
+        self._owned: set[int] = set()
+        self._starts = Starts()
+        self._next: dict[int, int] = {}  # of those that are started: offset to come
 
     def open(self, listener: Listener) -> None:
         """Raises `ConnectionFailed` (brokers), `InputError` (topic), `ConfigError` (options)."""
@@ -92,7 +96,7 @@ class KafkaSource:
         if self._latest:
             begin_at(self._kafka, self.group, self.topic, self.end_offsets())
         self._listener = listener
-        self._next.clear()
+        self._forget()
         self._due.clear()
         self._closing = False
         self._fatal = None
@@ -105,14 +109,13 @@ class KafkaSource:
         """Waits for the first record only, so a slow topic costs no latency."""
         with self._failures():
             self._commit_due(self._consumer)
+            self._start_due(self._consumer)
             messages = self._consumer.consume(ROWS, 0)
             if not messages:
-                messages = self._consumer.consume(1, timeout_ms / 1000)
+                patience_ms = min(timeout_ms, START_MS) if self._owned - self._next.keys() else timeout_ms
+                messages = self._consumer.consume(1, patience_ms / 1000)
                 if messages:
-                    self._started.clear()
-                    more = self._consumer.consume(ROWS - 1, 0)
-                    # what was assigned just now is read again from its start
-                    messages = [row for row in messages if row.partition() not in self._started] + more
+                    messages += self._consumer.consume(ROWS - 1, 0)
             self._refresh()
         if self._fatal is not None:
             raise failure(self._fatal, self._kafka, "source.topic", self.topic)
@@ -151,7 +154,7 @@ class KafkaSource:
                     self._consumer.close()
                 finally:
                     self._consumer = None
-                    self._next.clear()
+                    self._forget()
 
     def group_metadata(self) -> Any:
         """Who we are in the group, for a transaction; of this moment, or of the last poll for other threads."""
@@ -172,7 +175,7 @@ class KafkaSource:
             return
         with self._lock:
             due, self._due = self._due, {}
-        owned = [TopicPartition(self.topic, part, offset) for part, offset in due.items() if part in self._next]
+        owned = [TopicPartition(self.topic, part, offset) for part, offset in due.items() if part in self._owned]
         if not owned:
             return
         try:
@@ -187,39 +190,42 @@ class KafkaSource:
         """Of every partition of the topic."""
         return end_offsets(self._kafka, self.topic)
 
-    def committed(self) -> dict[int, int | None]:
-        """Of every partition of the topic, whoever owns it; None = never."""
+    def progress(self) -> dict[int, int | None]:
+        """What the group has committed of every partition of the topic, whoever owns it; None = never."""
         self._admin = self._admin or reach(self._kafka)
         return committed_offsets(self._kafka, self.group, self.topic, self._admin)
 
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._starts.put(offsets)
+
+    def _start_due(self, consumer: Any) -> None:
+        """Only now does the client learn of them: there is nothing to pause, and nothing to go back to."""
+        due = {part: offset for part, offset in self._starts.take().items() if part in self._owned}
+        if due:
+            places = {part: offset if offset >= 0 else OFFSET_BEGINNING for part, offset in due.items()}
+            consumer.incremental_assign([TopicPartition(self.topic, part, place) for part, place in places.items()])
+            self._next.update(due)
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Waits `COMMITTED_S` at most, or until we close. Raises `Unreachable` then."""
+        deadline = time.monotonic() + COMMITTED_S
+        with contextlib.closing(GroupOffsets(self._kafka, self.group, self.topic, stable=True)) as offsets_of:
+            while True:
+                try:
+                    return offsets_of.ask(partitions, ASK_S)
+                except ConnectionFailed as error:
+                    if not isinstance(error, Unreachable) or self._closing or time.monotonic() > deadline:
+                        raise
+                    LOG.info("waiting for the committed offsets: %s", error)
+
     def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
         self._refresh()
-        if self._closing:
-            parts = []  # came while we leave: a client that closes answers no questions about offsets
-        if parts:
+        consumer.incremental_assign([])  # each is begun by `_start_due`, when the listener says from where
+        if parts and not self._closing:
             assert self._listener is not None
-            start = self._listener.assigned(self._committed(consumer, parts))
-            for part in parts:
-                offset = start.get(part.partition, -1)
-                part.offset = offset if offset >= 0 else OFFSET_BEGINNING
-                self._next[part.partition] = offset
-                self._started.add(part.partition)
-        consumer.incremental_assign(parts)
-
-    def _committed(self, consumer: Any, parts: list[TopicPartition]) -> dict[int, int | None]:
-        deadline = time.monotonic() + COMMITTED_S
-        while True:
-            try:
-                answers = consumer.committed(parts, timeout=5)
-                wrong = next((answer.error for answer in answers if answer.error is not None), None)
-            except KafkaException as error:
-                wrong = error.args[0]
-            if wrong is None:
-                return {answer.partition: answer.offset if answer.offset >= 0 else None for answer in answers}
-            if is_final(wrong) or time.monotonic() > deadline:
-                kind = ConnectionFailed if is_final(wrong) else Unreachable
-                raise kind(f"kafka.brokers: the committed offsets cannot be read: {wrong.str()}")
-            LOG.info("waiting for the committed offsets: %s", wrong.str())
+            new = [part.partition for part in parts]
+            self._owned.update(new)
+            self._listener.assigned(new)
 
     def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
         try:
@@ -238,9 +244,15 @@ class KafkaSource:
             self._give_up(consumer, parts)
 
     def _give_up(self, consumer: Any, parts: list[TopicPartition]) -> None:
-        for part in parts:
-            self._next.pop(part.partition, None)
-        consumer.incremental_unassign(parts)
+        gone = [part.partition for part in parts]
+        self._starts.drop(gone)
+        self._owned.difference_update(gone)
+        consumer.incremental_unassign([part for part in parts if self._next.pop(part.partition, None) is not None])
+
+    def _forget(self) -> None:
+        self._starts.drop(self._owned)
+        self._owned.clear()
+        self._next.clear()
 
     def _refresh(self) -> None:
         if self._consumer is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stream_ad.batch import RawBatch
 from stream_ad.errors import ConnectionFailed
@@ -30,12 +30,18 @@ class UntilCommitted:
         self._idle = not found
         return found
 
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._source.start(offsets)
+
+    def committed(self, partitions: Sequence[int]) -> Mapping[int, int | None]:
+        return self._source.committed(partitions)
+
     def finished(self) -> bool:
         """Partitions of others count, too: whoever ends before them may have to take them over."""
         if not self._idle or time.monotonic() - self._looked_at < LOOK_S:
             return False
         try:
-            committed = self._source.committed()
+            committed = self._source.progress()
         except ConnectionFailed:  # away, or within a commit: the next look tells
             return False
         finally:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stream_ad.batch import Headers, Message, RawBatch
 from stream_ad.errors import ModelError, TransactionFailed
+from stream_ad.io.starts import Starts
 from stream_ad.model_log import by_partition, decode_swap, join_bundle
 from stream_ad.protocols import BUILT_IN, Listener, ModelInfo, Role, Swap, Wish
 
@@ -54,23 +55,35 @@ class MemorySource:
         self._poll_rows = poll_rows
         self._wanted = set(self._rows)
         self._lost: list[int] = []
-        self._next: dict[int, int] = {}
+        self._owned: set[int] = set()
+        self._starts = Starts()
+        self._next: dict[int, int] = {}  # of those that are started: offset to come
         self._listener: Listener | None = None
 
     def open(self, listener: Listener) -> None:
         self._listener = listener
-        self._next.clear()
+        self._forget(self._owned)
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._starts.put(offsets)
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        return {part: self._cluster.offsets.get(part) for part in partitions}
 
     def rebalance(self, partitions: Sequence[int]) -> None:
         self._wanted = set(partitions)
 
     def lose(self, partitions: Sequence[int]) -> None:
         """As after a silence that was too long: somebody else has them already."""
-        self._lost = [part for part in partitions if part in self._next]
+        self._lost = [part for part in partitions if part in self._owned]
         self._wanted -= set(partitions)
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
         self._settle()
+        if self._owned != set(self._next):
+            self._next.update(
+                {part: max(0, offset) for part, offset in self._starts.take(0 if self._next else timeout_ms).items()}
+            )
         batches = []
         for part, after in sorted(self._next.items()):
             rows = [row for row in self._rows[part] if row.offset >= after][: self._poll_rows]
@@ -84,27 +97,34 @@ class MemorySource:
         return self._wanted == set(self._next) and all(after >= ends[part] for part, after in self._next.items())
 
     def close(self) -> None:
-        if self._listener is not None and self._next:
-            self._listener.revoked(sorted(self._next))
-        self._next.clear()
+        if self._listener is not None and self._owned:
+            self._listener.revoked(sorted(self._owned))
+        self._forget(self._owned)
         self._listener = None
 
     def _settle(self) -> None:
         assert self._listener is not None, "open() comes first"
         if self._lost:
             lost, self._lost = self._lost, []
-            self._listener.lost(lost)
-            for part in lost:
-                del self._next[part]
-        gone = sorted(set(self._next) - self._wanted)
+            try:
+                self._listener.lost(lost)
+            finally:
+                self._forget(lost)
+        gone = sorted(self._owned - self._wanted)
         if gone:
             self._listener.revoked(gone)
-            for part in gone:
-                del self._next[part]
-        new = sorted(self._wanted - set(self._next))
+            self._forget(gone)
+        new = sorted(self._wanted - self._owned)
         if new:
-            start = self._listener.assigned({part: self._cluster.offsets.get(part) for part in new})
-            self._next.update({part: max(0, start.get(part, 0)) for part in new})
+            self._owned.update(new)
+            self._listener.assigned(new)
+
+    def _forget(self, partitions: Iterable[int]) -> None:
+        gone = list(partitions)
+        self._starts.drop(gone)
+        for part in gone:
+            self._owned.discard(part)
+            self._next.pop(part, None)
 
 
 def _numbered(records: Sequence[Record]) -> list[Record]:

@@ -24,16 +24,15 @@ def _save_first() -> None:
     from stream_ad.recovery import Recovery
     from stream_ad.shard import Shard
 
-    def checkpoint(self: Any) -> None:
+    def checkpoint(self: Any, shards: object = None) -> None:
         self.finish()
-        for shard in self.shards.values():
-            self.recovery.save(shard)
+        self.recovery.saver.finish(self.shards.values())
         self.commit()
 
     def restored(
-        self: Any, partition: int, committed: int | None, known: Any, blob: bytes | None, has: Callable[[str], bool]
+        self: Any, partition: int, committed: int | None, known: Any, parts: Any, has: Callable[[str], bool]
     ) -> Any:
-        return None if blob is None or committed is None else Shard.restore(self._folds, partition, blob)
+        return None if parts is None or committed is None else Shard.restore(self._folds, partition, parts)
 
     Pipeline.checkpoint = checkpoint  # type: ignore[method-assign]
     Recovery._restored = restored  # type: ignore[method-assign]
@@ -76,8 +75,8 @@ def _unfenced() -> None:
     kafka_source.member_name = name
     save = RedisStateStore.save
 
-    def unchecked(self: Any, partition: int, owner: int, next_offset: int, blob: bytes) -> bool:
+    def unchecked(self: Any, partition: int, owner: int, next_offset: int, parts: Any) -> bool:
         self._redis.delete(self._key(partition))
-        return save(self, partition, owner, next_offset, blob)
+        return save(self, partition, owner, next_offset, parts)
 
     RedisStateStore.save = unchecked  # type: ignore[method-assign]

@@ -67,7 +67,7 @@ def test_a_commit_cut_off_by_a_restart_fails_whole_and_the_sink_goes_on(
     broker.start()
     committing.join()
     source.close()
-    again = Told()
+    again = Told(source)
     source.open(again)
     until(lambda: again.owned, lambda: source.poll(20))
     assert again.calls[0] == ("assigned", {0: 1 if failed else 2})
@@ -76,13 +76,13 @@ def test_a_commit_cut_off_by_a_restart_fails_whole_and_the_sink_goes_on(
         sink.send("alerts", [Message(b"k", b"second", [])])
         sink.commit({0: 2})
     assert [row.value() for row in committed(f"{name}.alerts")] == [b"first", b"second"]
-    assert source.committed() == {0: 2}
+    assert source.progress() == {0: 2}
     sink.close()
     source.close()
 
 
 def stable(source: KafkaSource) -> dict[int, int | None] | None:
     try:
-        return source.committed()
+        return source.progress()
     except ConnectionFailed:
         return None

@@ -37,8 +37,8 @@ def test_what_an_open_transaction_hides_is_no_lag(kafka: str, name: str, create_
         assert time.monotonic() < deadline
     assert ends == {0: 10}  # three that were aborted, one that was not, and the transaction's end
     # and the source gets as far, over records that nobody may see
-    source, told = KafkaSource(Kafka(brokers=kafka), SourceConfig(topic=name), name), Told()
-    source.open(told)
+    source = KafkaSource(Kafka(brokers=kafka), SourceConfig(topic=name), name)
+    source.open(Told(source))
     reached: dict[int, int] = {}
 
     def poll() -> None:

@@ -50,7 +50,7 @@ def test_a_record_too_large_for_the_topic_is_an_error_and_no_crash_to_be_repeate
     assert said.startswith(f"sink.max_record_bytes: topic '{topic}' takes no record that large")
     assert "max.message.bytes" in said
     assert committed(topic) == []
-    assert source.committed() == {0: None}
+    assert source.progress() == {0: None}
 
 
 def test_a_record_too_large_for_the_client_is_the_same_error(

@@ -63,7 +63,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         lambda role, undecided=False: [
             (row.key(), row.value(), row.headers() or []) for row in committed(topics[role], undecided)
         ],
-        source.committed,
+        source.progress,
         KafkaModelLog(config, topics["models"], topics["bundles"]),
     )
     for each in made:
@@ -204,10 +204,10 @@ def test_at_least_once_is_visible_first_and_committed_by_the_polling_thread(
     sink.commit({0: 3})
     assert [row.value() for row in committed(topics["alerts"])] == [b"1"]
     source.poll(0)
-    assert source.committed() == {0: 3}
+    assert source.progress() == {0: 3}
     sink.commit({0: 4})
     source.close()
-    assert source.committed() == {0: 4}, "close() commits what is due"
+    assert source.progress() == {0: 4}, "close() commits what is due"
     sink.close()
 
 
@@ -226,7 +226,7 @@ def test_a_group_that_went_on_without_us_refuses_our_offsets(
     with pytest.raises(TransactionFailed):
         sink.commit({0: 1})
     assert committed(topics["alerts"]) == []
-    assert source.committed() == {0: None}
+    assert source.progress() == {0: None}
     sink.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,16 +30,26 @@ ROWS: dict[int, list[tuple[bytes | None, bytes | None]]] = {
 
 @dataclass
 class Told:
-    """A listener that starts at what is committed, or where it is told, and keeps what it was told."""
+    """A listener that keeps what it was told, and starts at what is committed or where it is told: at once, or in
+    its own time (`later`). Without a source it starts nothing."""
 
+    source: Source | None = None
     start: Mapping[int, int] = field(default_factory=dict)
+    later: bool = False
     calls: list[tuple[str, dict[int, int | None]]] = field(default_factory=list)
     owned: set[int] = field(default_factory=set)
 
-    def assigned(self, committed: Mapping[int, int | None]) -> Mapping[int, int]:
-        self.calls.append(("assigned", dict(committed)))
-        self.owned |= set(committed)
-        return {part: self.start.get(part, -1 if offset is None else offset) for part, offset in committed.items()}
+    def assigned(self, partitions: Sequence[int]) -> None:
+        committed = {} if self.source is None else self.source.committed(partitions)
+        self.calls.append(("assigned", {part: committed.get(part) for part in partitions}))
+        self.owned |= set(partitions)
+        if self.source is not None and not self.later:
+            self.begin(partitions)
+
+    def begin(self, partitions: Sequence[int]) -> None:
+        assert self.source is not None
+        for part, offset in self.source.committed(partitions).items():
+            self.source.start({part: self.start.get(part, -1 if offset is None else offset)})
 
     def revoked(self, partitions: Sequence[int]) -> None:
         assert set(partitions) <= self.owned
@@ -57,6 +68,7 @@ class World:
     source: Callable[[], Source]
     sink: Callable[[Source], Sink]
     join: Callable[[Source, Told], None]  # somebody else takes some partitions
+    leave: Callable[[Source, Told], None]  # and gives them back
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -77,7 +89,12 @@ def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
         source.rebalance([0])
         source.poll(0)
 
-    yield World(lambda: MemorySource("t", records, cluster, poll_rows=7), lambda _: MemorySink(cluster), join)
+    def leave(source: Source, told: Told) -> None:
+        assert isinstance(source, MemorySource)
+        source.rebalance(sorted(ROWS))
+        source.poll(0)
+
+    yield World(lambda: MemorySource("t", records, cluster, poll_rows=7), lambda _: MemorySink(cluster), join, leave)
 
 
 def kafka_world(request: pytest.FixtureRequest) -> Iterator[World]:
@@ -106,11 +123,16 @@ def kafka_world(request: pytest.FixtureRequest) -> Iterator[World]:
         return made
 
     def join(first: Source, told: Told) -> None:
-        other, theirs = source(), Told()
+        other = source()
+        theirs = Told(other)
         other.open(theirs)
         until(lambda: len(told.owned) < len(ROWS) and theirs.owned, lambda: (first.poll(20), other.poll(20)))
 
-    yield World(source, sink, join)
+    def leave(first: Source, told: Told) -> None:
+        opened[-1].close()
+        until(lambda: len(told.owned) == len(ROWS), lambda: first.poll(20))
+
+    yield World(source, sink, join, leave)
     for made in opened:
         made.close()
 
@@ -152,7 +174,8 @@ ALL = {part: [(row, *pair) for row, pair in enumerate(rows)] for part, rows in R
 
 
 def test_gives_every_record_once_in_order_with_nulls_as_they_are(world: World) -> None:
-    source, told = world.source(), Told()
+    source = world.source()
+    told = Told(source)
     source.open(told)
     found = read(source, ENDS)
     assert {part: rows(batches) for part, batches in found.items()} == ALL
@@ -167,7 +190,7 @@ def test_gives_every_record_once_in_order_with_nulls_as_they_are(world: World) -
 
 def test_knows_times_and_headers(world: World) -> None:
     source = world.source()
-    source.open(Told())
+    source.open(Told(source))
     first = next(batch for batch in read(source, ENDS)[1] if len(batch))
     assert first.timestamp_ms.tolist() == [1000 + row for row in range(len(first))]
     assert first.headers(0) == [("h", b"1"), ("h", None)]
@@ -176,7 +199,7 @@ def test_knows_times_and_headers(world: World) -> None:
 
 def test_starts_where_the_listener_says(world: World) -> None:
     source = world.source()
-    source.open(Told(start={0: 123, 1: 2}))
+    source.open(Told(source, start={0: 123, 1: 2}))
     found = read(source, ENDS)
     assert rows(found[0]) == ALL[0][123:]
     assert rows(found[1]) == ALL[1][2:]
@@ -185,12 +208,12 @@ def test_starts_where_the_listener_says(world: World) -> None:
 
 def test_resumes_at_what_was_committed(world: World) -> None:
     source = world.source()
-    source.open(Told())
+    source.open(Told(source))
     read(source, ENDS)
     sink = world.sink(source)
     sink.commit({0: 250, 1: 4})
     source.close()
-    told = Told()
+    told = Told(source)
     source.open(told)
     assert rows(read(source, {0: 300})[0]) == ALL[0][250:]
     assert told.calls[0] == ("assigned", {0: 250, 1: 4, 2: None})
@@ -199,7 +222,8 @@ def test_resumes_at_what_was_committed(world: World) -> None:
 
 
 def test_partitions_are_given_up_in_order_and_nothing_more_of_them_is_read(world: World) -> None:
-    source, told = world.source(), Told()
+    source = world.source()
+    told = Told(source)
     source.open(told)
     until(lambda: told.owned == set(ROWS), lambda: source.poll(20))
     world.join(source, told)
@@ -211,8 +235,66 @@ def test_partitions_are_given_up_in_order_and_nothing_more_of_them_is_read(world
     source.close()
 
 
+def test_nothing_is_read_before_it_is_said_from_where_and_the_others_go_on(world: World) -> None:
+    source = world.source()
+    told = Told(source, later=True)
+    source.open(told)
+    until(lambda: told.owned == set(ROWS), lambda: source.poll(20))
+    assert not source.finished()
+    for _ in range(5):
+        assert source.poll(20) == []
+    starting = threading.Thread(target=told.begin, args=([1],))  # as the pipeline does, which does not poll
+    starting.start()
+    assert rows(read(source, {1: ENDS[1]})[1]) == ALL[1]
+    starting.join()
+    for _ in range(5):
+        assert not {batch.partition for batch in source.poll(20)} - {1}
+    told.begin([0])
+    assert rows(read(source, {0: ENDS[0]})[0]) == ALL[0]
+    source.close()
+    assert not told.owned
+
+
+def test_what_is_given_up_before_it_is_read_comes_back_as_new(world: World) -> None:
+    """What was said of it in its first time does not count in its second."""
+    source = world.source()
+    told = Told(source, later=True)
+    source.open(told)
+    until(lambda: told.owned == set(ROWS), lambda: source.poll(20))
+    late = Told(source, start=dict.fromkeys(ROWS, 2))
+    world.join(source, told)
+    gone = sorted(set(ROWS) - told.owned)
+    for _ in range(3):
+        assert source.poll(20) == []
+    world.leave(source, told)
+    assert told.owned == set(ROWS)
+    for _ in range(5):
+        assert source.poll(20) == []
+    late.begin(sorted(ROWS))
+    found = read(source, {part: ENDS[part] for part in (0, 1)})
+    assert {part: rows(batches) for part, batches in found.items() if part < 2} == {0: ALL[0][2:], 1: ALL[1][2:]}
+    assert gone
+    source.close()
+
+
+def test_a_start_that_was_said_before_a_partition_was_given_up_is_void() -> None:
+    source = MemorySource("t", {0: [Record(b"", b"0"), Record(b"", b"1")]})
+    told = Told(source, later=True)
+    source.open(told)
+    source.poll(0)
+    source.start({0: 1})
+    source.rebalance([])
+    source.poll(0)
+    source.rebalance([0])
+    for _ in range(3):
+        assert source.poll(0) == []
+    told.begin([0])
+    assert rows(source.poll(0)) == [(0, b"", b"0"), (1, b"", b"1")]
+
+
 def test_memory_tells_of_loss() -> None:
-    source, told = MemorySource("t", {0: [], 1: []}), Told()
+    source = MemorySource("t", {0: [], 1: []})
+    told = Told(source)
     source.open(told)
     source.poll(0)
     source.lose([1])
@@ -239,7 +321,7 @@ def test_progress_passes_over_control_records_and_aborted_ones(
         if kind == "group"
         else KafkaRange(config, name, start, stop)
     )
-    source.open(Told())
+    source.open(Told(source))
     found = read(source, stop)
     assert [value for _, _, value in rows(found[0])] == [b"0", b"1", b"2"]
     assert found[0][-1].next_offset == 7
@@ -253,9 +335,9 @@ def test_latest_starts_behind_what_is_there(kafka: str, name: str, create_topic:
     create_topic(name)
     publish(name, [(0, None, b"old")])
     source = KafkaSource(config, SourceConfig(topic=name, start="latest"), name)
-    source.open(Told())
+    source.open(Told(source))
     batches: list[RawBatch] = []
-    until(lambda: source.committed() == {0: 1}, lambda: batches.extend(source.poll(50)))
+    until(lambda: source.progress() == {0: 1}, lambda: batches.extend(source.poll(50)))
     publish(name, [(0, None, b"new")])
     until(lambda: batches, lambda: batches.extend(source.poll(50)))
     assert batches[0].value == [b"new"]
@@ -269,7 +351,7 @@ def test_what_is_added_to_a_topic_is_read_from_its_start_by_a_group_that_began_l
     create_topic(name)
     publish(name, [(0, None, b"old")])
     source = KafkaSource(config, SourceConfig(topic=name, start="latest"), name)
-    told, batches = Told(), []
+    told, batches = Told(source), []
     source.open(told)
     until(lambda: told.owned, lambda: batches.extend(source.poll(50)))
     admin = AdminClient({"bootstrap.servers": kafka})
@@ -288,13 +370,13 @@ def test_a_range_ends_exactly_at_its_stop(kafka: str, name: str, create_topic: A
     start, stop = range_of(config, name, 1_700_000_000_004, 1_700_000_000_011)
     assert (start, stop) == ({0: 2, 1: 2}, {0: 6, 1: 5})
     source = KafkaRange(config, name, start, stop)
-    source.open(Told())
+    source.open(Told(source))
     values = [value for batches in read(source, stop).values() for _, _, value in rows(batches)]
     assert sorted(int(value or b"") for value in values) == [4, 5, 6, 7, 8, 9, 10]
     assert source.finished()
     source.close()
     assert range_of(config, name, 1_800_000_000_000) == ({0: 10, 1: 10}, {0: 10, 1: 10})
     empty = KafkaRange(config, name, {0: 10, 1: 10}, {0: 10, 1: 10})
-    empty.open(Told())
+    empty.open(Told(empty))
     assert empty.finished()
     empty.close()

@@ -23,6 +23,7 @@ from stream_ad.io import kafka_read
 from stream_ad.io.files import FileSource
 from stream_ad.io.kafka_admin import create_topics
 from stream_ad.io.partition import partition_of
+from stream_ad.io.starts import FromTheStart
 from tests.servers import kafka_broker
 
 RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run
@@ -61,14 +62,9 @@ def cards(count: int) -> bytes:
     return b"\n".join([*lines[:50], b"{", b'{"t": 5}', b"\xff", *lines[50:]])
 
 
-class Everything:
-    def assigned(self, committed):
-        return dict.fromkeys(committed, 0)
-
-
 def of_file(path: Path, config: Config, partitions: int) -> dict[int, list]:
     source, found = FileSource(path, config, partitions), defaultdict(list)
-    source.open(Everything())
+    source.open(FromTheStart(source))
     while not source.finished():
         for raw in source.poll(0):
             found[raw.partition] += zip(raw.offset.tolist(), raw.timestamp_ms.tolist(), raw.key, raw.value, strict=True)
@@ -94,7 +90,7 @@ def test_a_produced_topic_is_the_file(folder, brokers, capsys, own_time):
     if own_time:
         # the field behind $timestamp is called `timestamp` unless it is named, as --timestamp did
         source = FileSource(folder / "cards.jsonl", config, 3, timestamp="t")
-        source.open(Everything())
+        source.open(FromTheStart(source))
         found = {raw.partition: raw.timestamp_ms.tolist() for raw in source.poll(0)}
         told = {part: [row[1] for row in rows] for part, rows in there.items()}
         now = max(max(times) for times in told.values())

@@ -13,10 +13,13 @@ from tests.simulation.world import PARTITIONS, VERSIONS, WORKERS, Rules, Worker,
 
 WEIGHTS = {
     "append": 8,
-    "poll": 30,
+    "poll": 36,
     "finish": 4,
     "commit": 12,
-    "checkpoint": 9,
+    "checkpoint": 12,
+    "work": 14,
+    "take_over": 4,
+    "settle": 12,
     "wish": 5,
     "swap": 9,
     "kill": 4,
@@ -31,7 +34,9 @@ WEIGHTS = {
     "full": 1,
     "back": 3,
 }
-LEAST, MOST = 10, 40
+LEAST, MOST = 15, 60
+BEGINS = ("rebalance", "checkpoint")  # something that goes on beside
+SETTLES = 0.7  # of the times it is done before anything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,12 @@ class Step:
 def schedule(seed: int) -> list[Step]:
     draw = random.Random(seed)
     count = draw.randint(LEAST, MOST)
-    deeds = ["append", "append", "rebalance", *draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)]
     number = draw.random
+    deeds = ["append", "append"]
+    for deed in ("rebalance", *draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)):
+        deeds.append(deed)
+        if deed in BEGINS and number() < SETTLES:
+            deeds.append("settle")
     steps = []
     for deed in deeds:
         at = int(number() * 12) if number() < 0.35 else 0
@@ -92,6 +101,8 @@ def take(world: World, step: Step) -> None:
         world.dumped = world.states.dump()
     elif deed == "restore":
         world.states.restore(world.dumped)
+    elif deed == "settle":
+        world.settle(step.at, step.effect)
     elif deed in ("away", "full"):
         world.store = deed
     elif deed == "back":
@@ -103,10 +114,16 @@ def take(world: World, step: Step) -> None:
 
 
 def _able(world: World, worker: Worker, deed: str) -> bool:
-    if worker.busy or worker.pipeline is None:
+    if worker.pipeline is None:
         return deed == "start" and not worker.busy
+    if deed != "work" and worker.busy:
+        return False
     if deed == "poll":
         return worker.answers and any(at < world.ends[part] for part, at in worker.position.items())
+    if deed == "work":
+        return not worker.frozen and bool(worker.idle())
+    if deed == "take_over":
+        return worker.answers and any(job.done() for job in worker.pipeline.recovery._restoring.values())
     if deed in ("kill", "freeze"):
         return not (deed == "freeze" and worker.frozen)
     return worker.frozen if deed == "thaw" else worker.answers and bool(worker.position)
@@ -124,6 +141,11 @@ def _do(world: World, worker: Worker, step: Step) -> None:
         behind = [part for part, at in worker.position.items() if at < world.ends[part]]
         part, rows = behind[argument % len(behind)], 1 + argument // PARTITIONS % 4
         world.act(worker, lambda: world.poll(worker, part, rows), step.at, step.effect)
+    elif deed == "work":
+        names = worker.idle()
+        world.work(worker, names[argument % len(names)], step.at, step.effect)
+    elif deed == "take_over":
+        world.act(worker, worker.pipeline.begin_restored, step.at, step.effect)
     elif deed == "swap":
         world.act(worker, lambda: world.swap(worker), step.at, step.effect)
     elif deed == "commit":
@@ -149,6 +171,12 @@ def heal(world: World) -> None:
         if all(owner is world.workers[0] for owner in world.owner.values()) and len(world.owner) == PARTITIONS:
             break
     last = world.workers[0]
+    while set(last.position) != set(world.ends):
+        world.settle()
+        for part in list(last.position):
+            world.act(last, lambda part=part: world.poll(last, part, 1 << 20))  # type: ignore[misc]
+            world.act(last, last.pipeline.finish)
+    world.act(last, last.pipeline.checkpoint)
     for part in world.ends:
         world.act(last, lambda part=part: world.poll(last, part, 1 << 20))  # type: ignore[misc]
     world.act(last, last.pipeline.checkpoint)

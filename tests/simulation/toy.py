@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from stream_ad import reject
 from stream_ad.batch import Message, RawBatch, RejectBatch
 from stream_ad.protocols import Swap
 from stream_ad.reader import Decoded
 from stream_ad.shard import Folds
 
+MOST_BYTES = 1000
 MASK = (1 << 64) - 1
 SWAPPED = 0x5DEECE66D
 NUMBERS = {"statistical": 1, "a": 2, "b": 3}
@@ -180,6 +182,10 @@ class Outbox:
 
     def add(self, partition: int, verdicts: Verdicts, alerts: Alerts) -> None:
         self._waiting += alerts.texts
+
+    def reject(self, rejects: RejectBatch) -> None:
+        if len(rejects):
+            self._sink.send("rejects", reject.encode(rejects, MOST_BYTES, True))
 
     def send_all(self) -> None:
         if self._waiting:

@@ -1,7 +1,8 @@
 """A broker, a group, a store and workers without sockets or clocks: what happens when is what a schedule says.
 
 The workers are real `Pipeline`s with a real `Recovery` and real `Models`. A worker can die, or be
-overtaken by others, at every call that leaves it.
+overtaken by others, at every call that leaves it. What a worker does in threads of its own, restoring and
+saving, is a step as well: at its calls even its own worker may come between.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,10 @@ VERSIONS = (BUILT_IN, "a", "b")
 
 class Killed(BaseException):
     """kill -9, at a port call."""
+
+
+class Gone(BaseException):
+    """The end of a thread whose worker has died or begun anew meanwhile."""
 
 
 @dataclass(eq=False)
@@ -59,6 +65,10 @@ class States(MemoryStateStore):
         self._world.reach(write=True)
         self._owner[partition] = next(self._world.numbers)
         return self._owner[partition]
+
+    def offset(self, partition: int) -> int:
+        self._world.reach()
+        return super().offset(partition)
 
     def load(self, partition: int) -> Iterator[bytes] | None:
         self._world.reach()
@@ -157,25 +167,104 @@ class Sink:
             self._open = None
 
 
+class Job(Future[Any]):
+    """Runs when the schedule says so, or when somebody waits for it."""
+
+    def __init__(self, jobs: list[Job], deed: Callable[[], Any]) -> None:
+        super().__init__()
+        self._jobs, self._deed = jobs, deed
+
+    def run(self) -> None:
+        self._jobs.remove(self)
+        self.set_running_or_notify_cancel()
+        try:
+            found = self._deed()
+        except Exception as error:
+            self.set_exception(error)
+        else:
+            self.set_result(found)
+
+    def cancel(self) -> bool:
+        if self in self._jobs:
+            self._jobs.remove(self)
+        return super().cancel()
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self in self._jobs:
+            self._jobs[0].run() if self._jobs[0] is not self else self.run()
+            return self.result(timeout)
+        if not self.done():
+            raise Killed  # its thread was interrupted for good
+        return super().result(timeout)
+
+
+class Jobs(Executor):
+    """A thread of a worker: one thing after the other."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Job] = []
+
+    def submit(self, deed: Callable[..., Any], /, *arguments: Any, **named: Any) -> Job:
+        job = Job(self.waiting, lambda: deed(*arguments, **named))
+        self.waiting.append(job)
+        return job
+
+
 @dataclass(eq=False)
 class Worker:
     number: int
     pipeline: Any = None  # None = dead
     generation: int = 0
-    position: dict[int, int] = field(default_factory=dict)  # its keys are what it believes to own
+    owned: set[int] = field(default_factory=set)  # or so it believes
+    position: dict[int, int] = field(default_factory=dict)  # of those that are started
+    threads: dict[str, Jobs] = field(default_factory=dict)
     frozen: bool = False
     busy: bool = False
+    working: set[str] = field(default_factory=set)  # names of the threads that were overtaken
 
     def die(self) -> None:
-        self.pipeline, self.position, self.frozen = None, {}, False
+        self.pipeline, self.frozen = None, False
+        self.rest()
+
+    def rest(self) -> None:
+        self.owned, self.position, self.threads, self.working = set(), {}, {}, set()
+
+    def thread(self, name: str) -> Jobs:
+        return self.threads.setdefault(name, Jobs())
+
+    def idle(self) -> list[str]:
+        """Threads that have something to do and are not in the middle of it."""
+        return sorted(name for name, jobs in self.threads.items() if jobs.waiting and name not in self.working)
 
     @property
     def answers(self) -> bool:
         return self.pipeline is not None and not self.frozen and not self.busy
 
 
-class _Topic:
+class Source:
+    """What a pipeline asks of it; the records come from `World.poll`."""
+
     topic = "t"
+
+    def __init__(self, world: World, worker: Worker) -> None:
+        self._world, self._worker = world, worker
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        assert offsets.keys() <= self._worker.owned, "started what it does not own"
+        self._worker.position.update({part: max(0, offset) for part, offset in offsets.items()})
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        world, worker = self._world, self._worker
+        world.port()
+        if worker.generation == world.generation:
+            for part in partitions:
+                waits = world.undecided.get(part)
+                if waits is not None and world.owner.get(part) is worker:
+                    waits.aborted = True  # times out before its offsets are told to anybody
+                    world.decided(waits)
+        found = {part: world.cluster.offsets.get(part) for part in partitions}
+        world.port()
+        return found
 
 
 class World:
@@ -198,6 +287,7 @@ class World:
         self.undecided: dict[int, Transaction] = {}  # offsets that wait for the end of a transaction
         self.workers = [Worker(number) for number in range(WORKERS)]
         self._calls, self._at, self._effect = 0, 0, 0
+        self._life: tuple[Worker, Any] | None = None  # whose thread is at work
 
     # ── what a port may do to its caller ─────────────────────────────────────────────────
 
@@ -206,9 +296,11 @@ class World:
         if self._calls == self._at:
             if self._effect == 0:
                 raise Killed
-            saved = self._calls, self._at, self._effect
+            saved = self._calls, self._at, self._effect, self._life
             self._overtake(self._effect)
-            self._calls, self._at, self._effect = saved
+            self._calls, self._at, self._effect, self._life = saved
+            if self._life is not None and self._life[0].pipeline is not self._life[1]:
+                raise Gone
 
     def reach(self, write: bool = False) -> None:
         """The store, which may be away, or full."""
@@ -233,7 +325,7 @@ class World:
 
     def act(self, worker: Worker, deed: Callable[[], Any], at: int = 0, effect: int = 0) -> Any:
         """Lets a worker do something; at its port call number `at` it dies (effect 0) or so many steps overtake it."""
-        self._calls, self._at, self._effect = 0, at, effect
+        self._calls, self._at, self._effect, self._life = 0, at, effect, None
         worker.busy = True
         try:
             return deed()
@@ -248,32 +340,56 @@ class World:
             self._at = 0
         return None
 
+    def work(self, worker: Worker, name: str, at: int = 0, effect: int = 0) -> None:
+        """A thread of the worker does the next that it has to do. Meanwhile the worker itself is free."""
+        self._calls, self._at, self._effect = 0, at, effect
+        self._life = worker, worker.pipeline
+        worker.working.add(name)
+        try:
+            worker.threads[name].waiting[0].run()
+        except Killed:
+            worker.die()
+        except Gone:
+            pass
+        finally:
+            worker.working.discard(name)
+            self._at, self._life = 0, None
+
+    def settle(self, at: int = 0, effect: int = 0) -> None:
+        """All threads get done what they have to do, and what is restored is gone on with."""
+        for worker in self.workers:
+            while worker.answers and worker.idle():
+                self.work(worker, worker.idle()[0], at, effect)
+            if worker.answers:
+                self.act(worker, worker.pipeline.begin_restored, at, effect)
+
     def start(self, worker: Worker) -> None:
         at, self._at = self._at, 0
         sink = Sink(self, worker)
         models = Models(Engine(), Registry(self), self.log)  # type: ignore[arg-type]
         if models.has(self.wanted):
             models._wanted = self.wanted
-        recovery = self.rules.recovery(FOLDS, self.states, self.log, CONFIG.redis)
+        worker.rest()
+        recovery = self.rules.recovery(FOLDS, self.states, self.log, CONFIG.redis, worker.thread)
         worker.pipeline = self.rules.pipeline(
             CONFIG,
-            _Topic(),
+            Source(self, worker),  # type: ignore[arg-type]
             None,
             sink,
             models,
             recovery,
             Outbox(sink),  # type: ignore[arg-type]
         )
-        worker.position, worker.frozen = {}, False
+        worker.frozen = False
         self._at = at
 
     def leave(self, worker: Worker) -> None:
         self.owner = {part: owner for part, owner in self.owner.items() if owner is not worker}
-        worker.position = {}
+        worker.rest()
 
     def poll(self, worker: Worker, partition: int, rows: int) -> None:
         if worker.generation != self.generation:  # a zombie wakes up
-            worker.pipeline.lost(list(worker.position))
+            worker.pipeline.lost(sorted(worker.owned))
         first = worker.position.get(partition, self.ends[partition])
         last = min(first + rows, self.ends[partition])
         if last > first:
@@ -292,32 +408,27 @@ class World:
             return
         target = {part: members[choice // WORKERS**part % len(members)] for part in self.ends}
         for worker in members:
-            gone = [part for part in worker.position if target[part] is not worker]
+            gone = [part for part in sorted(worker.owned) if target[part] is not worker]
             if gone and worker.generation == self.generation:
                 self.act(worker, lambda worker=worker, gone=gone: worker.pipeline.revoked(gone), at, effect)  # type: ignore[misc]
                 for part in gone:
+                    worker.owned.discard(part)
                     worker.position.pop(part, None)
         if self.generation != before or not all(worker.answers for worker in members):
             return  # another rebalance came between, or a member died: the next one sees to it
         self.generation += 1
         for worker in members:
-            if worker.position and worker.generation != self.generation - 1:
-                self.act(worker, lambda worker=worker: worker.pipeline.lost(list(worker.position)))  # type: ignore[misc]
+            if worker.owned and worker.generation != self.generation - 1:
+                self.act(worker, lambda worker=worker: worker.pipeline.lost(sorted(worker.owned)))  # type: ignore[misc]
             worker.generation = self.generation
         for worker in members:
-            new = [part for part, to in target.items() if to is worker and part not in worker.position]
+            new = [part for part, to in target.items() if to is worker and part not in worker.owned]
             if worker.answers and self.generation == before + 1:
                 self.take(worker, new, at, effect)
 
     def take(self, worker: Worker, partitions: list[int], at: int, effect: int) -> None:
         for part in partitions:
-            waits = self.undecided.get(part)
-            if waits is not None:  # times out before its offsets are told to anybody
-                waits.aborted = True
-                self.decided(waits)
             self.owner[part] = worker
         if partitions:
-            committed = {part: self.cluster.offsets.get(part) for part in partitions}
-            starts = self.act(worker, lambda: worker.pipeline.assigned(committed), at, effect)
-            if starts is not None:
-                worker.position.update({part: max(0, start) for part, start in starts.items()})
+            worker.owned.update(partitions)
+            self.act(worker, lambda: worker.pipeline.assigned(partitions), at, effect)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from stream_ad.pipeline import Pipeline
 from stream_ad.protocols import Swap
@@ -15,10 +15,9 @@ from tests.simulation.world import Rules
 class SavesFirst(Pipeline):
     """A snapshot before the commit: the state may lead the log."""
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, shards: Sequence[Shard] | None = None) -> None:
         self.finish()
-        for shard in self.shards.values():
-            self.recovery.save(shard)
+        self.recovery.saver.finish(self.shards.values())
         self.commit()
 
 
@@ -30,10 +29,10 @@ class Trusts(Recovery):
         partition: int,
         committed: int | None,
         known: list[Swap],
-        blob: Iterable[bytes] | None,
+        parts: Iterable[bytes] | None,
         has: Callable[[str], bool],
     ) -> Shard | None:
-        return None if blob is None or committed is None else Shard.restore(FOLDS, partition, blob)
+        return None if parts is None or committed is None else Shard.restore(FOLDS, partition, parts)
 
 
 RULES = {

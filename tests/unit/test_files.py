@@ -220,16 +220,17 @@ def test_event_times(leaf, form, ms):
 
 
 class Listening:
-    def __init__(self, start):
-        self.start = start
+    def __init__(self, source, start):
+        self.source, self.start = source, start
 
-    def assigned(self, committed):
-        assert all(offset is None for offset in committed.values())
-        return dict.fromkeys(committed, self.start)
+    def assigned(self, partitions):
+        assert self.source.committed(partitions) == dict.fromkeys(partitions)
+        assert self.source.poll(0) == [], "nothing is read before it is said from where"
+        self.source.start(dict.fromkeys(partitions, self.start))
 
 
 def polled(source: FileSource, start: int = 0):
-    source.open(Listening(start))
+    source.open(Listening(source, start))
     while not source.finished():
         yield from source.poll(0)
 

@@ -1,0 +1,311 @@
+"""Restoring and saving beside the judging: who waits for what, and who does not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from stream_ad import build, config, metrics
+from stream_ad.errors import ConnectionFailed, InputError
+from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
+from stream_ad.model_log import encode_swap
+from stream_ad.pace import CAREFUL_PER_S, Pace
+from stream_ad.pipeline import Pipeline
+from stream_ad.protocols import BUILT_IN, Swap
+from stream_ad.recovery import TOGETHER_EVENTS, Recovery
+from stream_ad.saver import Saver
+from stream_ad.shard import Shard
+from stream_ad.spec import FeatureSpec
+
+EVENTS = 400
+WAIT_S = 30.0
+FIELDS: dict[str, Any] = {
+    "source": {"topic": "t"},
+    "record": {"key": "k", "timestamp": "t", "timestamp_format": "ms"},
+    "window": {"rows": 2, "max_keys": 10},
+    "features": {"numeric": {"a": ["raw"]}},
+    "sink": {"commit_interval": "1ms"},
+}
+
+
+def configured(**redis: object) -> config.Config:
+    return config.parse({**FIELDS, "redis": {"snapshot_interval": "1h", **redis}})
+
+
+CONFIG = configured()
+SPEC = FeatureSpec.of(CONFIG)
+FOLDS = build.folds(CONFIG, SPEC)
+LINES = [orjson.dumps({"k": "x", "t": 1_700_000_000_000 + 1000 * at, "a": at % 7}) for at in range(EVENTS)]
+LOG = {part: [Record(None, line) for line in LINES] for part in (0, 1, 2)}
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not done():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.002)
+
+
+class Store(MemoryStateStore):
+    """Holds up what it is asked about partitions in `held`, until they are let go."""
+
+    def __init__(self, held: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.let_go = {part: threading.Event() for part in held}
+        self.asked: list[tuple[str, int]] = []
+
+    def _wait(self, what: str, partition: int) -> None:
+        self.asked.append((what, partition))
+        if partition in self.let_go:
+            assert self.let_go[partition].wait(WAIT_S)
+
+    def load(self, partition: int) -> Iterator[bytes] | None:
+        self._wait("load", partition)
+        return super().load(partition)
+
+    def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
+        self._wait("save", partition)
+        return super().save(partition, owner, next_offset, parts)
+
+
+@dataclass
+class Run:
+    """A pipeline at work in a thread; its source never ends by itself."""
+
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    store: Store = field(default_factory=Store)
+    conf: config.Config = CONFIG
+    log: Any = None
+    error: BaseException | None = None
+
+    def __enter__(self) -> Run:
+        self.source = MemorySource("t", LOG, self.cluster, poll_rows=20)
+        self.source.finished = lambda: False  # type: ignore[method-assign]
+        self.source.rebalance([0])
+        self.held = build.models(self.conf, SPEC, None, MemoryModelLog(self.cluster))
+        log = self.log or MemoryModelLog(self.cluster)
+        ports = build.Ports(self.source, MemorySink(self.cluster), self.store, log)
+        self.pipeline: Pipeline = build.pipeline(self.conf, SPEC, FOLDS, ports, self.held)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.pipeline.run(self.stop.is_set)
+        except BaseException as error:
+            self.error = error
+
+    def __exit__(self, *_: object) -> None:
+        for event in self.store.let_go.values():
+            event.set()
+        self.stop.set()
+        self.thread.join(WAIT_S)
+        assert not self.thread.is_alive()
+        self.held.close()
+
+    def committed(self, partition: int) -> int:
+        return self.cluster.offsets.get(partition, 0)
+
+
+def test_other_partitions_are_judged_while_one_is_restored() -> None:
+    cluster = MemoryCluster(offsets={1: 100})
+    with Run(cluster, Store(held=[1])) as run:
+        run.source.rebalance([0, 1])
+        until(lambda: ("load", 1) in run.store.asked)
+        until(lambda: run.committed(0) == EVENTS)
+        assert run.committed(1) == 100
+        assert run.pipeline.status()["restoring"] == [1]
+        assert not run.pipeline.status()["ready"]
+        run.source.rebalance([0, 1, 2])  # behind it in the queue; the first is not held up by that either
+        run.store.let_go[1].set()
+        until(lambda: run.committed(1) == run.committed(2) == EVENTS)
+        assert run.pipeline.status()["restoring"] == []
+    assert run.error is None
+
+
+def test_a_partition_that_is_given_up_while_it_is_restored_is_dropped() -> None:
+    cluster = MemoryCluster(offsets={1: 100})
+    with Run(cluster, Store(held=[1])) as run:
+        run.source.rebalance([0, 1])
+        until(lambda: ("load", 1) in run.store.asked)
+        run.source.rebalance([0])
+        until(lambda: run.pipeline.status()["restoring"] == [])
+        run.store.let_go[1].set()
+        until(lambda: run.committed(0) == EVENTS)
+        assert run.pipeline.status()["partitions"] == [0]
+        run.source.rebalance([0, 1])
+        until(lambda: run.committed(1) == EVENTS)
+    assert run.error is None
+
+
+def test_other_partitions_are_judged_while_one_that_is_given_up_is_saved() -> None:
+    with Run(store=Store(held=[0])) as run:
+        until(lambda: run.committed(0) == EVENTS)
+        run.source.rebalance([1])
+        until(lambda: ("save", 0) in run.store.asked)
+        until(lambda: run.committed(1) == EVENTS)
+        assert run.store.offset(0) == -1
+        run.store.let_go[0].set()
+        until(lambda: run.store.offset(0) == EVENTS)
+    assert run.error is None
+    assert run.store.offset(1) == EVENTS, "all is saved at the end"
+
+
+@pytest.mark.parametrize("kind", [InputError, ConnectionFailed, ZeroDivisionError])
+def test_what_restoring_raises_ends_the_run(kind: type[Exception]) -> None:
+    class Log(MemoryModelLog):
+        def swaps(self, partitions: Sequence[int]) -> Any:
+            raise kind("as told")
+
+    with Run(log=Log()) as run:
+        until(lambda: run.error is not None)
+    assert isinstance(run.error, kind)
+
+
+def test_a_snapshot_is_made_after_so_many_events_whatever_the_time() -> None:
+    with Run(conf=configured(snapshot_events=50)) as run:
+        until(lambda: run.store.offset(0) >= 50)
+        assert run.store.asked.count(("save", 0)) >= 1
+    most = max(1, EVENTS // 50) + 1
+    assert run.store.asked.count(("save", 0)) <= most, "not after every batch"
+
+
+def test_one_snapshot_of_a_partition_is_sent_at_a_time_and_what_came_since_follows() -> None:
+    with Run(store=Store(held=[0]), conf=configured(snapshot_interval="1ms")) as run:
+        until(lambda: ("save", 0) in run.store.asked)
+        until(lambda: run.committed(0) == EVENTS)
+        assert run.store.asked.count(("save", 0)) == 1
+        run.store.let_go[0].set()
+        until(lambda: run.store.offset(0) == EVENTS)
+
+
+def test_a_replay_is_foretold_and_counted_down(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = MemoryCluster(offsets={0: 300})
+    cluster.published["models"].append(encode_swap(Swap(0, 0, BUILT_IN)))
+    with caplog.at_level(logging.INFO), Run(cluster) as run:
+        until(lambda: run.committed(0) == EVENTS)
+    told = [record.getMessage() for record in caplog.records if "silently" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("partition 0: folds 300 events again, silently; about ")
+    assert told[0].endswith(" events/s, which all partitions share")
+    assert replay_events(0) == 0
+
+
+def replay_events(partition: int) -> float:
+    return {
+        sample.labels["partition"]: sample.value for family in metrics.REPLAY.collect() for sample in family.samples
+    }[str(partition)]
+
+
+class Log:
+    def swaps(self, partitions: Sequence[int]) -> dict[int, Any]:
+        return {part: [Swap(part, 0, BUILT_IN)] for part in partitions}
+
+
+def recovery(store: MemoryStateStore, **redis: object) -> Recovery:
+    return Recovery(FOLDS, store, Log(), configured(**redis).redis)  # type: ignore[arg-type]
+
+
+def ready(made: Recovery, shards: list[Shard], offsets: Mapping[int, int | None]) -> list[Shard]:
+    made.begin(sorted(offsets), lambda _: offsets, BUILT_IN, lambda _: True)
+    until(lambda: all(future.done() for future in made._restoring.values()))
+    return made.restored(shards)
+
+
+def test_long_replays_come_one_after_the_other_and_the_others_at_once() -> None:
+    made = recovery(MemoryStateStore())
+    long = 2 * TOGETHER_EVENTS
+    first = ready(made, [], {0: long, 1: long + 1, 2: 5, 3: None})
+    assert sorted(shard.partition for shard in first) == [0, 2, 3]
+    assert replay_events(0) == long
+    assert made.waiting == [1]
+    assert made.restored(first) == []
+    next(shard for shard in first if shard.partition == 0).next_offset = long
+    assert [shard.partition for shard in made.restored(first)] == [1]
+    assert made.waiting == []
+    made.close()
+
+
+def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> None:
+    store = Store()
+    saver = Saver(store, CONFIG.redis)
+    shard = Shard(FOLDS, 0, 0, BUILT_IN)
+    shard.next_offset = 10 * CAREFUL_PER_S  # ten seconds of folding
+    made = recovery(store)
+    made.begin([0], lambda _: {0: shard.next_offset}, BUILT_IN, lambda _: True)
+    saver.hand_over(shard)
+    until(lambda: all(future.done() for future in made._restoring.values()))
+    (found,) = made.restored([])
+    assert (found.next_offset, found.to_replay) == (shard.next_offset, 0)
+    begun = time.monotonic()
+    (late,) = ready(made, [], {0: shard.next_offset + CAREFUL_PER_S // 100})
+    assert time.monotonic() - begun < WAIT_S / 2
+    assert late.to_replay == CAREFUL_PER_S // 100
+    made.close()
+    saver.close()
+
+
+def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -> None:
+    """A number is not the proof of ownership, the commit is; and a lower offset is refused whoever has the number."""
+    store = Store()
+    saver = Saver(store, CONFIG.redis)
+    shard = Shard(FOLDS, 0, 0, BUILT_IN)
+    shard.next_offset = 5
+    saver.finish([shard])
+    store.claim(0)
+    shard.next_offset = 6
+    saver.finish([shard])
+    assert store.offset(0) == 5
+    saver.finish([shard])
+    assert store.offset(0) == 5, "not again before there is something new"
+    shard.next_offset = 7
+    saver.finish([shard])
+    assert store.offset(0) == 7
+    saver.close()
+
+
+def test_a_store_that_is_away_is_asked_again_later_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(Store):
+        away = True
+
+        def save(self, *arguments: Any) -> bool:
+            self.asked.append(("save", arguments[0]))
+            if self.away:
+                raise ConnectionFailed("away")
+            return super().save(*arguments)
+
+    store = Away()
+    saver = Saver(store, CONFIG.redis)
+    shards = [Shard(FOLDS, part, 0, BUILT_IN) for part in range(20)]
+    for shard in shards:
+        shard.next_offset = 5
+        saver.save(shard)
+    saver.finish([])
+    assert store.asked == [("save", 0)], "nobody waits for each of them in turn"
+    assert [record.getMessage() for record in caplog.records] == ["snapshots wait, scoring goes on: away"]
+    assert all(shard.unsaved == 5 for shard in shards)
+    store.away = False
+    until(lambda: (saver.finish(shards), store.offset(19) == 5)[1])
+    assert [store.offset(part) for part in range(20)] == [5] * 20
+    saver.close()
+
+
+def test_a_pace_is_known_after_enough_events_and_follows_a_change() -> None:
+    pace = Pace()
+    pace.note(1000, 0.01)
+    assert pace.per_s == 0
+    for _ in range(20):
+        pace.note(10_000, 0.1)
+    assert pace.per_s == 100_000
+    for _ in range(300):
+        pace.note(10_000, 0.2)
+    assert 50_000 <= pace.per_s < 60_000
