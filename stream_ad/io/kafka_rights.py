@@ -59,6 +59,8 @@ def _allowed(admin: AdminClient, topic: str) -> list[AclOperation] | None:
         try:
             found: list[AclOperation] | None = answers[topic].result(ANSWER_S).authorized_operations
             return found
+        except TimeoutError:
+            return None  # of its rights only: what is not allowed is told later then
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
                 raise

@@ -35,6 +35,7 @@ PARTITIONS = 8
 WORKERS = 3
 LOOK_S = 0.1
 PATIENCE_S = 6.0  # with a worker that does not come by its fault point by itself
+BEGIN_S = 60.0
 END_S = 180.0
 LEARN = 3_000
 
@@ -251,7 +252,8 @@ class Run:
         queue = list(self.settings.faults)
         self.draw.shuffle(queue)
         self.draw.shuffle(self._points)
-        self.wait_recovered(30)
+        while not any(self._committed.values()) and self._now() < BEGIN_S:
+            time.sleep(LOOK_S)
         while (queue or self._points or self._plans) and self._now() < self.settings.limit_s:
             self._meant, trigger = self._trigger()
             if trigger is not None and (not queue or self.draw.random() < 0.4):

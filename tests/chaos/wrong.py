@@ -58,11 +58,13 @@ def _offsets_first() -> None:
 
 
 def _unfenced() -> None:
-    """No generation, no transactional id of one's own, no owner of a snapshot."""
+    """No generation, no transactional id of one's own, no owner of a snapshot; what is lost is given up as if it was
+    still ours."""
     from confluent_kafka import Consumer
 
     from stream_ad.io import kafka_source
     from stream_ad.io.redis import RedisStateStore
+    from stream_ad.pipeline import Pipeline
 
     def metadata(self: Any) -> Any:
         stranger = Consumer({"bootstrap.servers": self._kafka.brokers, "group.id": self.group})
@@ -80,3 +82,4 @@ def _unfenced() -> None:
         return save(self, partition, owner, next_offset, parts)
 
     RedisStateStore.save = unchecked  # type: ignore[method-assign]
+    Pipeline.lost = Pipeline.revoked  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -60,7 +60,9 @@ class Program:
         return done.stdout + done.stderr if code else done.stdout
 
     @contextmanager
-    def running(self, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    def running(
+        self, *arguments: str, log: Path | None = None, codes: Sequence[int] = (0,)
+    ) -> Iterator[subprocess.Popen[str]]:
         """A process that is asked to stop, and has to obey, at the end of the block; `log` can be read meanwhile."""
         with log.open("w") if log is not None else nullcontext(subprocess.PIPE) as out:
             process = subprocess.Popen(
@@ -74,7 +76,7 @@ class Program:
             yield process
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=WAIT_S)
-            assert process.returncode == 0, said
+            assert process.returncode in codes, said
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -137,11 +139,14 @@ def wait_committed(brokers: str, group: str, least: int, process: subprocess.Pop
 def kill_worker(run: subprocess.Popen[str]) -> None:
     """kill -9 of one worker of a supervisor, once it has one."""
     deadline = time.monotonic() + WAIT_S
-    while not (found := workers_of(run.pid)):
+    while True:
         assert run.poll() is None, run.communicate()[0]
         assert time.monotonic() < deadline, "no worker is started"
+        for found in workers_of(run.pid):
+            with suppress(ProcessLookupError):  # one that was killed before
+                os.kill(found, signal.SIGKILL)
+                return
         time.sleep(0.05)
-    os.kill(found[0], signal.SIGKILL)
 
 
 def workers_of(supervisor: int) -> list[int]:

@@ -130,7 +130,8 @@ def test_kill_and_restart_change_nothing(stream: Stream) -> None:
     program = stream.program("killed", topic=topic)
     with (
         program.feeding(stream.file, topic, PARTITIONS, stream.rows // 10),
-        program.running("run", "--workers", "2") as run,
+        # 8: the end of the last one killed may be the last thing that is seen
+        program.running("run", "--workers", "2", codes=(0, 8)) as run,
     ):
         for share in (0.1, 0.4, 0.7):
             wait_committed(stream.brokers, program.pipeline, int(share * stream.rows), run)
