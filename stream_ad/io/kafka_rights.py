@@ -36,6 +36,12 @@ def require_for_run(config: Config, admin: AdminClient) -> None:
         config.models_topic: ("pipeline", [READ, WRITE]),
         config.bundles_topic: ("pipeline", [READ, WRITE]),
     }
+    try:
+        cluster = admin.list_topics(timeout=ANSWER_S)
+    except KafkaException as error:
+        raise failure(error.args[0], config.kafka) from None
+    if cluster.controller_id not in cluster.brokers:
+        return  # the demo's broker has no controller, knows no rights, and never answers
     for topic, (key, operations) in needed.items():
         try:
             allowed = _allowed(admin, topic)
