@@ -50,7 +50,7 @@ demo: $(INSTALLED)  ## the whole thing on a simulated stream: SCENARIO=transacti
 	@$(BIN)/stream-ad demo --scenario $(SCENARIO) $(ARGS)
 
 test: $(INSTALLED) redis kafka  ## the whole suite on a real Kafka and a real Redis; ARGS go to pytest
-	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n 3 --dist loadfile)
+	@$(BIN)/pytest $(ARGS)
 
 redis:
 	@if [ -n "$${REDIS_URL:-}" ]; then echo "Redis: the one REDIS_URL names"; \
