@@ -131,7 +131,8 @@ class FileSource:
     def poll(self, timeout_ms: int) -> list[RawBatch]:
         if len(self._start) < self._partitions:  # the rows of all come in one order
             self._start.update(self._starts.take(timeout_ms))
-            return []
+            if len(self._start) < self._partitions:
+                return []
         found: dict[int, list[Row]] = {}
         count = 0
         for number, row in islice(self._rows, POLL_ROWS):
