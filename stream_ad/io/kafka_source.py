@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -31,7 +30,6 @@ from stream_ad.protocols import Listener
 ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
 START_MS = 10  # between two looks whether another partition is to be read
 ASK_S = 5.0
-ASKED_S = 0.05
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
@@ -85,7 +83,6 @@ class KafkaSource:
         self._metadata: Any = None
         self._admin: AdminClient | None = None
         self._due: dict[int, int] = {}  # offsets to be committed by the polling thread
-        self._asking = ThreadPoolExecutor(1, "group")
         self._lock = threading.Lock()
         self._thread = 0
         self._owned: set[int] = set()
@@ -160,14 +157,9 @@ class KafkaSource:
                     self._forget()
 
     def group_metadata(self) -> Any:
-        """Who we are in the group, for a transaction: a commit under the number of an earlier generation fails."""
+        """Who we are in the group, for a transaction; of this moment, or of the last poll for other threads."""
         if threading.get_ident() == self._thread:
             self._refresh()
-        elif self._consumer is not None:
-            # does not return while a callback waits for us; what that has noted is true until it returns
-            asked = self._asking.submit(self._refresh)
-            with contextlib.suppress(TimeoutError):
-                asked.result(ASKED_S)
         return self._metadata
 
     def commit(self, offsets: Mapping[int, int]) -> None:
@@ -236,7 +228,6 @@ class KafkaSource:
             self._listener.assigned(new)
 
     def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
-        self._refresh()  # the group has a new generation, and what we have is to be committed in it
         try:
             if parts:
                 assert self._listener is not None
@@ -264,12 +255,8 @@ class KafkaSource:
         self._next.clear()
 
     def _refresh(self) -> None:
-        consumer = self._consumer
-        if consumer is not None:
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
-                # who was expelled has none: a commit without a name would be taken for one outside of any group
-                if consumer.memberid():
-                    self._metadata = consumer.consumer_group_metadata()
+        if self._consumer is not None:
+            self._metadata = self._consumer.consumer_group_metadata()
 
     def _trouble(self, error: KafkaError) -> None:
         self.errors += 1

@@ -14,7 +14,6 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, InputError, StreamAdError, TransactionFailed
-from stream_ad.io import kafka_sink
 from stream_ad.io.kafka_models import KafkaModelLog
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
@@ -259,33 +258,3 @@ def test_other_records_among_the_swaps_are_an_error_that_says_where(kafka: str, 
     producer.flush(10)
     with pytest.raises(InputError, match=f"{name}/0/0: "):
         KafkaModelLog(Kafka(brokers=kafka), name, f"{name}.none").swaps([0])
-
-
-@pytest.mark.parametrize("learns", [True, False])
-def test_a_commit_that_the_groups_next_generation_overtakes_is_made_in_that(
-    kafka: str, name: str, create_topic: Any, committed: Any, source: KafkaSource, monkeypatch: Any, learns: bool
-) -> None:
-    """Else each rebalance would have the workers that it does not concern start anew."""
-    monkeypatch.setattr(kafka_sink, "GENERATION_S", 1.0)
-    topics: dict[Role, str] = {"alerts": create_topic(f"{name}.alerts")}
-    sink = KafkaSink(Kafka(brokers=kafka), topics, source, "exactly_once", f"{name}-0")
-    sink.send("alerts", [message(b"first")])
-    sink.commit({0: 1})
-    stale = source.group_metadata()
-    other = KafkaSource(Kafka(brokers=kafka), SourceConfig(topic=name), name)
-    other.open(Told())
-    until(lambda: source.group_metadata() != stale, lambda: (source.poll(20), other.poll(20)))
-    current, asked = source.group_metadata, iter([stale] if learns else [stale] * 1000)
-    source.group_metadata = lambda: next(asked, None) or current()  # type: ignore[method-assign]
-    sink.send("alerts", [message(b"second")])
-    sink.send("alerts", [message(b"third")])
-    if learns:
-        sink.commit({0: 3})
-    else:
-        with pytest.raises(TransactionFailed):
-            sink.commit({0: 3})
-    found = [b"first", b"second", b"third"] if learns else [b"first"]
-    assert [row.value() for row in committed(topics["alerts"])] == found
-    assert source.committed([0]) == {0: 3 if learns else 1}
-    other.close()
-    sink.close()
