@@ -36,6 +36,7 @@ class Known:
 
     committed: Mapping[int, int | None]
     swaps: Mapping[int, list[Swap]]
+    since_s: float
 
 
 class Recovery:
@@ -120,12 +121,12 @@ class Recovery:
         self, partitions: Sequence[int], committed: Callable[[Sequence[int]], Mapping[int, int | None]]
     ) -> Known:
         offsets = committed(partitions)
-        return Known(offsets, self._log.swaps(sorted(partitions)))
+        return Known(offsets, self._log.swaps(sorted(partitions)), time.monotonic())
 
     def _restore(self, partition: int, told: Future[Known], version: str, has: Callable[[str], bool]) -> Shard:
         known = told.result()
         offset, swaps = known.committed[partition], known.swaps.get(partition, [])
-        shard = self._loaded(partition, offset, swaps, has)
+        shard = self._loaded(partition, offset, swaps, known.since_s, has)
         if shard is None:
             shard = Shard(self._folds, partition, self._start(offset, swaps), version)
             shard.tried_offset = shard.next_offset
@@ -140,13 +141,13 @@ class Recovery:
         return shard
 
     def _loaded(
-        self, partition: int, committed: int | None, known: list[Swap], has: Callable[[str], bool]
+        self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
     ) -> Shard | None:
         """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
         deadline_s = time.monotonic() + (0 if self._store_away else self._config.wait / 1000)
         while committed is not None:
             try:
-                self._await_former_owner(partition, committed, deadline_s)
+                self._await_former_owner(partition, committed, since_s)
                 shard = self._restored(partition, committed, known, self._states.load(partition), has)
                 self._store_away = False
                 return shard
@@ -157,13 +158,12 @@ class Recovery:
                     return None
         return None
 
-    def _await_former_owner(self, partition: int, committed: int, deadline_s: float) -> None:
+    def _await_former_owner(self, partition: int, committed: int, since_s: float) -> None:
         """Who has given it up may be saving it just now: that is waited for, no longer than folding again takes."""
-        begun = time.monotonic()
+        most_s = self._config.wait / 1000
         while (stored := self._states.offset(partition)) < committed:
-            now = time.monotonic()
-            patience_s = (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S)
-            if now - begun >= patience_s or now >= deadline_s or self._closing.wait(LOOK_S):
+            patience_s = min(most_s, (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S))
+            if time.monotonic() - since_s >= patience_s or self._closing.wait(LOOK_S):
                 return
 
     def _restored(

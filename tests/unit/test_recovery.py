@@ -254,6 +254,17 @@ def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> N
     saver.close()
 
 
+def test_partitions_are_waited_for_together_not_in_turn() -> None:
+    """Nobody saves them: all have waited as long as one."""
+    made = recovery(MemoryStateStore(), wait="1s")
+    long = 10 * CAREFUL_PER_S
+    begun = time.monotonic()
+    made.begin(range(50), lambda _: dict.fromkeys(range(50), long), BUILT_IN, lambda _: True)
+    until(lambda: all(future.done() for future in made._restoring.values()))
+    assert 1.0 <= time.monotonic() - begun < 25.0
+    made.close()
+
+
 def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -> None:
     """A number is not the proof of ownership, the commit is; and a lower offset is refused whoever has the number."""
     store = Store()
