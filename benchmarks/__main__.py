@@ -1,7 +1,7 @@
 """`make bench`: each stage alone and the full path, side by side in one run, on a real broker.
 
 Ratios are what counts: figures of one machine are no figures of another. ARGS="--quick" is a
-quarter of the size.
+quarter of the size; ARGS=recovery measures restoring and rebalances instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import load, stages
+from benchmarks import load, recovery, stages
 from tests.servers import kafka_broker, redis_server
 
 LEAST = {"full / consume": 0.15, "1M keys / 1k keys": 0.6}
@@ -26,6 +26,7 @@ MOST = {"first score [s]": 5.0}
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    arguments.add_argument("what", nargs="?", choices=["speed", "recovery"], default="speed")
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
@@ -33,6 +34,11 @@ def main() -> None:
     scale = 4 if chosen.quick else 1
     console = Console()
     with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
+        if chosen.what == "recovery":
+            found = recovery.main(brokers, redis, Path(folder), console, chosen.rounds, scale)
+            chosen.output.mkdir(parents=True, exist_ok=True)
+            (chosen.output / "recovery.json").write_text(json.dumps({**found, "at": time.time()}, indent=2))
+            return
         run = stages.Run(brokers, redis, Path(folder), console)
         few, many = 1_000, 1_000_000 // scale
         events = 2_000_000 // scale

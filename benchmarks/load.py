@@ -52,9 +52,13 @@ def records(events: int, keys: int, seed: int = 7) -> Iterator[tuple[bytes, byte
         yield b"card-%07d" % card, value.encode()
 
 
-def fill(brokers: str, topic: str, events: int, keys: int) -> None:
+def create(brokers: str, topic: str, partitions: int) -> None:
     admin = AdminClient({"bootstrap.servers": brokers})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+
+
+def fill(brokers: str, topic: str, events: int, keys: int) -> None:
+    create(brokers, topic, PARTITIONS)
     producer = Producer(
         {
             "bootstrap.servers": brokers,

@@ -1,0 +1,292 @@
+"""`make bench ARGS=recovery`: how long a restore takes, and who is held up by a rebalance.
+
+Memory that the machine has not given to anybody yet can take many times as long to fill: so the first
+restore is told apart from the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from confluent_kafka import Producer
+from redis import StrictRedis
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import load
+from stream_ad import build
+from stream_ad.batch import RawBatch, Scores
+from stream_ad.config import Config, Redis, parse
+from stream_ad.errors import TransactionFailed
+from stream_ad.fold import state as columns
+from stream_ad.io.redis import RedisStateStore
+from stream_ad.shard import Folds, Shard, States
+from stream_ad.spec import FeatureSpec
+from stream_ad.worker import RESTART_S
+
+FEW = 20_000  # keys that are folded; the others are copies of them
+EVENTS_PER_KEY = 12
+PARTITIONS = 64
+PER_S = 4_000  # of the stream while workers come and go
+PHASE_S = 12.0
+SESSION_S = 6  # a dead worker's partitions come after so long
+QUIET = "nobody comes or goes"
+GOAL_S = 2.0  # per million keys, at most
+
+
+class Restores:
+    """A shard of many keys, through a real Redis and back."""
+
+    def __init__(self, redis: str, keys: int) -> None:
+        config = load.config("127.0.0.1:1", redis, "t", "bench-recovery", keys)
+        self._config = config
+        spec = FeatureSpec.of(config)
+        self.folds = build.folds(config, spec)
+        self.shard = many(self.folds, few(config, spec), keys)
+        self.millions = keys / 1e6
+        self.store = RedisStateStore(Redis(url=redis, prefix="bench-recovery"))
+        self._owner = self.store.claim(0)
+
+    def figures(self, rounds: int) -> dict[str, list[float]]:
+        """Seconds per million keys: by the clock, and of this process's work."""
+        deeds = {"copy": lambda: self.shard.snapshot(copied=True), "save": self._save, "restore": self._restore}
+        found: dict[str, list[float]] = {f"{name}{kind}": [] for name in deeds for kind in ("", ", CPU")}
+        for _ in range(rounds + 1):
+            for name, deed in deeds.items():
+                began, worked = time.perf_counter(), time.process_time()
+                deed()
+                found[name].append((time.perf_counter() - began) / self.millions)
+                found[f"{name}, CPU"].append((time.process_time() - worked) / self.millions)
+        return found
+
+    def _save(self) -> None:
+        self.shard.next_offset += 1
+        parts = self.shard.snapshot().parts()
+        assert self.store.save(0, self._owner, self.shard.next_offset, parts)
+
+    def _restore(self) -> None:
+        parts = self.store.load(0)
+        assert parts is not None
+        assert Shard.restore(self.folds, 0, parts).used == self.shard.used
+
+    def sizes(self) -> dict[str, float]:
+        snapshot = self.shard.snapshot()
+        packed = sum(map(len, snapshot.parts()))
+        return {"bytes_per_key": snapshot.nbytes / self.shard.used, "packed": packed / snapshot.nbytes}
+
+
+def few(config: Config, spec: FeatureSpec) -> Shard:
+    shard = Shard(build.folds(config, spec, FEW), 0, 0, "v")
+    codec, noise = build.codec(config), np.random.default_rng(3)
+    stream = load.records(FEW * EVENTS_PER_KEY, FEW)
+    for first in range(0, FEW * EVENTS_PER_KEY, 8000):
+        rows = list(itertools.islice(stream, 8000))
+        at = np.arange(first, first + len(rows))
+        raw = RawBatch("t", 0, at, at, [key for key, _ in rows], [value for _, value in rows], lambda _: [], at[-1] + 1)
+        events, _ = codec.decode(raw)
+        batch = shard.submit(events)
+        shard.finish(Scores(batch, "v", noise.normal(size=len(batch))))
+    return shard
+
+
+def many(folds: Folds, small: Shard, keys: int) -> Shard:
+    """The rows of the small shard again and again: too far apart for the packing to see that they are the same."""
+    shard = Shard(folds, 0, 0, "v")
+    for name in fields(States):
+        source, target = getattr(small.states, name.name), getattr(shard.states, name.name)
+        per_key = columns.per_key_fields(source)
+        for field in fields(source):
+            rows, into = getattr(source, field.name), getattr(target, field.name)
+            if field.name not in per_key:
+                into[...] = rows
+                continue
+            for first in range(0, keys, FEW):
+                into[first : first + FEW] = rows[: keys - first]
+    shard.states.keys.used[0] = keys
+    return shard
+
+
+class Noting:
+    """A sink that notes when which partitions were committed."""
+
+    def __init__(self, sink: Any, file: TextIO) -> None:
+        self._sink, self._file = sink, file
+        self.send, self.abort, self.close = sink.send, sink.abort, sink.close
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        self._sink.commit(offsets)
+        self._file.write(json.dumps([time.monotonic(), sorted(offsets), sum(offsets.values())]) + "\n")
+
+
+def work(data: dict[str, Any], index: int, path: Path, stop: Event) -> None:
+    """A worker process."""
+    config = parse(data)
+    spec = FeatureSpec.of(config)
+    build.warm(config, spec)
+    log = build.kafka_log(config)
+    held = build.models(config, spec, None, log)
+    with path.open("w", buffering=1) as notes:
+        while not stop.is_set():
+            ports = build.kafka_ports(config, index, None, log)
+            sink: Any = Noting(ports.sink, notes)
+            parts = build.Ports(ports.source, sink, ports.states, log)
+            try:
+                build.pipeline(config, spec, build.folds(config, spec), parts, held).run(stop.is_set)
+            except TransactionFailed:
+                time.sleep(RESTART_S)
+            finally:
+                ports.sink.close()
+    held.close()
+
+
+def feed(brokers: str, topic: str, keys: int, stop: Event) -> None:
+    """First every key once, as fast as can be; then all at random, steadily."""
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "partitioner": "murmur2"})
+
+    def send(rows: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in rows:
+            while True:
+                try:
+                    producer.produce(topic, value, key)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+
+    send(load.records(keys, keys))
+    producer.flush()
+    draw, number, began = random.Random(1), 0, time.monotonic()
+    while not stop.wait(0.01):
+        due = int((time.monotonic() - began) * PER_S) - number
+        send(again(draw.randrange(keys), load.START_MS + keys + number + row) for row in range(due))
+        number += due
+        producer.poll(0)
+    producer.flush()
+
+
+def again(card: int, ts_ms: int) -> tuple[bytes, bytes]:
+    value = f'{{"ts":{ts_ms},"card":"card-{card:07d}","amount":{card % 977}.5,"balance":{card % 7919},"merchant":"m1"}}'
+    return b"card-%07d" % card, value.encode()
+
+
+def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Console) -> dict[str, float]:
+    """The longest times between two commits of a partition that stays with its worker, in seconds: while nobody
+    comes or goes, while a second worker takes half of the partitions, while it gives them back, and while they come
+    back from a worker that was killed, with all snapshots lost, to be folded again from the start."""
+    topic = f"rebalance-{time.time_ns()}"
+    config = load.config(brokers, redis, topic, topic, int(keys / PARTITIONS * 1.5) + 1000)
+    data = config.model_dump(exclude_defaults=True)
+    data["redis"] = {"url": redis}
+    data["kafka"] = {"brokers": brokers, "options": {"session.timeout.ms": SESSION_S * 1000}}
+    data["sink"] = {"commit_interval": "100ms"}
+    load.create(brokers, topic, PARTITIONS)
+    from stream_ad.io import kafka_admin
+
+    kafka_admin.create_outputs(parse(data))
+    context = multiprocessing.get_context("spawn")
+    fed, ends = context.Event(), [context.Event() for _ in range(3)]
+    notes = [folder / f"worker-{number}.jsonl" for number in range(3)]
+    feeder = context.Process(target=feed, args=(brokers, topic, keys, fed))
+    workers = [
+        context.Process(target=work, args=(data, min(number, 1), notes[number], ends[number])) for number in range(3)
+    ]
+    marks: dict[str, tuple[float, float]] = {}
+    try:
+        feeder.start()
+        workers[0].start()
+        with console.status(f"one worker folds {keys:,} keys"):
+            wait(lambda: any(offsets > keys for *_, offsets in commits(notes[0])[-5:]))
+            time.sleep(PHASE_S)  # until the first snapshots are made
+
+        def kill() -> None:
+            workers[2].kill()
+            StrictRedis.from_url(redis).flushall()
+
+        phases: list[tuple[str, Callable[[], object], float]] = [
+            (QUIET, lambda: None, PHASE_S),
+            ("half of them go", workers[1].start, PHASE_S),
+            (f"{QUIET}, again", lambda: None, PHASE_S),
+            ("half of them come", ends[1].set, PHASE_S),
+            ("", workers[2].start, PHASE_S),
+            ("half of them come, to be folded again from the start", kill, SESSION_S + 2 * PHASE_S),
+        ]
+        for name, deed, spent_s in phases:
+            with console.status(name):
+                began = time.monotonic()
+                deed()
+                time.sleep(spent_s)
+                marks[name] = began, time.monotonic()
+        moved = {part for path in notes[1:] for _, partitions, _ in commits(path) for part in partitions}
+    finally:
+        for event in (fed, *ends):
+            event.set()
+        for process in (feeder, *workers):
+            if process.pid is not None:
+                process.join(60)
+                process.kill()
+    stayed = set(range(PARTITIONS)) - moved
+    first = commits(notes[0])
+    found = {name: longest(first, stayed, *when) for name, when in marks.items() if name}
+    back = {part for when, partitions, _ in first if when > began for part in partitions} & moved
+    return {**found, "partitions that moved": len(moved), "of them folded again": len(back)}
+
+
+def wait(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not done():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the workers do not get on")
+        time.sleep(0.2)
+
+
+def commits(path: Path) -> list[tuple[float, set[int], int]]:
+    """When, which partitions, and the sum of their offsets; a line that is being written is left out."""
+    text = path.read_text() if path.exists() else ""
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [(when, set(partitions), offsets) for when, partitions, offsets in found]
+
+
+def longest(found: list[tuple[float, set[int], int]], partitions: set[int], began: float, ended: float) -> float:
+    gaps = []
+    for partition in partitions:
+        times = [when for when, committed, _ in found if partition in committed and began < when < ended]
+        gaps += [after - before for before, after in itertools.pairwise([began, *times, ended])]
+    return max(gaps)
+
+
+def main(brokers: str, redis: str, folder: Path, console: Console, rounds: int, scale: int) -> dict[str, Any]:
+    restores = Restores(redis, 1_000_000 // scale)
+    with console.status("restoring a million keys"):
+        figures, sizes = restores.figures(rounds), restores.sizes()
+    del restores
+    gaps = rebalances(brokers, redis, folder, 1_000_000 // scale, console)
+    report(console, figures, sizes, gaps)
+    return {"seconds_per_million_keys": figures, "sizes": sizes, "longest_gaps_s": gaps}
+
+
+def report(console: Console, figures: dict[str, list[float]], sizes: dict[str, float], gaps: dict[str, float]) -> None:
+    table = Table(
+        "seconds per million keys", "first", "least", "median", "most of the others", "goal", title="snapshots"
+    )
+    for name, values in figures.items():
+        later = values[1:]
+        goal = f"≤ {GOAL_S:g} {'✓' if statistics.median(later) <= GOAL_S else '✗'}" if name == "restore" else ""
+        cells = [f"{value:.2f}" for value in (values[0], min(later), statistics.median(later), max(later))]
+        table.add_row(name, *cells, goal)
+    console.print(table)
+    console.print(f"{sizes['bytes_per_key']:,.0f} bytes per key, of which {sizes['packed']:.0%} are stored")
+    table = Table("partitions that stay", "longest time between two commits, s", title="64 partitions, two workers")
+    for name, value in gaps.items():
+        if "partitions" not in name and "of them folded" not in name:
+            table.add_row(name, f"{value:.2f}")
+    console.print(table)
