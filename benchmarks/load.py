@@ -63,6 +63,7 @@ def fill(brokers: str, topic: str, events: int, keys: int) -> None:
         {
             "bootstrap.servers": brokers,
             "linger.ms": 50,
+            "enable.idempotence": True,
             "queue.buffering.max.messages": 500_000,
             "partitioner": "murmur2",
         }

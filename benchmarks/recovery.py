@@ -152,7 +152,9 @@ def work(data: dict[str, Any], index: int, path: Path, stop: Event) -> None:
 
 def feed(brokers: str, topic: str, keys: int, stop: Event) -> None:
     """First every key once, as fast as can be; then all at random, steadily."""
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "partitioner": "murmur2"})
+    producer = Producer(
+        {"bootstrap.servers": brokers, "linger.ms": 5, "partitioner": "murmur2", "enable.idempotence": True}
+    )
 
     def send(rows: Iterable[tuple[bytes, bytes]]) -> None:
         for key, value in rows:

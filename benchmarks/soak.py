@@ -143,7 +143,12 @@ def feed(brokers: str, topic: str, allowed: Any, produced: Any, stop: Any) -> No
     """Writes as fast as it may; what it has written is there when it ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     pool = [(value, key, partition_of(key, 0, load.PARTITIONS)) for key, value in load.records(POOL, KEYS)]
-    options = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.messages": 200_000}
+    options = {
+        "linger.ms": 20,
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": 200_000,
+    }
     producer = Producer({"bootstrap.servers": brokers, **options})
     rows = cycle(pool)
     while not stop.is_set():

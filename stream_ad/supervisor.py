@@ -38,6 +38,10 @@ def fork_server() -> None:
     forkserver.ensure_running()
 
 
+class Interrupted(Exception):
+    """Asked to stop while a worker is being started: it ends by itself, as its parent does."""
+
+
 class Supervisor:
     """Starts workers, starts dead ones again, and stops them all on SIGTERM or ctrl-C."""
 
@@ -50,6 +54,7 @@ class Supervisor:
         self._untrained = 0
         self._enough = config.train.min_events
         self._asked_s = float("inf")
+        self._starting = False
 
     def run(self) -> int:
         """Answers the exit code: 0, or 130 on ctrl-C; that of the error that ended a worker; 8 where a worker
@@ -61,6 +66,8 @@ class Supervisor:
             code = 130 if number == signal.SIGINT else 0
             self._asked_s = min(self._asked_s, time.monotonic())
             self._stop.ask()
+            if self._starting:
+                raise Interrupted
 
         before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         if self._config.train.auto:
@@ -75,6 +82,8 @@ class Supervisor:
                     break
                 self._train_due()
                 self._stop.wait(TICK_S)
+        except Interrupted:
+            pass
         finally:
             unfinished = self._stop_all()
             for number, handler in before.items():
@@ -87,8 +96,10 @@ class Supervisor:
                 started = CONTEXT.Process(
                     target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
                 )
+                self._starting = True  # the first start waits until the fork server has loaded everything
                 started.start()
                 self._workers[index] = started
+                self._starting = False
 
     def _ended(self) -> int | None:
         """Looks after the dead. An exit code when all is done, or when starting again would not help."""
@@ -145,7 +156,8 @@ class Supervisor:
                 log.error("%s did not stop within %.1f s and is killed", process.name, deadline - now)
                 process.kill()
                 process.join()
-        return any(process.exitcode for process in workers)
+        # who dies of the signal itself had not come to handle it, so had begun nothing
+        return any(process.exitcode not in (0, -signal.SIGTERM) for process in workers)
 
 
 def _untrained_events(config: Config) -> int:

@@ -42,7 +42,8 @@ class Ending:
 
     def __init__(self, limit_s: float) -> None:
         self.stop = Stop()
-        self.code = 0  # of an end by force: before a pipeline has begun nothing is left undone
+        self.begun = False  # a pipeline: before it nothing is left undone, and nothing has to end in order
+        self.code = 0  # of an end by force
         self._limit_s = limit_s
 
     def follow(self) -> None:
@@ -58,6 +59,8 @@ class Ending:
 
     def _ask_after(self, wait: Callable[[], object]) -> None:
         wait()
+        if not self.begun:
+            os._exit(0)
         self.ask()
 
     def ask(self) -> None:
@@ -122,13 +125,13 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
         while not stop.asked():
             try:
                 admin = reach(config.kafka, REACH_S)
-                if index == 0 and not ending.code:
+                if index == 0 and not ending.begun:
                     count = len(partitions(config.kafka, config.source.topic, admin=admin))
                     said = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
                     if said is not None:
                         log.warning("%s", said)
                 ports = build.kafka_ports(config, index, until, log_of_models, stop.asked)
-                ending.code, waiting = Unfinished.exit_code, False
+                ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
                 judging = build.pipeline(config, spec, parts, ports, held)
                 watch.begin(judging)
                 try:

@@ -65,7 +65,7 @@ def publish(kafka: str) -> Callable[..., None]:
 
     def send(topic: str, rows: list[tuple[Any, ...]], transaction: str = "", **fields: Any) -> None:
         options = {"transactional.id": f"{topic}-input"} if transaction else {}
-        producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, **options})
+        producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1, "enable.idempotence": True, **options})
         if transaction:
             producer.init_transactions(30)
             producer.begin_transaction()

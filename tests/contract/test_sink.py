@@ -253,7 +253,7 @@ def test_a_missing_topic_is_named_with_its_key(kafka: str, name: str, source: Ka
 
 def test_other_records_among_the_swaps_are_an_error_that_says_where(kafka: str, name: str, create_topic: Any) -> None:
     create_topic(name)
-    producer = Producer({"bootstrap.servers": kafka})
+    producer = Producer({"bootstrap.servers": kafka, "enable.idempotence": True})
     producer.produce(name, b"garbage")
     producer.flush(10)
     with pytest.raises(InputError, match=f"{name}/0/0: "):

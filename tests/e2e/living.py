@@ -120,7 +120,7 @@ class Living:
 
     def feed(self, until: float = 1.0) -> None:
         """Puts this share of the events into the topic."""
-        producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5})
+        producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5, "enable.idempotence": True})
         upto = int(self.events * until)
         for partition, key, value in self._rows[self.fed : upto]:
             producer.produce(self.topic, value, key, partition)

@@ -59,8 +59,8 @@ def program(kafka: str, redis_url: str, name: str, tmp_path: Path) -> Program:
 
 
 def produced(brokers: str, topic: str, rows: Sequence[tuple[Row, Headers | None]], **options: Any) -> None:
-    settings = {"bootstrap.servers": brokers, "linger.ms": 50, **{k.replace("_", "."): v for k, v in options.items()}}
-    producer = Producer(settings)
+    settings = {k.replace("_", "."): v for k, v in options.items()}
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 50, "enable.idempotence": True, **settings})
     for row, headers in rows:
         producer.produce(topic, row.value, row.key, 0, headers=headers)
         producer.poll(0)

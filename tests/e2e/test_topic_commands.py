@@ -108,7 +108,7 @@ def test_a_produced_topic_is_the_file(folder, brokers, capsys, own_time):
 def test_keys_lie_where_librdkafka_puts_them(brokers):
     topic = f"keys-{RUN}"
     create_topics(Kafka(brokers=brokers), {topic: 3})
-    producer = Producer({"bootstrap.servers": brokers, "partitioner": "murmur2"})
+    producer = Producer({"bootstrap.servers": brokers, "partitioner": "murmur2", "enable.idempotence": True})
     for i in range(300):
         producer.produce(topic, b"", b"card-%d" % i)
     assert producer.flush(30) == 0
