@@ -37,6 +37,7 @@ WEIGHTS = {
 LEAST, MOST = 15, 60
 BEGINS = ("rebalance", "checkpoint")  # something that goes on beside
 SETTLES = 0.7  # of the times it is done before anything else
+REGROUPS = 0.5  # of the overtakings that begin with a new generation of the group
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def schedule(seed: int) -> list[Step]:
         at = int(number() * 12) if number() < 0.35 else 0
         effect = int(number() * 5) if at and number() < 0.6 else 0
         steps.append(Step(deed, int(number() * WORKERS), int(number() * 64), at, effect))
+        if effect and number() < REGROUPS:
+            steps.append(Step("regroup"))
     return steps
 
 
@@ -94,6 +97,8 @@ def take(world: World, step: Step) -> None:
         world.wanted = VERSIONS[argument % len(VERSIONS)]
     elif deed == "rebalance":
         world.rebalance(argument, step.at, step.effect)
+    elif deed == "regroup":
+        world.regroup()
     elif deed == "empty":
         world.states.emptied()
         world.bundles = bool(argument % 2)

@@ -51,6 +51,7 @@ class Rules:
     pipeline: type[Pipeline] = Pipeline
     recovery: type[Recovery] = Recovery
     fenced: bool = True  # by the group's generation, the transaction's owner, and the owner's number of a snapshot
+    named: bool = True  # a commit says who makes it
     together: bool = True  # alerts and offsets become visible at once
 
 
@@ -138,14 +139,18 @@ class Sink:
             self._world.port()
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        world, mine = self._world, self._transaction()
+        world, generation = self._world, self._worker.generation
+        mine = self._transaction()
         world.port()
-        if world.rules.fenced:
-            owned = all(world.owner.get(part) is self._worker for part in offsets)
+        while world.rules.fenced:
             if mine.aborted or world.epochs[self._worker.number] != self._epoch:
                 raise TransactionFailed("fenced")
-            if not owned or self._worker.generation != world.generation:
-                raise TransactionFailed("of an old generation")
+            if world.rules.named and not self._member(offsets):
+                raise TransactionFailed("expelled")
+            if generation == self._worker.generation:
+                break
+            generation = self._worker.generation
+            mine = self._again(mine)
         if world.rules.fenced:
             world.undecided.update(dict.fromkeys(offsets, mine))
         if not world.rules.together:
@@ -159,6 +164,19 @@ class Sink:
         world.decided(mine)
         self._open = None
         world.port()
+
+    def _member(self, partitions: Iterable[int]) -> bool:
+        world, worker = self._world, self._worker
+        return worker.generation == world.generation and all(world.owner.get(part) is worker for part in partitions)
+
+    def _again(self, overtaken: Transaction) -> Transaction:
+        """The group has a new generation, and we are a member of it as of the one before."""
+        self.abort()
+        self._world.port()
+        mine = self._transaction()
+        mine.messages = overtaken.messages
+        self._world.port()
+        return mine
 
     def abort(self) -> None:
         if self._open is not None:
@@ -401,12 +419,25 @@ class World:
         if worker.pipeline.models.has(self.wanted):
             worker.pipeline.swap(self.wanted)
 
+    def regroup(self) -> None:
+        """A generation in which all members keep what they have."""
+        members = [worker for worker in self.workers if worker.generation == self.generation and not worker.frozen]
+        self.generation += 1
+        for worker in members:
+            if worker.pipeline is not None:
+                worker.generation = self.generation
+
     def rebalance(self, choice: int, at: int, effect: int) -> None:
-        """Of all that answer. Those that do not are expelled without being asked."""
+        """Of all that answer. Those that are in the middle of something, where the choice allows it, stay members and
+        keep what they have; the others are expelled without being asked."""
         members, before = [worker for worker in self.workers if worker.answers], self.generation
         if not members:
             return
         target = {part: members[choice // WORKERS**part % len(members)] for part in self.ends}
+        staying = [worker for worker in self.workers if worker.busy and worker.generation == before]
+        if choice // WORKERS**PARTITIONS % 2:
+            staying = []
+        target.update({part: worker for worker in staying for part in worker.owned})
         for worker in members:
             gone = [part for part in sorted(worker.owned) if target[part] is not worker]
             if gone and worker.generation == self.generation:
@@ -417,6 +448,9 @@ class World:
         if self.generation != before or not all(worker.answers for worker in members):
             return  # another rebalance came between, or a member died: the next one sees to it
         self.generation += 1
+        for worker in staying:
+            if worker.pipeline is not None:
+                worker.generation = self.generation
         for worker in members:
             if worker.owned and worker.generation != self.generation - 1:
                 self.act(worker, lambda worker=worker: worker.pipeline.lost(sorted(worker.owned)))  # type: ignore[misc]

@@ -40,5 +40,6 @@ RULES = {
     "snapshot before commit": Rules(pipeline=SavesFirst, recovery=Trusts),
     "offsets committed early": Rules(together=False),
     "no fencing": Rules(fenced=False),
+    "commits without a name": Rules(named=False),
 }
 TRUSTING = Rules(recovery=Trusts)

@@ -17,7 +17,7 @@ from stream_ad.worker import Ending, setup_logging
 setup_logging("worker 0")
 ending = Ending(0.3)
 ending.follow()
-ending.code = {code}
+ending.begun, ending.code = {begun}, {code}
 print("blocked", flush=True)
 ctypes.CDLL(None).usleep({microseconds})
 ending.stop.wait(60)
@@ -25,8 +25,8 @@ print("obeyed", flush=True)
 """
 
 
-def end(code: int, microseconds: int) -> tuple[int, str, float]:
-    script = BLOCKED.format(code=code, microseconds=microseconds)
+def end(code: int, microseconds: int, begun: bool = True) -> tuple[int, str, float]:
+    script = BLOCKED.format(code=code, microseconds=microseconds, begun=begun)
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -48,3 +48,7 @@ def test_a_blocked_thread_is_no_reason_to_stay(code: int) -> None:
 
 def test_who_obeys_is_not_hurried() -> None:
     assert end(8, 1)[:2] == (0, "obeyed\n")
+
+
+def test_who_has_begun_nothing_does_not_stay() -> None:
+    assert end(0, 55_000_000, begun=False)[:2] == (0, "")
