@@ -1,12 +1,13 @@
-"""What a group has committed, asked by a consumer that never joins it.
+"""Who a member of a group is, and what the group has committed.
 
-An admin client could be asked as well, but it dies, with its process, of what a coordinator on the move
-answers (confluentinc/librdkafka#5040).
+The latter is asked by a consumer that never joins it. An admin client could be asked as well, but it dies,
+with its process, of what a coordinator on the move answers (confluentinc/librdkafka#5040).
 """
 
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -66,3 +67,14 @@ class GroupOffsets:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def generation(member: bytes) -> int:
+    """Of the group that a client tells who it is: `CGMDv2:`, the generation (int32), then names; -1 = of none."""
+    found: int = struct.unpack_from("=i", member, 7)[0]
+    return found
+
+
+def follows(member: bytes | None, earlier: bytes) -> bool:
+    """The same member in a later generation."""
+    return member is not None and member[11:] == earlier[11:] and generation(member) > generation(earlier)
