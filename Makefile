@@ -9,6 +9,8 @@ KAFKA_LIBS := .cache/kafka/libs
 PYTHON ?= python3
 SCENARIO ?= transactions
 MINUTES ?= 30
+# processes of tests, each with a broker and a Redis of its own: much of the suite waits
+JOBS ?= 2
 ARGS ?=
 SECONDS ?= 60
 
@@ -50,7 +52,7 @@ demo: $(INSTALLED)  ## the whole thing on a simulated stream: SCENARIO=transacti
 	@$(BIN)/stream-ad demo --scenario $(SCENARIO) $(ARGS)
 
 test: $(INSTALLED) redis kafka  ## the whole suite on a real Kafka and a real Redis; ARGS go to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 redis:
 	@if [ -n "$${REDIS_URL:-}" ]; then echo "Redis: the one REDIS_URL names"; \

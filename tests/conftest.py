@@ -1,4 +1,4 @@
-"""What tests on real servers share: one broker and one Redis per session, a fresh name per test."""
+"""What tests on real servers share: one broker and one Redis per process of tests, a fresh name per test."""
 
 from __future__ import annotations
 

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
+from stream_ad.config import Kafka
+from stream_ad.errors import Unreachable
+from stream_ad.io.kafka_admin import committed_offsets
 from tests.reading import read_committed
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -121,16 +123,18 @@ def published(brokers: str, topic: str) -> list[bytes]:
     return sorted(message.value() for message in read_committed(brokers, topic))
 
 
-def committed(client: AdminClient, group: str) -> int:
-    """Sum of the group's committed offsets."""
-    found = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
-    return sum(max(0, partition.offset) for partition in found.topic_partitions)
+def committed(brokers: str, group: str, topic: str) -> int:
+    """Sum of the group's committed offsets; 0 while they are hidden by a transaction."""
+    try:
+        found = committed_offsets(Kafka(brokers=brokers), group, topic)
+    except Unreachable:
+        return 0
+    return sum(offset or 0 for offset in found.values())
 
 
-def wait_committed(brokers: str, group: str, least: int, process: subprocess.Popen[str]) -> None:
-    client = AdminClient({"bootstrap.servers": brokers})
+def wait_committed(brokers: str, group: str, topic: str, least: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + WAIT_S
-    while (count := committed(client, group)) < least:
+    while (count := committed(brokers, group, topic)) < least:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"{count} of {least} offsets committed after {WAIT_S} s"
         time.sleep(0.05)

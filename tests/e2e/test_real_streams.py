@@ -134,9 +134,9 @@ def test_kill_and_restart_change_nothing(stream: Stream) -> None:
         program.running("run", "--workers", "2", codes=(0, 8)) as run,
     ):
         for share in (0.1, 0.4, 0.7):
-            wait_committed(stream.brokers, program.pipeline, int(share * stream.rows), run)
+            wait_committed(stream.brokers, program.pipeline, topic, int(share * stream.rows), run)
             kill_worker(run)
-        wait_committed(stream.brokers, program.pipeline, stream.rows, run)
+        wait_committed(stream.brokers, program.pipeline, topic, stream.rows, run)
     whole = stream.program("whole", topic=topic)
     whole("run", "--until-end")
     assert stream.told(program) == stream.told(whole)
@@ -149,9 +149,9 @@ def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> 
     program = stream.program("swapped", topic=topic)
     program("models", "rollback")
     with program.feeding(stream.file, topic, PARTITIONS, stream.rows // 14), program.running("run") as run:
-        wait_committed(stream.brokers, program.pipeline, stream.rows // 10, run)
+        wait_committed(stream.brokers, program.pipeline, topic, stream.rows // 10, run)
         program("models", "promote", stream.version)
-        wait_committed(stream.brokers, program.pipeline, stream.rows, run)
+        wait_committed(stream.brokers, program.pipeline, topic, stream.rows, run)
     alerts = stream.told(program)
     assert len(set(ids(alerts))) == len(alerts)
     replayed = stream.folder / "swapped.jsonl"
