@@ -276,10 +276,11 @@ class KafkaSource:
 
     def _refresh(self) -> None:
         if self._consumer is not None:
-            member = self._consumer.consumer_group_metadata()
-            # a commit that names no generation counts as one outside of any group: nobody would be fenced
-            if generation(member) >= 0:
-                self._metadata = member
+            with contextlib.suppress(RuntimeError):  # it is leaving
+                member = self._consumer.consumer_group_metadata()
+                # a commit that names no generation counts as one outside of any group: nobody would be fenced
+                if generation(member) >= 0:
+                    self._metadata = member
 
     def _trouble(self, error: KafkaError) -> None:
         self.errors += 1

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  numba's matrix products are its; loaded before it can be limited
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from stream_ad.batch import F32, I64
@@ -34,15 +32,14 @@ class Fused:
     centre: F32  # [d]
     factor: F32  # [d]
     layers: I64  # [layers,3]  width in, width out, 1 = ReLU follows
-    weights: F32  # of all layers in a row, each [in,out] and then [out] of bias
+    weights: F32  # of all layers in a row, each [out,in] and then [out] of bias
     share: F32  # [d]  weight of an entry's error
     constants: F32  # [2]  of the calibration
 
     @classmethod
     def of(cls, scaler: Scaler, layers: Sequence[Layer], weight: Tensor, calibration: Calibration) -> Fused:
-        threadpool_limits(1, "blas")  # the other cores fold and decode; and a product's order of additions is fixed
         w = len(weight) // len(scaler.centre)
-        parts = [part.numpy().ravel() for layer in layers for part in (layer.weight.T.contiguous(), layer.bias)]
+        parts = [part.numpy().ravel() for layer in layers for part in (layer.weight.contiguous(), layer.bias)]
         return cls(
             centre=scaler.centre.repeat(w).numpy(),
             factor=scaler.spread.reciprocal().repeat(w).numpy(),

@@ -18,7 +18,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["stream_ad.preload"])
 STOP_S = 40.0
 # 8: something had to be left undone; SIGTERM: it had not got as far as to listen
-OBEYED = (0, 8, -signal.SIGTERM)
+OBEYED = (0, 8, -signal.SIGTERM, -signal.SIGKILL)  # the last at a fault point on its way out
 
 
 def work(config: Config, index: int, plan: Plan | None, rule: str, log: Path) -> None:
@@ -94,7 +94,7 @@ class Fleet:
             if process.exitcode is None:
                 self.odd.append(f"worker {index} did not stop within {STOP_S:.0f} s")
                 process.kill()
-            elif process.exitcode not in (*OBEYED, -signal.SIGKILL):
+            elif process.exitcode not in OBEYED:
                 self.odd.append(f"worker {index} ended with {process.exitcode}")
         self._processes.clear()
 
