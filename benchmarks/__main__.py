@@ -45,7 +45,7 @@ def main() -> None:
         for name, keys in (("few", few), ("many", many)):
             with console.status(f"filling a topic: {events:,} events of {keys:,} keys"):
                 load.fill(brokers, name, events, keys)
-        run.train("few", few)
+            run.train(name, keys)
         stages_of_a_round = {
             "decode": lambda: run.decode("few"),
             "fold": lambda: run.fold("few", few),

@@ -24,6 +24,7 @@ from stream_ad.io.redis import RedisModelStore
 from stream_ad.io.starts import FromTheStart
 from stream_ad.protocols import Source
 from stream_ad.reader import Decoded
+from stream_ad.score.bundle import Bundle
 from stream_ad.shard import Shard
 from stream_ad.spec import FeatureSpec
 from stream_ad.worker import spare_the_collector
@@ -54,12 +55,12 @@ class Timed:
 
 
 class Run:
-    """One broker, one Redis, one trained model."""
+    """One broker, one Redis, and a model for each topic: one that does not know its keys would flag half of them."""
 
     def __init__(self, brokers: str, redis: str, folder: Path, console: Console) -> None:
         self._brokers, self._redis, self._folder, self._console = brokers, redis, folder, console
         self._runs = 0
-        self._version = ""
+        self._bundles: dict[str, Bundle] = {}
         self._raw: dict[str, list[RawBatch]] = {}
 
     def config(self, topic: str, keys: int) -> Config:
@@ -72,7 +73,7 @@ class Run:
         with self._console.status("training the autoencoder"):
             source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
             bundle = training.fit(config, source, topic)
-        self._version, self._bundle = bundle.version, bundle
+        self._bundles[topic] = bundle
         spare_the_collector()
 
     def consume(self, topic: str) -> float:
@@ -118,10 +119,10 @@ class Run:
         x = [batch.x for batch in self._features(config, topic)]
 
         def step(chunk: list[object]) -> None:
-            held.submit(self._version, chunk).result()  # type: ignore[arg-type]
+            held.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
 
         groups = [x[first : first + 4] for first in range(0, len(x), 4)]
-        held.version(self._version)
+        held.version(self._bundles[topic].version)
         try:
             return rate(groups, step, sum(map(len, x)))
         finally:
@@ -136,7 +137,7 @@ class Run:
 
         kafka_admin.create_outputs(config)
         held = self._models(config)
-        held.version(self._version)
+        held.version(self._bundles[topic].version)
         until = kafka_admin.end_offsets(config.kafka, topic)
         ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)
@@ -165,7 +166,7 @@ class Run:
         file = self._folder / "bench.toml"
         file.write_text(toml(config))
         store = RedisModelStore(config.redis)
-        training.register(store, self._bundle, promote=True)
+        training.register(store, self._bundles["few"], promote=True)
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "stream_ad", "run", "--config", str(file)],
@@ -195,9 +196,9 @@ class Run:
         return {"bytes_per_key": per_key, "window_bytes": 8 * spec.rows * len(spec.numeric)}
 
     def _models(self, config: Config) -> build.Models:
-        store = RedisModelStore(config.redis)
-        training.register(store, self._bundle, promote=True)
-        return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), self._version)
+        store, bundle = RedisModelStore(config.redis), self._bundles[config.source.topic]
+        training.register(store, bundle, promote=True)
+        return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), bundle.version)
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
         spec = FeatureSpec.of(config)
