@@ -1,8 +1,9 @@
-"""Which lines msgspec surely reads as orjson reads each of them.
+"""Which lines msgspec surely reads as the plain way reads each of them.
 
 Where msgspec skips a field that nobody asked for, it is laxer than orjson in exactly this: it does
 not look at the UTF-8 of strings, nor at whether a number overflows a double. Their limits of nesting
-differ. And it takes lines for blanks: several documents may share a line, one may run over several.
+differ. It takes lines for blanks: several documents may share a line, one may run over several. And of a
+name that an object has twice it says nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import U8
+from stream_ad.codec.names import may_repeat
 from stream_ad.compiled import cached
 
 _MAX_OPENINGS = 1000  # orjson refuses a depth of 1024; msgspec goes by the interpreter's recursion limit
@@ -22,13 +24,14 @@ _KIND[list(b"eE")] = _EXPONENT
 
 
 def safe(lines: bytes) -> bool:
-    """Whether every line holds whole documents, at least one, and msgspec reads them as orjson does.
+    """Whether every line holds whole documents, at least one, and msgspec reads them as the plain way does.
 
     Lines must begin with `{` and end with `}`: that, a newline, and that again cannot lie within a
     document. So where values are joined by newlines and as many documents are found as there were
     values, each value is exactly one document.
     """
-    if not _lines_are_safe(np.frombuffer(lines, np.uint8)):
+    data = np.frombuffer(lines, np.uint8)
+    if not _lines_are_safe(data) or may_repeat(data):
         return False
     if lines.isascii():
         return True

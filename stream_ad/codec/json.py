@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from stream_ad.batch import I64, Bool, EventBatch, RawBatch, RejectBatch, Strings
-from stream_ad.codec import guard, hashing, leaves
+from stream_ad.codec import guard, hashing, leaves, names
 from stream_ad.codec.timestamps import END_MS
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
@@ -24,7 +24,7 @@ class JsonCodec:
     """Decodes records that are one JSON object (RFC 8259, UTF-8) each.
 
     A field is a dotted path into nested objects, as in `device.temp`; a key that itself contains
-    a dot cannot be named. Unknown fields are ignored, of duplicate keys the last one counts.
+    a dot cannot be named. Unknown fields are ignored. A name must not be twice in an object.
 
     * numeric: a JSON number; missing or null is NaN; -0.0 becomes 0.0. With `numbers_as_text`
       decimal text too, where empty text is missing.
@@ -86,6 +86,10 @@ class JsonCodec:
                 continue
             if type(document) is not dict:
                 rejected[row] = f"not_an_object: the value {leaves.described(document)}"
+                continue
+            twice = names.repeated(value)
+            if twice is not None:
+                rejected[row] = f"bad_json: {twice[:100]!r} is there twice"
                 continue
             rows.append(row)
             documents.append(document)

@@ -116,14 +116,6 @@ def test_each_kind_of_poison_is_the_reject_that_it_should_be(name: str) -> None:
     law([row])
 
 
-def test_of_duplicate_fields_the_last_one_counts_on_either_way() -> None:
-    value = b'{"k":"first","k":"card-1","t":1,"t":"2026-01-01","a":1,"d":{"x":5},"a":2,"d":{}}'
-    for codec in (CODECS["by_field"], PLAIN["by_field"]):
-        events, _ = codec.decode(raw_batch([Row(value)], 0))
-        assert (events.key[0], events.ts_ms[0], events.values[0, 0]) == (b"card-1", NOW_MS, 2.0)
-        assert np.isnan(events.values[0, 1]), "an object that is repeated replaces the first one whole"
-
-
 def test_the_good_records_are_events_and_go_the_fast_way() -> None:
     for name, codec in CODECS.items():
         assert not any(isinstance(found, str) for found in UNDISTURBED[name])

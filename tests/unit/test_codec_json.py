@@ -190,10 +190,83 @@ def test_the_records_own_key_and_time() -> None:
     assert [text.split(":")[0] for text in rejects.reason] == ["bad_key"] * 3 + ["bad_timestamp"] * 2
 
 
-def test_the_last_of_duplicate_keys_counts() -> None:
-    for value in (b'{"d":{"x":1},"d":{"x":2}}', b'{"d":"bad","d":{"x":2}}', b'{"d":{"x":[],"x":2}}'):
-        assert decode(value, numeric=("d.x",))[0].values[0, 0] == 2.0
-    assert math.isnan(decode(b'{"d":{"x":1},"d":{"y":2}}', numeric=("d.x",))[0].values[0, 0])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (b'{"d":{"x":1},"d":{"x":2}}', "d"),
+        (b'{"d":{"x":1, "x" : 1}}', "x"),
+        (b'{"z":[1,{"y":{"x":1},"x":{},"y":0}]}', "y"),
+        (b'{"\\u0078":1,"x":1}', "x"),
+        (b'{"":1,"":1}', ""),
+        ('{"ü":1,"u":1,"ü":1}'.encode(), "ü"),
+    ],
+)
+def test_a_name_that_an_object_has_twice(value: bytes, name: str) -> None:
+    assert reason(value) == f"bad_json: {name!r} is there twice"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"x":{"x":{"x":1}},"y":[{"x":1},{"x":1}]}',
+        b'{"x":"x\\":","y":"\\"x\\":"}',
+        b'{"x":1,"\\u0079":1}',
+        b"{" + b",".join(b'"f%d":0' % number for number in range(1000)) + b"}",
+        b'{"a":' * 1000 + b"1" + b"}" * 1000,
+    ],
+)
+def test_names_that_are_not_twice_in_one_object(value: bytes) -> None:
+    assert len(decode(value)[0]) == 1
+
+
+_NAME = st.sampled_from(["a", "b", "\\", '"', "é", "a:", "{", ""])
+_LEAF = st.one_of(st.integers(-3, 3), st.sampled_from(['"', "a", "\\", '{"a":1', "}", ":"]), st.none())
+
+
+def _written(node: Any, escaped: bool) -> str:
+    """JSON of lists of pairs for objects, so that names can come twice."""
+    if isinstance(node, tuple):
+        return "[" + ",".join(_written(each, escaped) for each in node) + "]"
+    if isinstance(node, list):
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=escaped)} :{_written(v, escaped)}" for k, v in node) + "}"
+    return json.dumps(node, ensure_ascii=escaped)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                _NAME,
+                st.recursive(
+                    _LEAF,
+                    lambda inner: st.one_of(
+                        st.lists(st.tuples(_NAME, inner), max_size=4), st.lists(inner, max_size=3).map(tuple)
+                    ),
+                ),
+            ),
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_exactly_the_documents_with_a_repeated_name_are_rejected(documents: list[Any], escaped: bool) -> None:
+    def repeats(pairs: list[tuple[str, Any]]) -> Any:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise KeyError
+        return found
+
+    values = [_written(document, escaped).encode() for document in documents]
+    _, rejects = decode(*values)
+    expected = []
+    for row, value in enumerate(values):
+        try:
+            json.loads(value, object_pairs_hook=repeats)
+        except KeyError:
+            expected.append(row)
+    assert [row for row in rejects.row if "twice" in rejects.reason[rejects.row.index(row)]] == expected
 
 
 def test_names_that_look_odd() -> None:

@@ -1,0 +1,112 @@
+"""Names that an object of a JSON document has twice, which leave open what the document says (RFC 7493, 2.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+from numba import njit
+
+from stream_ad.batch import I64, U8
+from stream_ad.compiled import cached
+
+_QUOTE, _BACKSLASH, _COLON, _OPENS, _CLOSES = (np.uint8(byte) for byte in b'"\\:{}')
+_BLANK = np.uint8(32)  # and what is below
+_DEPTH = 1024  # of orjson's documents
+_NAMES = 256  # that are looked at, of objects within each other
+_BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
+
+
+def repeated(value: bytes) -> str | None:
+    """The first name of the document, which must be one, that its object has had already."""
+    data = np.frombuffer(value, np.uint8)
+    if not may_repeat(data):
+        return None
+    found = np.empty((len(value) // 4 + 1, 3), np.int64)
+    seen = set()
+    for first, last, owner in found[: _names(data, found)].tolist():
+        name = owner, orjson.loads(value[first:last])
+        if name in seen:
+            return str(name[1])
+        seen.add(name)
+    return None
+
+
+@cached
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def may_repeat(data: U8) -> bool:
+    """Whether an object in these documents may have a name twice: False is certain, if they are JSON.
+
+    True also for names with escapes, and where more than `_NAMES` would have to be compared.
+    """
+    begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place
+    names = np.empty(_NAMES, np.uint64)
+    at, depth, count = 0, 0, 0
+    while at < len(data):
+        byte = data[at]
+        if byte == _QUOTE:
+            first = at + 1
+            at = _closing(data, first)
+            if _is_name(data, at):
+                name = _BASIS
+                for place in range(first, at):
+                    if data[place] == _BACKSLASH:
+                        return True
+                    name = (name ^ np.uint64(data[place])) * _PRIME
+                for other in range(begin[depth], count):
+                    if names[other] == name:
+                        return True
+                if count == _NAMES:
+                    return True
+                names[count] = name
+                count += 1
+        elif byte == _OPENS:
+            if depth == _DEPTH:
+                return True
+            depth += 1
+            begin[depth] = count
+        elif byte == _CLOSES and depth:
+            count = begin[depth]
+            depth -= 1
+        at += 1
+    return False
+
+
+@cached
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _names(data: U8, found: I64) -> int:
+    """Of a document -> [names,3]: where each begins and ends, quotes included, and the number of its object."""
+    owners = np.zeros(_DEPTH + 1, np.int64)
+    at, depth, objects, count = 0, 0, 0, 0
+    while at < len(data):
+        byte = data[at]
+        if byte == _QUOTE:
+            first = at
+            at = _closing(data, first + 1)
+            if _is_name(data, at):
+                found[count, 0], found[count, 1], found[count, 2] = first, at + 1, owners[depth]
+                count += 1
+        elif byte == _OPENS:
+            depth, objects = depth + 1, objects + 1
+            owners[depth] = objects
+        elif byte == _CLOSES:
+            depth -= 1
+        at += 1
+    return count
+
+
+@cached
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _closing(data: U8, at: int) -> int:
+    """Where the string that `at` lies in ends."""
+    while at < len(data) and data[at] != _QUOTE:
+        at += 2 if data[at] == _BACKSLASH else 1
+    return at
+
+
+@cached
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _is_name(data: U8, closing: int) -> bool:
+    at = closing + 1
+    while at < len(data) and data[at] <= _BLANK:
+        at += 1
+    return at < len(data) and data[at] == _COLON
