@@ -97,9 +97,11 @@ class Supervisor:
                     target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
                 )
                 self._starting = True  # the first start waits until the fork server has loaded everything
-                started.start()
+                try:
+                    started.start()
+                finally:
+                    self._starting = False
                 self._workers[index] = started
-                self._starting = False
 
     def _ended(self) -> int | None:
         """Looks after the dead. An exit code when all is done, or when starting again would not help."""
