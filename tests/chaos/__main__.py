@@ -23,8 +23,8 @@ from tests.chaos.servers import Servers
 def settings_of(seed: int, number: int, asked: argparse.Namespace) -> Settings:
     faults = [name for name in FAULTS if name not in ONCE] * asked.times + sorted(ONCE) + [KILL] * asked.kills
     points = POINTS * asked.hits
-    # with a worker's start of about 2 s at every point, spread over three workers
-    limit_s = asked.limit or 6.0 * len(faults) + 1.5 * len(points)
+    # the most; with a worker's start of about 2 s at every point, spread over three workers
+    limit_s = asked.limit or 6.0 * len(faults) + 3.0 * len(points)
     return Settings(
         seed=seed * 1000 + number,
         events=asked.events,

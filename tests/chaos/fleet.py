@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -61,8 +63,10 @@ class Fleet:
         return found
 
     def kill(self, index: int) -> None:
+        process = self._processes.get(index)
         self._signal(index, signal.SIGKILL)
-        self._processes[index].join(5)
+        if process is not None:
+            wait([process.sentinel], 5)  # its exit code can be read once, by `dead`
 
     def freeze(self, index: int) -> None:
         self._signal(index, signal.SIGSTOP)
@@ -99,6 +103,7 @@ class Fleet:
         self._processes.clear()
 
     def _signal(self, index: int, number: int) -> None:
-        pid = self._processes[index].pid
-        if pid is not None and self._processes[index].is_alive():
-            os.kill(pid, number)
+        process = self._processes.get(index)
+        if process is not None and process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)

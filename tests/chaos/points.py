@@ -44,6 +44,7 @@ POINTS = [f"{when} {call}" for call in CALLS for when in ("before", "after")]
 class Plan:
     """The process dies at the `count`-th time it comes by `point`; a line in `hits` says so first."""
 
+    number: int
     point: str
     count: int
     hits: Path
@@ -70,7 +71,7 @@ def install(plan: Plan | None) -> None:
             left -= 1
             if left == 0:
                 with plan.hits.open("a") as file:
-                    file.write(f"{time.time():.3f} {point}\n")
+                    file.write(f"{time.time():.3f} {plan.number} {point}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     class Producer(kafka_sink.Producer):  # type: ignore[misc, name-defined]

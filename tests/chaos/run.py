@@ -150,6 +150,7 @@ class Run:
         self._wanted: set[int] = set()
         self._plans: dict[int, tuple[Plan, float]] = {}
         self._points = list(settings.points)
+        self._planned = 0
         self._hits = folder / "hits"
         self._hits.touch()
         self._seen_hits = 0
@@ -197,14 +198,20 @@ class Run:
             self._wanted = set(range(workers))
             for index in self.fleet.alive():
                 if index not in self._wanted:
-                    self._plans.pop(index, None)
                     self.fleet.stop(index)
+                    self._unplan(index)
 
     def restart(self, index: int) -> None:
         with self._lock:
             if index in self.fleet.alive():
-                self._plans.pop(index, None)
                 self.fleet.stop(index)
+                self._unplan(index)
+
+    def _unplan(self, index: int) -> None:
+        """Of a worker that is gone: a fault point that it did not come by is one to come."""
+        plan, _ = self._plans.pop(index, (None, 0.0))
+        if plan is not None and f" {plan.number} " not in self._hits.read_text():
+            self._points.insert(0, plan.point)
 
     def new_version(self, store: Any) -> str:
         self._versions += 1
@@ -261,6 +268,8 @@ class Run:
             elif queue:
                 self._meant = -1
                 self._inject(queue.pop())
+            elif self._points and not self._plans:
+                self._inject(KILL)  # whoever is started next gets one
             else:
                 time.sleep(LOOK_S)
                 continue
@@ -302,17 +311,18 @@ class Run:
         while not self._over.is_set():
             with self._lock:
                 for index in self.fleet.dead():
-                    self._plans.pop(index, None)
+                    self._unplan(index)
                 for index in self._wanted - set(self.fleet.alive()):
                     plan = None
                     if self._points and self._now() < self.settings.limit_s:
-                        plan = Plan(self._points.pop(), self.draw.choice((1, 1, 2, 5)), self._hits)
+                        self._planned += 1
+                        plan = Plan(self._planned, self._points.pop(), self.draw.choice((1, 1, 2, 5)), self._hits)
                         self._plans[index] = plan, time.monotonic()
                     self.fleet.start(index, plan)
                 hits = self._hits.read_text().splitlines()
                 for line in hits[self._seen_hits :]:
                     self._injected.append(
-                        Injected(f"killed {line.split(' ', 1)[1]}", self._now(), ends=dict(self.feed.ends))
+                        Injected(f"killed {line.split(' ', 2)[2]}", self._now(), ends=dict(self.feed.ends))
                     )
                 self._seen_hits = len(hits)
             time.sleep(0.05)
