@@ -75,6 +75,7 @@ def draw(outcomes: Sequence[Outcome], target: Path) -> None:
     axes.set_xlabel("seconds until all that was there at the fault is committed; dots are medians")
     axes.set_title("Recovery by kind of fault; orange: killed at a port call", fontsize=10)
     axes.set_xlim(left=0)
+    axes.set_ylim(-1, len(found))
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(target, dpi=110)
     plt.close(figure)
