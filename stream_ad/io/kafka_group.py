@@ -73,8 +73,3 @@ def generation(member: bytes) -> int:
     """Of the group that a client tells who it is: `CGMDv2:`, the generation (int32), then names; -1 = of none."""
     found: int = struct.unpack_from("=i", member, 7)[0]
     return found
-
-
-def follows(member: bytes | None, earlier: bytes) -> bool:
-    """The same member in a later generation."""
-    return member is not None and member[11:] == earlier[11:] and generation(member) > generation(earlier)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -12,14 +14,13 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
-from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, client, failure, is_final, returns, settings
+from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, client, failure, is_final, settings
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
 
 TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
 COMMIT_S = 20.0  # of silence, then the commit has failed
 REACH_S = 2.0
-GENERATION_S = 5.0  # for us to learn of the group's next generation
 TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
 FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
@@ -49,8 +50,7 @@ class KafkaSink:
     that are sent are at most `max_record_bytes` large, and so is a batch of several.
 
     Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said,
-    until `stopping` says that this is no use: then the transaction is left to whoever comes next. One
-    that the group's next generation has overtaken is not wrong: it is sent again (ADR 10).
+    until `stopping` says that this is no use: then the transaction is left to whoever comes next.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class KafkaSink:
         self._producer: Any = None
         self._born_s = 0.0
         self._begun = False
-        self._sent: list[tuple[Role, Sequence[Message]]] = []  # in the open transaction
         self._fenced: str | None = None
         self._done: dict[int, int] = {}  # offsets as last committed
         self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
@@ -87,11 +86,11 @@ class KafkaSink:
             return
         try:
             self._begin()
-            self._produce_all(role, messages)
+            for message in messages:
+                self._produce(self._topics[role], message)
+            self._producer.poll(0)
         except KafkaException as error:
             raise self._failed(error.args[0]) from None
-        if self._exactly:
-            self._sent.append((role, messages))
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Nothing new since the last commit: does nothing."""
@@ -111,41 +110,15 @@ class KafkaSink:
         self._done.update(progress)
 
     def _commit_together(self, progress: Mapping[int, int]) -> None:
-        member = self._source.group_metadata()
-        while progress:
-            try:
-                self._send_offsets(progress, member)
-                break
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.ILLEGAL_GENERATION:
-                    raise
-                LOG.info("the group went on to its next generation during a commit, which is made again in that")
-                member = self._source.next_generation(member, GENERATION_S)
-                if member is None:
-                    raise
-                self._again()
-        self._producer.commit_transaction(COMMIT_S)
-
-    def _send_offsets(self, progress: Mapping[int, int], member: Any) -> None:
         producer = self._producer
-        positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
-        # it may wait for ever for a group coordinator that was restarted (confluentinc/librdkafka#5456)
-        if not returns(lambda: producer.send_offsets_to_transaction(positions, member, COMMIT_S), COMMIT_S + 1):
-            self._producer = None
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
-
-    def _again(self) -> None:
-        """All that the open transaction held, in a new one: its offsets were refused, so nothing of it is visible.
-
-        Nobody else can have been given what we commit: a partition is handed on in the generation after
-        `revoked` has returned, and who is expelled gets a new name after `lost` has.
-        """
-        self._producer.abort_transaction(ANSWER_S)
-        self._begun, sent = False, self._sent
-        self._begin()
-        for role, messages in sent:
-            self._produce_all(role, messages)
-        self._sent = sent
+        if progress:
+            positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
+            group = self._source.group_metadata()
+            # it may wait for ever for a group coordinator that was restarted (confluentinc/librdkafka#5456)
+            if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, COMMIT_S), COMMIT_S + 1):
+                self._producer = None
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
+        producer.commit_transaction(COMMIT_S)
 
     def _deliver(self) -> None:
         while self._producer.flush(REACH_S):
@@ -185,12 +158,7 @@ class KafkaSink:
         if not self._begun:
             if self._exactly:
                 self._producer.begin_transaction()
-            self._begun, self._undelivered, self._sent = True, None, []
-
-    def _produce_all(self, role: Role, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self._produce(self._topics[role], message)
-        self._producer.poll(0)
+            self._begun, self._undelivered = True, None
 
     def _produce(self, topic: str, message: Message) -> None:
         while True:
@@ -274,6 +242,28 @@ class KafkaSink:
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._undelivered is None:
             self._undelivered = (error, message.topic())
+
+
+def _returns(call: Callable[[], None], limit_s: float) -> bool:
+    """Makes the call in a thread that is left behind if it takes too long. Raises what the call raises."""
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="offsets", daemon=True).start()
+    try:
+        error = outcome.get(timeout=limit_s)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
 
 
 def _warn(error: KafkaError) -> None:

@@ -1,7 +1,7 @@
 """Kafka records as a member of a consumer group.
 
-The client is called by the thread that polls, and by a second one only while the first does not: the
-second would wait until the first has returned, for ever when that is in a callback that waits for the second.
+The client is called by one thread only, the one that polls. It lets a second one wait until the
+first has returned: for ever, when the first is in a callback that waits for the second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka_admin import committed_offsets, end_offsets, partitions, reach
 from stream_ad.io.kafka_client import LOG, client, failure, is_final, settings
-from stream_ad.io.kafka_group import GroupOffsets, begin_at, follows, generation
+from stream_ad.io.kafka_group import GroupOffsets, begin_at, generation
 from stream_ad.io.kafka_records import raw_batch, sorted_out
 from stream_ad.io.starts import Starts
 from stream_ad.protocols import Listener
@@ -30,7 +30,6 @@ from stream_ad.protocols import Listener
 ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
 START_MS = 10  # between two looks whether another partition is to be read
 ASK_S = 5.0
-LOOK_S = 0.01  # between two looks for the group's next generation
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
@@ -85,7 +84,6 @@ class KafkaSource:
         self._admin: AdminClient | None = None
         self._due: dict[int, int] = {}  # offsets to be committed by the polling thread
         self._lock = threading.Lock()
-        self._client = threading.Lock()  # held while the client is called
         self._thread = 0
         self._owned: set[int] = set()
         self._starts = Starts()
@@ -109,7 +107,7 @@ class KafkaSource:
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
         """Waits for the first record only, so a slow topic costs no latency."""
-        with self._client, self._failures():
+        with self._failures():
             self._commit_due(self._consumer)
             self._start_due(self._consumer)
             messages = self._consumer.consume(ROWS, 0)
@@ -150,7 +148,7 @@ class KafkaSource:
         """Leaves the group; the listener is told `revoked` for what we own."""
         if self._consumer is not None:
             self._closing = True
-            with self._client, self._failures():
+            with self._failures():
                 try:
                     self._commit_due(self._consumer)
                     self._consumer.close()
@@ -163,23 +161,6 @@ class KafkaSource:
         if threading.get_ident() == self._thread:
             self._refresh()
         return self._metadata
-
-    def next_generation(self, member: bytes, limit_s: float) -> bytes | None:
-        """`member`, as `group_metadata` gave it, in a later generation of the group. None: not in time, or expelled.
-
-        Within a callback it does not change, and what was noted at its beginning holds.
-        """
-        deadline = time.monotonic() + limit_s
-        while not follows(found := self._metadata, member):
-            if time.monotonic() > deadline:
-                return None
-            if self._client.acquire(timeout=LOOK_S):
-                try:
-                    self._refresh()
-                finally:
-                    self._client.release()
-                time.sleep(LOOK_S)
-        return found
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Outside of a transaction, from any thread: done at the next poll, at the end of `revoked`, or by `close`.
@@ -247,7 +228,6 @@ class KafkaSource:
             self._listener.assigned(new)
 
     def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
-        self._refresh()
         try:
             if parts:
                 assert self._listener is not None

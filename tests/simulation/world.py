@@ -142,15 +142,13 @@ class Sink:
         world, generation = self._world, self._worker.generation
         mine = self._transaction()
         world.port()
-        while world.rules.fenced:
+        if world.rules.fenced:
             if mine.aborted or world.epochs[self._worker.number] != self._epoch:
                 raise TransactionFailed("fenced")
             if world.rules.named and not self._member(offsets):
                 raise TransactionFailed("expelled")
-            if generation == self._worker.generation:
-                break
-            generation = self._worker.generation
-            mine = self._again(mine)
+            if generation != self._worker.generation:
+                raise TransactionFailed("of an old generation")
         if world.rules.fenced:
             world.undecided.update(dict.fromkeys(offsets, mine))
         if not world.rules.together:
@@ -168,15 +166,6 @@ class Sink:
     def _member(self, partitions: Iterable[int]) -> bool:
         world, worker = self._world, self._worker
         return worker.generation == world.generation and all(world.owner.get(part) is worker for part in partitions)
-
-    def _again(self, overtaken: Transaction) -> Transaction:
-        """The group has a new generation, and we are a member of it as of the one before."""
-        self.abort()
-        self._world.port()
-        mine = self._transaction()
-        mine.messages = overtaken.messages
-        self._world.port()
-        return mine
 
     def abort(self) -> None:
         if self._open is not None:
