@@ -57,6 +57,7 @@ AWAY = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError._NOENT,  # no leader of a partition is known, as when the connection is cut while it is asked for
 }
 _REFUSED = {
     KafkaError._AUTHENTICATION,

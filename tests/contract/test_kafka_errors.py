@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
-from stream_ad.errors import ConfigError, ConnectionFailed, InputError
+from stream_ad.errors import ConfigError, ConnectionFailed, InputError, Unreachable
 from stream_ad.io import kafka_admin
-from stream_ad.io.kafka_client import settings
+from stream_ad.io.kafka_client import failure, settings
 from stream_ad.io.kafka_source import KafkaSource
 from tests.contract.test_source import Told
 from tests.servers import free_port
@@ -21,6 +22,12 @@ def test_an_absent_broker_is_said_in_time_with_its_key() -> None:
     config = Kafka(brokers=f"127.0.0.1:{free_port()}")
     with pytest.raises(ConnectionFailed, match=rf"kafka\.brokers: no answer from {config.brokers} within 0\.5 s"):
         kafka_admin.reach(config, 0.5)
+
+
+def test_a_partition_without_a_leader_is_waited_for() -> None:
+    """It ended a run whose connection was cut while it asked for the ends of its topic."""
+    error = KafkaError(KafkaError._NOENT, "Failed to query partition leaders: No leaders found")
+    assert isinstance(failure(error, Kafka(brokers="b:1")), Unreachable)
 
 
 def test_a_missing_topic_is_answered_with_names_like_it(kafka: str, name: str, create_topic: Any) -> None:
