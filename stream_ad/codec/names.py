@@ -10,7 +10,6 @@ from stream_ad.batch import I64, U8
 from stream_ad.compiled import cached
 
 _QUOTE, _BACKSLASH, _COLON, _OPENS, _CLOSES = (np.uint8(byte) for byte in b'"\\:{}')
-_BLANK = np.uint8(32)  # and what is below
 _DEPTH = 1024  # of orjson's documents
 _NAMES = 256  # that are looked at, of objects within each other
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
@@ -40,25 +39,32 @@ def may_repeat(data: U8) -> bool:
     """
     begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place
     names = np.empty(_NAMES, np.uint64)
-    at, depth, count = 0, 0, 0
-    while at < len(data):
+    depth, count, first, last = 0, 0, 0, 0  # the latest string is data[first:last]
+    within = escaped = False
+    for at in range(len(data)):
         byte = data[at]
-        if byte == _QUOTE:
-            first = at + 1
-            at = _closing(data, first)
-            if _is_name(data, at):
-                name = _BASIS
-                for place in range(first, at):
-                    if data[place] == _BACKSLASH:
-                        return True
-                    name = (name ^ np.uint64(data[place])) * _PRIME
-                for other in range(begin[depth], count):
-                    if names[other] == name:
-                        return True
-                if count == _NAMES:
+        if within:
+            if escaped:
+                escaped = False
+            elif byte == _BACKSLASH:
+                escaped = True
+            elif byte == _QUOTE:
+                within, last = False, at
+        elif byte == _QUOTE:
+            within, first = True, at + 1
+        elif byte == _COLON:
+            name = _BASIS
+            for place in range(first, last):
+                if data[place] == _BACKSLASH:
                     return True
-                names[count] = name
-                count += 1
+                name = (name ^ np.uint64(data[place])) * _PRIME
+            for other in range(begin[depth], count):
+                if names[other] == name:
+                    return True
+            if count == _NAMES:
+                return True
+            names[count] = name
+            count += 1
         elif byte == _OPENS:
             if depth == _DEPTH:
                 return True
@@ -67,7 +73,6 @@ def may_repeat(data: U8) -> bool:
         elif byte == _CLOSES and depth:
             count = begin[depth]
             depth -= 1
-        at += 1
     return False
 
 
@@ -76,37 +81,25 @@ def may_repeat(data: U8) -> bool:
 def _names(data: U8, found: I64) -> int:
     """Of a document -> [names,3]: where each begins and ends, quotes included, and the number of its object."""
     owners = np.zeros(_DEPTH + 1, np.int64)
-    at, depth, objects, count = 0, 0, 0, 0
-    while at < len(data):
+    depth, objects, count, first, last = 0, 0, 0, 0, 0
+    within = escaped = False
+    for at in range(len(data)):
         byte = data[at]
-        if byte == _QUOTE:
-            first = at
-            at = _closing(data, first + 1)
-            if _is_name(data, at):
-                found[count, 0], found[count, 1], found[count, 2] = first, at + 1, owners[depth]
-                count += 1
+        if within:
+            if escaped:
+                escaped = False
+            elif byte == _BACKSLASH:
+                escaped = True
+            elif byte == _QUOTE:
+                within, last = False, at
+        elif byte == _QUOTE:
+            within, first = True, at + 1
+        elif byte == _COLON:
+            found[count, 0], found[count, 1], found[count, 2] = first - 1, last + 1, owners[depth]
+            count += 1
         elif byte == _OPENS:
             depth, objects = depth + 1, objects + 1
             owners[depth] = objects
         elif byte == _CLOSES:
             depth -= 1
-        at += 1
     return count
-
-
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _closing(data: U8, at: int) -> int:
-    """Where the string that `at` lies in ends."""
-    while at < len(data) and data[at] != _QUOTE:
-        at += 2 if data[at] == _BACKSLASH else 1
-    return at
-
-
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _is_name(data: U8, closing: int) -> bool:
-    at = closing + 1
-    while at < len(data) and data[at] <= _BLANK:
-        at += 1
-    return at < len(data) and data[at] == _COLON
