@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import queue
 import re
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,25 +138,3 @@ def is_refused(error: KafkaError) -> bool:
 def is_final(error: KafkaError) -> bool:
     """Not a matter of waiting."""
     return bool(error.fatal()) or error.code() in _REFUSED or error.code() in _MISSING
-
-
-def returns(call: Callable[[], None], limit_s: float) -> bool:
-    """Makes the call in a thread that is left behind if it takes too long. Raises what the call raises."""
-    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
-    threading.Thread(target=run, name="offsets", daemon=True).start()
-    try:
-        error = outcome.get(timeout=limit_s)
-    except queue.Empty:
-        return False
-    if error is not None:
-        raise error
-    return True
