@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -36,11 +37,15 @@ def settings_of(seed: int, number: int, asked: argparse.Namespace) -> Settings:
 
 
 def one(settings: Settings, folder: Path) -> Outcome:
-    """A run on servers of its own; its files stay in `folder`."""
+    """A run on servers of its own; its files stay in `folder`, with those of the broker where harm was done."""
     folder.mkdir(parents=True, exist_ok=True)
     servers = Servers()
     try:
-        return Run(settings, servers, folder, lambda text: print(text, flush=True)).go()
+        outcome = Run(settings, servers, folder, lambda text: print(text, flush=True)).go()
+        if outcome.violations:
+            servers.broker.kill()
+            shutil.copytree(servers.broker.folder, folder / "broker")
+        return outcome
     finally:
         servers.close()
 
