@@ -19,22 +19,25 @@ def install(rule: str) -> None:
 
 
 def _save_first() -> None:
-    """A snapshot ahead of the log is refused as well, so both have to be gone before harm is done."""
+    """Before each commit, so that whoever is killed there has saved too much. A snapshot ahead of the log is refused
+    as well, so both have to be gone before harm is done."""
     from stream_ad.pipeline import Pipeline
     from stream_ad.recovery import Recovery
     from stream_ad.shard import Shard
 
-    def checkpoint(self: Any, shards: object = None) -> None:
+    after = Pipeline.commit
+
+    def commit(self: Any) -> None:
         self.finish()
         self.recovery.saver.finish(self.shards.values())
-        self.commit()
+        after(self)
 
     def restored(
         self: Any, partition: int, committed: int | None, known: Any, parts: Any, has: Callable[[str], bool]
     ) -> Any:
         return None if parts is None or committed is None else Shard.restore(self._folds, partition, parts)
 
-    Pipeline.checkpoint = checkpoint  # type: ignore[method-assign]
+    Pipeline.commit = commit  # type: ignore[method-assign]
     Recovery._restored = restored  # type: ignore[method-assign]
 
 
