@@ -12,6 +12,7 @@ from stream_ad.compiled import cached
 _QUOTE, _BACKSLASH, _COLON, _OPENS, _CLOSES = (np.uint8(byte) for byte in b'"\\:{}')
 _DEPTH = 1024  # of orjson's documents
 _NAMES = 256  # that are looked at, of objects within each other
+_NOWHERE = np.empty((0, 3), np.int64)
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
 
 
@@ -30,58 +31,25 @@ def repeated(value: bytes) -> str | None:
     return None
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def may_repeat(data: U8) -> bool:
     """Whether an object in these documents may have a name twice: False is certain, if they are JSON.
 
     True also for names with escapes, and where more than `_NAMES` would have to be compared.
     """
-    begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place
-    names = np.empty(_NAMES, np.uint64)
-    depth, count, first, last = 0, 0, 0, 0  # the latest string is data[first:last]
-    within = escaped = False
-    for at in range(len(data)):
-        byte = data[at]
-        if within:
-            if escaped:
-                escaped = False
-            elif byte == _BACKSLASH:
-                escaped = True
-            elif byte == _QUOTE:
-                within, last = False, at
-        elif byte == _QUOTE:
-            within, first = True, at + 1
-        elif byte == _COLON:
-            name = _BASIS
-            for place in range(first, last):
-                if data[place] == _BACKSLASH:
-                    return True
-                name = (name ^ np.uint64(data[place])) * _PRIME
-            for other in range(begin[depth], count):
-                if names[other] == name:
-                    return True
-            if count == _NAMES:
-                return True
-            names[count] = name
-            count += 1
-        elif byte == _OPENS:
-            if depth == _DEPTH:
-                return True
-            depth += 1
-            begin[depth] = count
-        elif byte == _CLOSES and depth:
-            count = begin[depth]
-            depth -= 1
-    return False
+    return bool(_names(data, _NOWHERE) < 0)
 
 
 @cached
 @njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def _names(data: U8, found: I64) -> int:
-    """Of a document -> [names,3]: where each begins and ends, quotes included, and the number of its object."""
-    owners = np.zeros(_DEPTH + 1, np.int64)
-    depth, objects, count, first, last = 0, 0, 0, 0, 0
+    """Of documents -> [names,3]: where each begins and ends, quotes included, and the number of its object; how many.
+
+    Where `found` has no room they are compared instead: -1 as soon as one may be a repetition.
+    """
+    comparing = not len(found)
+    begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place, or its number
+    names = np.empty(_NAMES, np.uint64)
+    depth, objects, count, first, last = 0, 0, 0, 0, 0  # the latest string is data[first:last]
     within = escaped = False
     for at in range(len(data)):
         byte = data[at]
@@ -95,11 +63,28 @@ def _names(data: U8, found: I64) -> int:
         elif byte == _QUOTE:
             within, first = True, at + 1
         elif byte == _COLON:
-            found[count, 0], found[count, 1], found[count, 2] = first - 1, last + 1, owners[depth]
+            if comparing:
+                name = _BASIS
+                for place in range(first, last):
+                    if data[place] == _BACKSLASH:
+                        return -1
+                    name = (name ^ np.uint64(data[place])) * _PRIME
+                for other in range(begin[depth], count):
+                    if names[other] == name:
+                        return -1
+                if count == _NAMES:
+                    return -1
+                names[count] = name
+            else:
+                found[count, 0], found[count, 1], found[count, 2] = first - 1, last + 1, begin[depth]
             count += 1
         elif byte == _OPENS:
+            if depth == _DEPTH:
+                return -1
             depth, objects = depth + 1, objects + 1
-            owners[depth] = objects
-        elif byte == _CLOSES:
+            begin[depth] = count if comparing else objects
+        elif byte == _CLOSES and depth:
+            if comparing:
+                count = begin[depth]
             depth -= 1
     return count

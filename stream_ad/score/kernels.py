@@ -8,6 +8,7 @@ product in another way than the others, which on some processors shows in the bi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -27,6 +28,12 @@ BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
 
 @cached
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _compressed(z: Any) -> Any:
+    return math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
+
+
+@cached
+@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
     """x [n,d], centre and factor [d] -> out [n,d]: scaled, logarithmic beyond +-5, 0 where NaN."""
     n, d = x.shape
@@ -41,7 +48,7 @@ def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
             for j in range(d):
                 z = out[i, j]
                 if abs(z) > LINEAR:
-                    out[i, j] = math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
+                    out[i, j] = _compressed(z)
 
 
 @cached
@@ -119,7 +126,7 @@ def _squash_lanes(x: F32, n: int, centre: F32, factor: F32, out: F32) -> None:
             for i in range(n):
                 z = out[j, i]
                 if abs(z) > LINEAR:
-                    out[j, i] = math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
+                    out[j, i] = _compressed(z)
 
 
 @cached
