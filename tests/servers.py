@@ -51,7 +51,7 @@ BROKER_SETTINGS = {
     "auto.create.topics.enable": "false",
     "log.segment.bytes": str(64 << 20),
     "log.index.size.max.bytes": str(1 << 20),
-    "log.retention.check.interval.ms": "3600000",
+    "log.retention.ms": "-1",  # records of tests are dated as they like
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     "num.network.threads": "2",
     "num.io.threads": "4",

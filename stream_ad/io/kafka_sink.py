@@ -20,6 +20,7 @@ from stream_ad.protocols import Role
 
 TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
 COMMIT_S = 20.0  # of silence, then the commit has failed
+OFFSETS_S = 5.0  # the same while the group's coordinator is to take the offsets
 REACH_S = 2.0
 TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
@@ -114,8 +115,8 @@ class KafkaSink:
         if progress:
             positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
             group = self._source.group_metadata()
-            # it may wait for ever for a group coordinator that was restarted (confluentinc/librdkafka#5456)
-            if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, COMMIT_S), COMMIT_S + 1):
+            # where the connection to the coordinator was cut it may wait for ever (confluentinc/librdkafka#5456)
+            if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, OFFSETS_S), OFFSETS_S + 1):
                 self._producer = None
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
         producer.commit_transaction(COMMIT_S)

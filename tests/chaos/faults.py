@@ -30,7 +30,7 @@ def kill_worker(run: Run) -> None:
 def zombie(run: Run) -> None:
     index = run.any_worker()
     run.fleet.freeze(index)
-    time.sleep(run.session_s + 1.0)
+    time.sleep(run.session_s + run.draw.uniform(1.0, 4.0))  # others restore its partitions, and may have judged
     run.fleet.thaw(index)
 
 

@@ -70,10 +70,19 @@ class Proxy:
                 continue
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
-                self._pairs.append((client, server))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        with self._lock:
+            self._pairs.append((client, server))
+        back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+        back.start()
+        self._pump(client, server)
+        back.join()
+        with self._lock, contextlib.suppress(ValueError):  # it was cut
+            self._pairs.remove((client, server))
+        client.close()
+        server.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:

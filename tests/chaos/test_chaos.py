@@ -43,6 +43,6 @@ def test_a_battered_run_says_what_an_undisturbed_one_says(servers: Servers, tmp_
 @pytest.mark.parametrize("rule", RULES)
 def test_without_a_rule_of_the_protocol_the_harness_finds_it(servers: Servers, tmp_path: Path, rule: str) -> None:
     faults, points = CAUSES[rule]
-    settings = Settings(2, 50_000, 2000.0, faults, points, 30.0, rule)
+    settings = Settings(2, 50_000, 1500.0, faults, points, 40.0, rule)
     outcome = Run(settings, servers, tmp_path, print).go()
     assert outcome.lost or outcome.duplicated or outcome.different, report.summary([outcome])

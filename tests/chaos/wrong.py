@@ -70,8 +70,9 @@ def _unfenced() -> None:
     from stream_ad.pipeline import Pipeline
 
     def metadata(self: Any) -> Any:
-        stranger = Consumer({"bootstrap.servers": self._kafka.brokers, "group.id": self.group})
-        return stranger.consumer_group_metadata()
+        if not hasattr(self, "stranger"):
+            self.stranger = Consumer({"bootstrap.servers": self._kafka.brokers, "group.id": self.group})
+        return self.stranger.consumer_group_metadata()
 
     def name(group: str, worker: int) -> str:
         return f"{group}-{uuid.uuid4().hex}"

@@ -39,6 +39,7 @@ def test_a_commit_cut_off_by_a_restart_fails_whole_and_the_sink_goes_on(
     broker: KafkaBroker, name: str, create_topic: Any, publish: Any, committed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_sink, "COMMIT_S", 2.0)
+    monkeypatch.setattr(kafka_sink, "OFFSETS_S", 2.0)
     config = Kafka(brokers=broker.bootstrap, options={"session.timeout.ms": 6000, "heartbeat.interval.ms": 300})
     create_topic(name)
     create_topic(f"{name}.alerts")
