@@ -189,7 +189,7 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
     config = load.config(brokers, redis, topic, topic, int(keys / PARTITIONS * 1.5) + 1000)
     data = config.model_dump(exclude_defaults=True)
     data["redis"] = {"url": redis}
-    data["kafka"] = {"brokers": brokers, "options": {"session.timeout.ms": SESSION_S * 1000}}
+    data["kafka"] = {"brokers": brokers}
     data["sink"] = {"commit_interval": "100ms"}
     load.create(brokers, topic, PARTITIONS)
     from stream_ad.io import kafka_admin

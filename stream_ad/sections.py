@@ -65,6 +65,11 @@ class Kafka(Section):
         repr=False,
         description="any librdkafka setting, passed through; `<name>.file` reads the value from a file",
     )
+    group_protocol: Literal["consumer", "classic"] = Field(
+        "consumer",
+        description="how workers share partitions; `classic` is for brokers before Kafka 4.0: there a rebalance stops "
+        "every worker for some seconds",
+    )
     static_membership: bool = Field(
         False, description="keep partitions over a quick restart (group.instance.id per worker)"
     )

@@ -29,7 +29,7 @@ RESERVED = {
     "metadata.broker.list": "set kafka.brokers",
     "group.id": "it is the name under `pipeline`",
     "group.instance.id": "set kafka.static_membership",
-    "group.protocol": "the group's protocol is fixed",
+    "group.protocol": "set kafka.group_protocol",
     "partition.assignment.strategy": "partitions are assigned cooperatively",
     "auto.offset.reset": "set source.start",
     "enable.auto.commit": "offsets are committed with the alerts",
@@ -125,6 +125,16 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
     if code in _REFUSED:
         return ConnectionFailed(f"kafka.options: {kafka.brokers} refuses us; check security.protocol, sasl.*: {text}")
     # a fatal error has a code of its own, and the cause in its text only
+    if code == KafkaError._FATAL and "not supported" in text:
+        return ConnectionFailed(
+            f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "
+            f'set "classic" ({text})'
+        )
+    if code == KafkaError._FATAL and "instance ID is still used" in text:
+        return Unreachable(
+            "kafka.static_membership: who worked under this worker's name is a member of the group still; it has to "
+            f"leave, or its session to end ({text})"
+        )
     if code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and "group.instance.id" in text):
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
     kind = Unreachable if error.retriable() or code in AWAY else ConnectionFailed

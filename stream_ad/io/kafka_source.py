@@ -65,7 +65,7 @@ class KafkaSource:
         self._latest = source.start == "latest"
         required: dict[str, Any] = {
             "group.id": group,
-            "partition.assignment.strategy": "cooperative-sticky",
+            "group.protocol": kafka.group_protocol,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",  # a position the log has already deleted: lose as little as can be
@@ -74,6 +74,8 @@ class KafkaSource:
             "allow.auto.create.topics": False,
             "error_cb": self._trouble,
         }
+        if kafka.group_protocol == "classic":
+            required["partition.assignment.strategy"] = "cooperative-sticky"
         if kafka.static_membership:
             required["group.instance.id"] = member_name(group, worker)
         self._settings = settings(kafka, FETCH, required)

@@ -25,7 +25,7 @@ def settings_of(seed: int, number: int, asked: argparse.Namespace) -> Settings:
     faults = [name for name in FAULTS if name not in ONCE] * asked.times + sorted(ONCE) + [KILL] * asked.kills
     points = POINTS * asked.hits
     # the most; with a worker's start of about 2 s at every point, spread over three workers
-    limit_s = asked.limit or 6.0 * len(faults) + 3.0 * len(points)
+    limit_s = asked.limit or 6.0 * len(faults) + 3.5 * len(points)
     return Settings(
         seed=seed * 1000 + number,
         events=asked.events,
@@ -33,6 +33,7 @@ def settings_of(seed: int, number: int, asked: argparse.Namespace) -> Settings:
         faults=tuple(faults),
         points=tuple(points),
         limit_s=limit_s,
+        protocol=asked.protocol,
     )
 
 
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=0.0, help="seconds of faults in a round; 0 = as long as it takes"
     )
+    parser.add_argument("--protocol", choices=("consumer", "classic"), default="consumer", help="of the group")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, help="default out/chaos-SEED")
     parser.add_argument("--resume", type=Path, default=None, help="a folder of an earlier run")
@@ -84,7 +86,7 @@ def main() -> None:
     seed = random.SystemRandom().randrange(1 << 31) if asked.seed is None else asked.seed
     folder = folder or Path("out") / f"chaos-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {name: getattr(asked, name) for name in ("rounds", "events", "times", "kills", "hits", "limit")}
+    kept = {name: getattr(asked, name) for name in ("rounds", "events", "times", "kills", "hits", "limit", "protocol")}
     (folder / "asked.json").write_text(json.dumps({**kept, "seed": seed}))
     outcomes = loaded(folder)
     print(f"seed {seed}; go on with it by: make chaos ARGS='--resume {folder}'", flush=True)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.chaos.servers import SESSION_S
+
 if TYPE_CHECKING:
     from tests.chaos.run import Run
 
@@ -30,7 +32,7 @@ def kill_worker(run: Run) -> None:
 def zombie(run: Run) -> None:
     index = run.any_worker()
     run.fleet.freeze(index)
-    time.sleep(run.session_s + run.draw.uniform(1.0, 4.0))  # others restore its partitions, and may have judged
+    time.sleep(SESSION_S + run.draw.uniform(1.0, 4.0))  # others restore its partitions, and may have judged
     run.fleet.thaw(index)
 
 
@@ -109,7 +111,7 @@ def delay_kafka(run: Run) -> None:
 @fault("network to the broker swallows everything")
 def swallow_kafka(run: Run) -> None:
     run.servers.kafka.swallow()
-    time.sleep(run.draw.uniform(0.5, run.session_s + 2))
+    time.sleep(run.draw.uniform(0.5, SESSION_S + 2))
     run.servers.kafka.flow()
 
 

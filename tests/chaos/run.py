@@ -27,7 +27,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.feed import Feed
 from tests.chaos.fleet import Fleet
 from tests.chaos.points import CALLS, KILL, Plan
-from tests.chaos.servers import Servers
+from tests.chaos.servers import SESSION_S, Servers
 from tests.chaos.stream import KEYS, events
 from tests.reading import read_committed
 
@@ -44,11 +44,10 @@ pipeline = "{name}"
 
 [kafka]
 brokers = "{brokers}"
-options."session.timeout.ms" = {session_ms}
-options."heartbeat.interval.ms" = 500
+group_protocol = "{protocol}"
 options."topic.metadata.refresh.interval.ms" = 2000
 options."reconnect.backoff.max.ms" = 500
-
+{times}
 [source]
 topic = "{topic}"
 
@@ -89,6 +88,11 @@ min_events = 256
 port = 0
 """
 
+CLASSIC = f"""
+options."session.timeout.ms" = {int(1000 * SESSION_S)}
+options."heartbeat.interval.ms" = 500
+"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -100,7 +104,7 @@ class Settings:
     limit_s: float  # faults end here, done or not
     rule: str = ""  # of the protocol, taken away: for the self-check
     rebuild: str = "all"
-    session_ms: int = 3_000
+    protocol: str = "consumer"  # of the group
 
 
 @dataclass
@@ -137,7 +141,6 @@ class Run:
     def __init__(self, settings: Settings, servers: Servers, folder: Path, tell: Callable[[str], None]) -> None:
         self.settings, self.servers, self.folder, self._tell = settings, servers, folder, tell
         self.draw = random.Random(settings.seed)
-        self.session_s = settings.session_ms / 1000
         self.topic = f"chaos-{settings.seed}-{folder.name}"
         self.name = f"{self.topic}-p"
         self.config_file = folder / "chaos.toml"
@@ -168,8 +171,9 @@ class Run:
                 name=self.name,
                 topic=self.topic,
                 brokers=self.servers.brokers,
+                protocol=settings.protocol,
+                times=CLASSIC if settings.protocol == "classic" else "",
                 redis=self.servers.redis_url,
-                session_ms=settings.session_ms,
                 rebuild=settings.rebuild,
                 max_keys=KEYS // PARTITIONS - 100,  # some are forgotten on the way
             )

@@ -13,6 +13,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from tests.chaos.proxy import Proxy
 from tests.servers import BROKER_SETTINGS, KafkaBroker, RedisServer, free_port
 
+SESSION_S = 3.0  # of silence, then the group goes on without a worker
+
 
 class Servers:
     """Workers reach `brokers` and `redis_url`, through proxies; the harness itself goes straight there."""
@@ -30,6 +32,7 @@ class Servers:
                 "listener.security.protocol.map": BROKER_SETTINGS["listener.security.protocol.map"]
                 + ",PROXIED:PLAINTEXT",
                 "inter.broker.listener.name": "PLAINTEXT",
+                "group.consumer.session.timeout.ms": str(int(1000 * SESSION_S)),
             }
         )
         self.broker.bootstrap = self.direct = f"127.0.0.1:{direct}"

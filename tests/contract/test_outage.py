@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from stream_ad.batch import Message
-from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed
 from stream_ad.io import kafka_sink
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
-from tests.contract.test_source import Told, until
+from tests.contract.test_source import Protocol, Told, group_of, until
 from tests.servers import KafkaBroker
 
 
@@ -35,12 +34,19 @@ def kafka(broker: KafkaBroker) -> str:
     return broker.bootstrap
 
 
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
 def test_a_commit_cut_off_by_a_restart_fails_whole_and_the_sink_goes_on(
-    broker: KafkaBroker, name: str, create_topic: Any, publish: Any, committed: Any, monkeypatch: pytest.MonkeyPatch
+    broker: KafkaBroker,
+    name: str,
+    create_topic: Any,
+    publish: Any,
+    committed: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: Protocol,
 ) -> None:
     monkeypatch.setattr(kafka_sink, "COMMIT_S", 2.0)
     monkeypatch.setattr(kafka_sink, "OFFSETS_S", 2.0)
-    config = Kafka(brokers=broker.bootstrap, options={"session.timeout.ms": 6000, "heartbeat.interval.ms": 300})
+    config = group_of(broker.bootstrap, protocol)
     create_topic(name)
     create_topic(f"{name}.alerts")
     publish(name, [(0, None, b"%d" % row) for row in range(10)])

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -21,6 +21,7 @@ from stream_ad.io.memory import MemoryCluster, MemorySink, MemorySource, Record
 from stream_ad.protocols import Sink, Source
 
 WAIT_S = 60
+Protocol = Literal["consumer", "classic"]
 ROWS: dict[int, list[tuple[bytes | None, bytes | None]]] = {
     0: [(b"a", b"%d" % row) for row in range(300)],
     1: [(None, b"no key"), (b"b", None), (None, None), (b"b", b"\xff\x00")],
@@ -71,9 +72,9 @@ class World:
     leave: Callable[[Source, Told], None]  # and gives them back
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(params=["memory", "consumer", "classic"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    yield from {"memory": memory_world, "kafka": kafka_world}[request.param](request)
+    yield from memory_world(request) if request.param == "memory" else kafka_world(request, request.param)
 
 
 def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
@@ -97,12 +98,18 @@ def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
     yield World(lambda: MemorySource("t", records, cluster, poll_rows=7), lambda _: MemorySink(cluster), join, leave)
 
 
-def kafka_world(request: pytest.FixtureRequest) -> Iterator[World]:
+def group_of(brokers: str, protocol: Protocol, **fields: Any) -> Kafka:
+    """Times are the broker's to say in the newer protocol (`tests/servers.py`)."""
+    times = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300} if protocol == "classic" else {}
+    return Kafka(brokers=brokers, group_protocol=protocol, options=times, **fields)
+
+
+def kafka_world(request: pytest.FixtureRequest, protocol: Protocol) -> Iterator[World]:
     bootstrap = request.getfixturevalue("kafka")
     topic = request.getfixturevalue("name")
     request.getfixturevalue("create_topic")(topic, len(ROWS))
     publish = request.getfixturevalue("publish")
-    config = Kafka(brokers=bootstrap, options={"session.timeout.ms": 6000, "heartbeat.interval.ms": 300})
+    config = group_of(bootstrap, protocol)
     for part, rows in ROWS.items():
         for row, (key, value) in enumerate(rows):
             if part or not row:

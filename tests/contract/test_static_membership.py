@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 
-from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
-from stream_ad.errors import ConnectionFailed
+from stream_ad.errors import ConnectionFailed, Unreachable
 from stream_ad.io.kafka_source import KafkaSource
-from tests.contract.test_source import Told, until
+from tests.contract.test_source import Protocol, Told, group_of, until
 
 
-def test_a_quick_restart_moves_no_partition(kafka: str, name: str, create_topic: Any) -> None:
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_a_quick_restart_moves_no_partition(kafka: str, name: str, create_topic: Any, protocol: Protocol) -> None:
     create_topic(name, 4)
-    config = Kafka(
-        brokers=kafka, static_membership=True, options={"session.timeout.ms": 20_000, "heartbeat.interval.ms": 300}
-    )
+    config = group_of(kafka, protocol, static_membership=True)
     sources = [KafkaSource(config, SourceConfig(topic=name), name, worker) for worker in range(2)]
     told = [Told(), Told()]
     for source, listener in zip(sources, told, strict=True):
@@ -36,7 +34,7 @@ def test_a_quick_restart_moves_no_partition(kafka: str, name: str, create_topic:
 
 def test_two_processes_under_one_name_are_told_apart(kafka: str, name: str, create_topic: Any) -> None:
     create_topic(name)
-    config = Kafka(brokers=kafka, static_membership=True, options={"heartbeat.interval.ms": 300})
+    config = group_of(kafka, "classic", static_membership=True)
     first, second = (KafkaSource(config, SourceConfig(topic=name), name) for _ in range(2))
     told = Told()
     first.open(told)
@@ -44,4 +42,22 @@ def test_two_processes_under_one_name_are_told_apart(kafka: str, name: str, crea
     second.open(Told())
     with pytest.raises(ConnectionFailed, match=r"kafka\.static_membership: another process works under"):
         until(lambda: False, lambda: (second.poll(20), first.poll(20)))
+    second.close()
+
+
+def test_who_comes_before_its_predecessor_has_left_waits(kafka: str, name: str, create_topic: Any) -> None:
+    create_topic(name)
+    config = group_of(kafka, "consumer", static_membership=True)
+    first, second = (KafkaSource(config, SourceConfig(topic=name), name) for _ in range(2))
+    told, then = Told(), Told()
+    first.open(told)
+    until(lambda: told.owned, lambda: first.poll(20))
+    second.open(then)
+    with pytest.raises(Unreachable, match=r"kafka\.static_membership: who worked under this worker's name is a member"):
+        until(lambda: False, lambda: (first.poll(20), second.poll(20)))
+    assert told.owned
+    second.close()
+    first.close()
+    second.open(then)
+    until(lambda: then.owned, lambda: second.poll(20))
     second.close()

@@ -36,7 +36,6 @@ pipeline = "{topic}-pipeline"
 
 [kafka]
 brokers = "{brokers}"
-options."session.timeout.ms" = 6000
 
 [source]
 topic = "{topic}"

@@ -111,7 +111,7 @@ def write_config(
     target: Path, domain: str, pipeline: str, topic: str, brokers: str, redis: str, extra: str = ""
 ) -> Program:
     head = f'pipeline = "{pipeline}"\n'
-    tail = f'\n[kafka]\nbrokers = "{brokers}"\noptions."session.timeout.ms" = 6000\n'
+    tail = f'\n[kafka]\nbrokers = "{brokers}"\n'
     tail += f'\n[source]\ntopic = "{topic}"\n\n[redis]\nurl = "{redis}"\n'
     tail += 'snapshot_interval = "300ms"\n\n[train]\nauto = false\nepochs = 4\n\n[server]\nport = 0\n'
     target.write_text(head + (DOMAINS / f"{domain}.toml").read_text() + tail + extra)

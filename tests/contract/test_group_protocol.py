@@ -1,0 +1,77 @@
+"""`kafka.group_protocol` on real brokers: what each allows in a rebalance, and brokers that know only one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from stream_ad.batch import Message
+from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import ConfigError, ConnectionFailed, TransactionFailed
+from stream_ad.io.kafka_sink import KafkaSink
+from stream_ad.io.kafka_source import KafkaSource
+from tests.contract.test_source import Protocol, Told, group_of, until
+from tests.servers import KafkaBroker
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_a_commit_in_the_name_of_an_earlier_generation(
+    kafka: str, name: str, create_topic: Any, committed: Any, protocol: Protocol
+) -> None:
+    """The newer protocol asks who owns the partition, the classic one refuses whoever has not heard the news."""
+    config = group_of(kafka, protocol)
+    create_topic(name, 2)
+    alerts = create_topic(f"{name}.alerts")
+    first, second = (KafkaSource(config, SourceConfig(topic=name), name) for _ in range(2))
+    told, theirs = Told(), Told()
+    first.open(told)
+    until(lambda: len(told.owned) == 2, lambda: first.poll(20))
+    before = first.group_metadata()
+    second.open(theirs)
+    until(lambda: len(told.owned) == 1 and len(theirs.owned) == 1, lambda: (first.poll(20), second.poll(20)))
+    (kept,), (gone,) = told.owned, theirs.owned
+    first.group_metadata = lambda: before  # type: ignore[method-assign]
+    sink = KafkaSink(config, {"alerts": alerts}, first, "exactly_once", f"{name}-0")
+    with pytest.raises(TransactionFailed):
+        sink.commit({gone: 7})
+    sink.abort()
+    sink.send("alerts", [Message(b"k", b"kept", [])])
+    if protocol == "consumer":
+        sink.commit({kept: 5})
+    else:
+        with pytest.raises(TransactionFailed):
+            sink.commit({kept: 5})
+    passed = protocol == "consumer"
+    assert [row.value() for row in committed(alerts)] == [b"kept"] * passed
+    assert second.committed([kept, gone]) == {kept: 5 if passed else None, gone: None}
+    sink.close()
+    for source in (first, second):
+        source.close()
+
+
+@pytest.fixture
+def old_broker() -> Iterator[str]:
+    broker = KafkaBroker({"group.coordinator.rebalance.protocols": "classic"})
+    try:
+        broker.start()
+        yield broker.bootstrap
+    finally:
+        broker.remove()
+
+
+def test_brokers_that_know_only_the_classic_protocol_are_named_with_the_key(old_broker: str, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": old_broker})
+    admin.create_topics([NewTopic(name, 1)])[name].result(30)
+    source = KafkaSource(group_of(old_broker, "consumer"), SourceConfig(topic=name), name)
+    source.open(Told())
+    with pytest.raises(ConnectionFailed, match=r'kafka\.group_protocol: .* set "classic"'):
+        until(lambda: False, lambda: source.poll(20))
+
+
+def test_times_that_the_broker_sets_are_refused_with_the_key(kafka: str, name: str, create_topic: Any) -> None:
+    config = group_of(kafka, "consumer").model_copy(update={"options": {"session.timeout.ms": 6000}})
+    with pytest.raises(ConfigError, match=r"kafka\.options\.session\.timeout\.ms: .* defined broker side"):
+        KafkaSource(config, SourceConfig(topic=create_topic(name)), name).open(Told())
