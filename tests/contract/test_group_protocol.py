@@ -52,6 +52,29 @@ def test_a_commit_in_the_name_of_an_earlier_generation(
         source.close()
 
 
+@pytest.mark.parametrize("protocols", [("classic", "consumer"), ("consumer", "classic")])
+def test_a_group_goes_from_one_protocol_to_the_other_while_it_works(
+    kafka: str, name: str, create_topic: Any, protocols: tuple[Protocol, Protocol]
+) -> None:
+    create_topic(name, 4)
+    old, new = (KafkaSource(group_of(kafka, protocol), SourceConfig(topic=name), name) for protocol in protocols)
+    told, then = Told(old), Told(new)
+    old.open(told)
+    until(lambda: len(told.owned) == 4, lambda: old.poll(20))
+    new.open(then)
+    until(lambda: len(told.owned) == len(then.owned) == 2, lambda: (old.poll(20), new.poll(20)))
+    assert not told.owned & then.owned
+    for source, listener, offset in ((old, told, 3), (new, then, 4)):
+        sink = KafkaSink(group_of(kafka, "consumer"), {}, source, "exactly_once", f"{name}-{offset}")
+        sink.commit(dict.fromkeys(listener.owned, offset))
+        sink.close()
+    kept = {**dict.fromkeys(told.owned, 3), **dict.fromkeys(then.owned, 4)}
+    old.close()
+    until(lambda: len(then.owned) == 4, lambda: new.poll(20))
+    assert new.committed(range(4)) == kept
+    new.close()
+
+
 @pytest.fixture
 def old_broker() -> Iterator[str]:
     broker = KafkaBroker({"group.coordinator.rebalance.protocols": "classic"})

@@ -37,6 +37,7 @@ WEIGHTS = {
 LEAST, MOST = 15, 60
 BEGINS = ("rebalance", "checkpoint")  # something that goes on beside
 SETTLES = 0.7  # of the times it is done before anything else
+CLASSIC = 0.3  # of the schedules, in which the group has the older protocol
 REGROUPS = 0.5  # of the overtakings that begin with a new generation of the group
 
 
@@ -60,7 +61,7 @@ def schedule(seed: int) -> list[Step]:
         deeds.append(deed)
         if deed in BEGINS and number() < SETTLES:
             deeds.append("settle")
-    steps = []
+    steps = [Step("classic")] if number() < CLASSIC else []
     for deed in deeds:
         at = int(number() * 12) if number() < 0.35 else 0
         effect = int(number() * 5) if at and number() < 0.6 else 0
@@ -99,6 +100,8 @@ def take(world: World, step: Step) -> None:
         world.rebalance(argument, step.at, step.effect)
     elif deed == "regroup":
         world.regroup()
+    elif deed == "classic":
+        world.classic = True
     elif deed == "empty":
         world.states.emptied()
         world.bundles = bool(argument % 2)

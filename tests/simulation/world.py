@@ -50,7 +50,7 @@ class Rules:
 
     pipeline: type[Pipeline] = Pipeline
     recovery: type[Recovery] = Recovery
-    fenced: bool = True  # by the group's generation, the transaction's owner, and the owner's number of a snapshot
+    fenced: bool = True  # by the group, the transaction's owner, and the owner's number of a snapshot
     named: bool = True  # a commit says who makes it
     together: bool = True  # alerts and offsets become visible at once
 
@@ -147,7 +147,7 @@ class Sink:
                 raise TransactionFailed("fenced")
             if world.rules.named and not self._member(offsets):
                 raise TransactionFailed("expelled")
-            if generation != self._worker.generation:
+            if world.classic and generation != self._worker.generation:
                 raise TransactionFailed("of an old generation")
         if world.rules.fenced:
             world.undecided.update(dict.fromkeys(offsets, mine))
@@ -285,6 +285,7 @@ class World:
         self.dumped: tuple[Any, Any] = ({}, {})
         self.store = "up"
         self.bundles = True
+        self.classic = False  # the group's protocol: a commit has to name its latest generation
         self.wanted = BUILT_IN
         self.ends = dict.fromkeys(range(PARTITIONS), 0)
         self.generation = 0
