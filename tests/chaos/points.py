@@ -17,10 +17,10 @@ from typing import Any
 
 KILL, PROMOTE, ZOMBIE = "kill -9 of a worker", "promotion", "zombie: a worker frozen past its session"
 
-# call -> the fault that brings a worker to it; "" = it comes by all the time, or as it starts
+# call -> the fault that brings a worker to it again; "" = it comes by all the time
 CALLS = {
     "poll": "",
-    "init": "",
+    "init": ZOMBIE,
     "begin": "",
     "produce": "",
     "offsets": "",
