@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -118,12 +119,33 @@ def create_outputs(config: Config) -> None:
 def offsets(kafka: Kafka, topic: str, spec: OffsetSpec, key: str = "source.topic") -> dict[int, int]:
     """Partition -> offset of the start, the end (of what is committed) or a time; -1 = after the last record."""
     admin = reach(kafka)
-    asked = {TopicPartition(topic, part): spec for part in partitions(kafka, topic, key, admin)}
-    answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+    return offsets_of(kafka, admin, topic, partitions(kafka, topic, key, admin), spec, ANSWER_S, key)
+
+
+def offsets_of(
+    kafka: Kafka,
+    admin: AdminClient,
+    topic: str,
+    parts: Iterable[int],
+    spec: OffsetSpec,
+    timeout_s: float,
+    key: str = "source.topic",
+) -> dict[int, int]:
+    """Of these partitions, as `offsets`. Raises `Unreachable` where no answer comes in time."""
+    asked = {TopicPartition(topic, part): spec for part in parts}
+    if not asked:
+        return {}
     try:
-        return {part.partition: int(done.result(timeout=ANSWER_S).offset) for part, done in answers.items()}
+        answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
+        found = {part.partition: int(done.result(timeout=timeout_s).offset) for part, done in answers.items()}
+    except TimeoutError:
+        raise Unreachable(f"kafka.brokers: no answer from {kafka.brokers} within {timeout_s:g} s") from None
     except KafkaException as error:
         raise failure(error.args[0], kafka, key, topic) from None
+    if OFFSET_INVALID in found.values():
+        # so the client answers, without an error, where the connection is lost in the middle
+        raise Unreachable(f"kafka.brokers: {kafka.brokers}: lost while offsets of {topic!r} were asked for")
+    return found
 
 
 def start_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int, int]:

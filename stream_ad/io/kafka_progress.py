@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream_ad.config import Kafka
-from stream_ad.errors import Unreachable
+from stream_ad.io.kafka_admin import offsets_of
 from stream_ad.io.kafka_admin import partitions as in_topic
-from stream_ad.io.kafka_client import client, failure, settings
+from stream_ad.io.kafka_client import client, settings
 from stream_ad.io.kafka_group import GroupOffsets
 
 ASK_S = 2.0
@@ -35,17 +33,6 @@ class GroupProgress:
 
         Raises `StreamAdError` where no answer comes in time.
         """
-        wanted = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in partitions}
-        try:
-            answers: Any = {}
-            if wanted:
-                answers = self._admin.list_offsets(
-                    wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S
-                )
-            ends = {part.partition: int(done.result(ASK_S).offset) for part, done in answers.items()}
-        except TimeoutError:
-            raise Unreachable(f"kafka.brokers: no answer from {self._kafka.brokers} within {ASK_S:g} s") from None
-        except KafkaException as error:
-            raise failure(error.args[0], self._kafka, "source.topic", self._topic) from None
+        ends = offsets_of(self._kafka, self._admin, self._topic, partitions, OffsetSpec.latest(), ASK_S)
         found = self._offsets.ask(in_topic(self._kafka, self._topic, admin=self._admin), ASK_S)
         return ends, {part: offset for part, offset in found.items() if offset is not None}

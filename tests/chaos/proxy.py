@@ -17,6 +17,7 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.delay_s = 0.0
+        self.resets_at = b""  # the key of a kind of request to Kafka: each costs its connection
         self._target = target
         self._flows = threading.Event()
         self._flows.set()
@@ -90,6 +91,8 @@ class Proxy:
                 self._flows.wait()
                 if self.delay_s:
                     time.sleep(self.delay_s)
+                if self.resets_at and data[4:6] == self.resets_at:
+                    _reset(source)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
