@@ -42,9 +42,9 @@ def test_a_connection_that_is_lost_while_offsets_are_asked_for_is_no_answer() ->
         config = Kafka(brokers=servers.brokers)
         assert kafka_admin.end_offsets(config, "t") == {0: 0, 1: 0}
         servers.kafka.resets_at = LIST_OFFSETS
-        with pytest.raises(Unreachable, match="kafka.brokers: "):
+        with pytest.raises(Unreachable, match=r"kafka\.brokers: "):
             kafka_admin.end_offsets(config, "t")
-        with pytest.raises(Unreachable, match="kafka.brokers: "):
+        with pytest.raises(Unreachable, match=r"kafka\.brokers: "):
             KafkaModelLog(config, "t", "t").swaps([0])
     finally:
         servers.close()
