@@ -94,10 +94,27 @@ def _content(name: str, path: str) -> str:
         raise ConfigError(f"kafka.options.{name}: {path} cannot be read: {error}") from None
 
 
-def client(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
+class Losses(logging.Logger):
+    """The log of one client. `lost` tells whether a connection was: no callback does, and of equal lines in its log the
+    client leaves some out, but none of those on the states of connections (`debug = broker`). The one that it begins
+    with is closed as soon as it knows the brokers by name."""
+
+    def __init__(self) -> None:
+        super().__init__(LOG.name, logging.DEBUG)
+        self.lost = False
+
+    def handle(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "changed state UP -> " in text and "/bootstrap: " not in text:
+            self.lost = True
+        if LOG.isEnabledFor(record.levelno) and record.levelno > logging.DEBUG:
+            LOG.handle(record)
+
+
+def client(kind: Callable[..., T], values: Mapping[str, Any], log: logging.Logger = LOG) -> T:
     """A Consumer, Producer or AdminClient whose log is the program's. Raises `ConfigError` naming the option."""
     try:
-        return kind(dict(values), logger=LOG)
+        return kind(dict(values), logger=log)
     except (KafkaException, TypeError, ValueError) as error:
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         named = next((name for name in re.findall(r"[a-z][\w.]+\w", text) if name in values), None)

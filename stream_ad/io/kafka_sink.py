@@ -14,7 +14,7 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
-from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, client, failure, is_final, settings
+from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, settings
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
 
@@ -70,6 +70,7 @@ class KafkaSink:
         self._exactly = delivery == "exactly_once"
         self._stopping = stopping
         self._producer: Any = None
+        self._losses = Losses()
         self._born_s = 0.0
         self._begun = False
         self._fenced: str | None = None
@@ -79,6 +80,8 @@ class KafkaSink:
         sizes = {"batch.size": max_record_bytes, "message.max.bytes": max_record_bytes + FRAME_BYTES}
         if self._exactly:
             required["transactional.id"] = transactional_id
+            required["debug"] = ",".join(filter(None, [str(kafka.options.get("debug", "")), "broker"]))  # for `Losses`
+            required["log_level"] = 7
         self._settings = settings(kafka, {**(TRANSACTIONAL if self._exactly else PRODUCE), **sizes}, required)
         self._connect()
 
@@ -145,7 +148,8 @@ class KafkaSink:
     def _connect(self) -> None:
         if self._fenced is not None:
             raise ConnectionFailed(self._fenced)
-        producer: Any = client(Producer, self._settings)
+        self._losses = Losses()
+        producer: Any = client(Producer, self._settings, self._losses)
         if self._exactly:
             try:
                 producer.init_transactions(TRANSACTION_S)
@@ -154,6 +158,13 @@ class KafkaSink:
         self._producer, self._begun, self._born_s = producer, False, time.monotonic()
 
     def _begin(self) -> None:
+        """What was under way on a connection that is lost may reach the brokers late, and would be taken for a part of
+        the next transaction: offsets would go back, or alerts become visible without theirs. A new epoch keeps it out
+        (what brokers since KIP-890 do at every transaction, for clients that know it: confluentinc/librdkafka#5423)."""
+        if self._exactly and self._producer is not None and not self._begun:
+            self._producer.poll(0)  # what is in its log by now
+            if self._losses.lost:
+                self._producer = None
         if self._producer is None:
             self._connect()
         if not self._begun:

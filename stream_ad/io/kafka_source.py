@@ -231,19 +231,26 @@ class KafkaSource:
 
     def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
         try:
-            if parts:
+            known = self._known(parts)
+            if known:
                 assert self._listener is not None
-                self._listener.revoked([part.partition for part in parts])
+                self._listener.revoked(known)
                 self._commit_due(consumer)
         finally:
             self._give_up(consumer, parts)
 
     def _lost(self, consumer: Any, parts: list[TopicPartition]) -> None:
         try:
-            assert self._listener is not None
-            self._listener.lost([part.partition for part in parts])
+            known = self._known(parts)
+            if known:
+                assert self._listener is not None
+                self._listener.lost(known)
         finally:
             self._give_up(consumer, parts)
+
+    def _known(self, parts: list[TopicPartition]) -> list[int]:
+        """Those of which the listener has heard: a client that closes gives up what it has not told yet as well."""
+        return [part.partition for part in parts if part.partition in self._owned]
 
     def _give_up(self, consumer: Any, parts: list[TopicPartition]) -> None:
         gone = [part.partition for part in parts]

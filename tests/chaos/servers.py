@@ -19,9 +19,9 @@ SESSION_S = 3.0  # of silence, then the group goes on without a worker
 class Servers:
     """Workers reach `brokers` and `redis_url`, through proxies; the harness itself goes straight there."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy: type[Proxy] = Proxy) -> None:
         direct, controller, inside = (free_port() for _ in range(3))
-        self.kafka = Proxy(inside)
+        self.kafka = proxy(inside)
         self.brokers = f"127.0.0.1:{self.kafka.port}"
         plain = f"PLAINTEXT://127.0.0.1:{direct}"
         self.broker = KafkaBroker(
