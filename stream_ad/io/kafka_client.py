@@ -107,7 +107,7 @@ class Losses(logging.Logger):
         text = record.getMessage()
         if "changed state UP -> " in text and "/bootstrap: " not in text:
             self.lost = True
-        if LOG.isEnabledFor(record.levelno) and record.levelno > logging.DEBUG:
+        if LOG.isEnabledFor(record.levelno):
             LOG.handle(record)
 
 
