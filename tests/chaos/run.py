@@ -320,7 +320,10 @@ class Run:
                     plan = None
                     if self._points and self._now() < self.settings.limit_s:
                         self._planned += 1
-                        plan = Plan(self._planned, self._points.pop(), self.draw.choice((1, 1, 2, 5)), self._hits)
+                        point = self._points.pop()
+                        # the first time, where somebody has to bring it there
+                        count = 1 if CALLS[point.split(" ", 1)[1]] else self.draw.choice((1, 1, 2, 5))
+                        plan = Plan(self._planned, point, count, self._hits)
                         self._plans[index] = plan, time.monotonic()
                     self.fleet.start(index, plan)
                 hits = self._hits.read_text().splitlines()
