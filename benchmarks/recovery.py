@@ -40,7 +40,7 @@ EVENTS_PER_KEY = 12
 PARTITIONS = 64
 PER_S = 4_000  # of the stream while workers come and go
 PHASE_S = 12.0
-SESSION_S = 6  # a dead worker's partitions come after so long
+SESSION_S = 6  # a dead worker's partitions come after so long: `tests/servers.py` sets it
 QUIET = "nobody comes or goes"
 GOAL_S = 2.0  # per million keys, at most
 
