@@ -53,10 +53,16 @@ def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
             )
 
 
-def partitions(kafka: Kafka, topic: str, key: str = "source.topic", admin: AdminClient | None = None) -> list[int]:
+def partitions(
+    kafka: Kafka,
+    topic: str,
+    key: str = "source.topic",
+    admin: AdminClient | None = None,
+    timeout_s: float = ANSWER_S,
+) -> list[int]:
     """The topic's partitions. Raises `InputError` naming the config key when there is no such topic."""
     admin = admin or reach(kafka)
-    found = _topics(kafka, admin)
+    found = _topics(kafka, admin, timeout_s)
     if topic not in found:
         may_see(kafka, topic, key, admin)
         visible = sorted(name for name in found if not name.startswith("__"))
@@ -66,9 +72,9 @@ def partitions(kafka: Kafka, topic: str, key: str = "source.topic", admin: Admin
     return found[topic]
 
 
-def _topics(kafka: Kafka, admin: AdminClient) -> dict[str, list[int]]:
+def _topics(kafka: Kafka, admin: AdminClient, timeout_s: float = ANSWER_S) -> dict[str, list[int]]:
     try:
-        found = admin.list_topics(timeout=ANSWER_S).topics
+        found = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
         raise failure(error.args[0], kafka) from None
     return {name: sorted(topic.partitions) for name, topic in found.items() if topic.error is None}

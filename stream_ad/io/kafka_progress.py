@@ -33,6 +33,8 @@ class GroupProgress:
 
         Raises `StreamAdError` where no answer comes in time.
         """
+        # first: a client that still has the leaders of before a restart is refused for ever (FENCED_LEADER_EPOCH)
+        there = in_topic(self._kafka, self._topic, admin=self._admin, timeout_s=ASK_S)
         ends = offsets_of(self._kafka, self._admin, self._topic, partitions, OffsetSpec.latest(), ASK_S)
-        found = self._offsets.ask(in_topic(self._kafka, self._topic, admin=self._admin), ASK_S)
+        found = self._offsets.ask(there, ASK_S)
         return ends, {part: offset for part, offset in found.items() if offset is not None}

@@ -165,6 +165,8 @@ class KafkaSink:
             self._producer.poll(0)  # what is in its log by now
             if self._losses.lost:
                 self._producer = None
+                if not self._brokers_answer():
+                    raise TransactionFailed("the brokers do not answer")
         if self._producer is None:
             self._connect()
         if not self._begun:

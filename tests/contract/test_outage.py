@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from stream_ad.batch import Message
+from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
-from stream_ad.errors import ConnectionFailed, TransactionFailed
+from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io import kafka_sink
+from stream_ad.io.kafka_progress import GroupProgress
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
 from tests.contract.test_source import Protocol, Told, group_of, until
@@ -93,3 +95,22 @@ def stable(source: KafkaSource) -> dict[int, int | None] | None:
         return source.progress()
     except ConnectionFailed:
         return None
+
+
+def test_progress_is_known_again_after_each_restart(broker: KafkaBroker, name: str, create_topic: Any) -> None:
+    """The client went on asking leaders in the name of what they had been before, and was refused for ever."""
+    create_topic(name, 4)
+    progress = GroupProgress(Kafka(brokers=broker.bootstrap), name, name)
+
+    def answers() -> bool:
+        try:
+            return progress.ask(range(4)) == (dict.fromkeys(range(4), 0), {})
+        except Unreachable:
+            return False
+
+    until(answers, lambda: None)
+    for _ in range(2):
+        broker.kill()
+        assert not answers()
+        broker.start()
+        until(answers, lambda: None)
