@@ -67,8 +67,7 @@ class Kafka(Section):
     )
     group_protocol: Literal["consumer", "classic"] = Field(
         "consumer",
-        description="how workers share partitions; `classic` is for brokers before Kafka 4.0: there a rebalance stops "
-        "every worker for some seconds",
+        description="how workers share partitions; `classic`: for brokers before Kafka 4.0, stops in rebalances",
     )
     static_membership: bool = Field(
         False, description="keep partitions over a quick restart (group.instance.id per worker)"
