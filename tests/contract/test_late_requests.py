@@ -59,6 +59,7 @@ class Late(Proxy):
 
 @pytest.fixture
 def servers() -> Iterator[Servers]:
+    Late.held = -1
     Late.due.clear()
     Late.answered.clear()
     made = Servers(Late)
