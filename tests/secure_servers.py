@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import redis
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -91,6 +93,22 @@ class Grant:
     operations: tuple[str, ...]
 
 
+def rules(user: str, grant: Grant) -> list[tuple[Any, ...]]:
+    """As `AclBinding` and `AclBindingFilter` take them."""
+    return [
+        (
+            ResourceType[grant.resource.replace(" ", "_").upper()],
+            grant.name,
+            ResourcePatternType[grant.pattern.upper()],
+            f"User:{user}",
+            "*",
+            AclOperation[operation.upper()],
+            AclPermissionType.ALLOW,
+        )
+        for operation in grant.operations
+    ]
+
+
 class SecureKafka:
     """A broker that knows nobody yet."""
 
@@ -131,21 +149,14 @@ class SecureKafka:
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, credential, password.encode())
         self.admin.alter_user_scram_credentials([change])[user].result(30)
-        bindings = [
-            AclBinding(
-                ResourceType[grant.resource.replace(" ", "_").upper()],
-                grant.name,
-                ResourcePatternType[grant.pattern.upper()],
-                f"User:{user}",
-                "*",
-                AclOperation[operation.upper()],
-                AclPermissionType.ALLOW,
-            )
-            for grant in grants
-            for operation in grant.operations
-        ]
+        bindings = [AclBinding(*rule) for grant in grants for rule in rules(user, grant)]
         for done in self.admin.create_acls(bindings).values() if bindings else ():
             done.result(30)
+
+    def withdraw(self, user: str, grant: Grant) -> None:
+        filters = [AclBindingFilter(*rule) for rule in rules(user, grant)]
+        for done in self.admin.delete_acls(filters).values():
+            assert done.result(30), f"{user} has no such right: {grant}"
 
     @property
     def inner(self) -> str:

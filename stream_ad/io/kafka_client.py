@@ -132,7 +132,8 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         return InputError(f"{topic_key}: no topic {topic!r} at {kafka.brokers} ({text}); create it or name another")
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return ConnectionFailed(f"{topic_key}: not allowed to use topic {topic!r}; grant it to this user ({text})")
-    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+    # a fatal error has a code of its own, and the cause in its text only
+    if code == KafkaError.GROUP_AUTHORIZATION_FAILED or (code == KafkaError._FATAL and "Group authorization" in text):
         return ConnectionFailed(f"pipeline: not allowed to use this consumer group; grant it to this user ({text})")
     if code == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
         return ConnectionFailed(
@@ -141,7 +142,6 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         )
     if code in _REFUSED:
         return ConnectionFailed(f"kafka.options: {kafka.brokers} refuses us; check security.protocol, sasl.*: {text}")
-    # a fatal error has a code of its own, and the cause in its text only
     if code == KafkaError._FATAL and "not supported" in text:
         return ConnectionFailed(
             f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "

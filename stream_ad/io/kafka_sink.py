@@ -14,7 +14,7 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
-from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, settings
+from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, is_refused, settings
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
 
@@ -48,7 +48,8 @@ class KafkaSink:
     the cause, all that follows raises `ConnectionFailed`, so that one of the two stops.
 
     A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
-    that are sent are at most `max_record_bytes` large, and so is a batch of several.
+    that are sent are at most `max_record_bytes` large, and so is a batch of several. A right that is
+    taken away is not waited for: `ConnectionFailed`.
 
     Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said,
     until `stopping` says that this is no use: then the transaction is left to whoever comes next.
@@ -201,6 +202,14 @@ class KafkaSink:
             return TransactionFailed(f"the commit failed, and the brokers do not answer: {error.str()}")
         self._abandon()
         if self._undelivered is None:
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                topics = ", ".join([self._source.topic, *self._topics.values()])
+                return ConnectionFailed(
+                    f"source.topic, sink: not allowed to use every one of {topics} any more; grant it to this user, "
+                    f"SECURITY.md lists what is needed ({error.str()})"
+                )
+            if is_refused(error):
+                return failure(error, self._kafka)
             return TransactionFailed(f"the commit failed: {error.str()}")
         cause, topic = self._undelivered
         role = next((role for role, name in self._topics.items() if name == topic), "")

@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +67,14 @@ port = {port}
 def password(user: str) -> str:
     """With all that has to be encoded in a URL."""
     return f"{PLANTED}-{user}/:@%?#&"
+
+
+def wait(seen: Callable[[], bool], run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not seen():
+        assert run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def grants(command: str, pipeline: str, topic: str) -> list[Grant]:

@@ -8,11 +8,8 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -25,7 +22,7 @@ from stream_ad.protocols import BUILT_IN
 from stream_ad.score.bundle import Bundle
 from tests.reading import read_committed
 from tests.secure_servers import Servers
-from tests.security.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password
+from tests.security.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password, wait
 from tests.servers import free_port
 
 
@@ -86,14 +83,6 @@ def judged(secured: Secured, port: int) -> str:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
             print(run.communicate()[0])
-
-
-def wait(seen: Callable[[], bool], run: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not seen():
-        assert run.poll() is None, run.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def fetched(port: int, path: str) -> str:

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.security.secured import Identity, Secured, password, redis_rule
+from stream_ad.config import Kafka
+from stream_ad.io.kafka_admin import committed_offsets
+from tests.secure_servers import Grant
+from tests.security.secured import ROWS, WAIT_S, Identity, Secured, password, redis_rule, wait
 
 
 def test_kafka_does_not_know_us(secured: Secured) -> None:
@@ -51,6 +54,38 @@ def test_a_right_is_missing(secured: Secured, resource: str, names: str, operati
     secured.create_topic()
     me = secured.without(resource, names.format(secured.pipeline), operation)
     assert said.replace("{}", secured.pipeline) in secured(me, "run", "--until-end", code=3)
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (Grant("topic", "literal", "in-{}", ("read",)), "source.topic"),
+        (Grant("topic", "prefixed", "{}.", ("write",)), "sink: not allowed to use every one of in-{}, {}.alerts"),
+        (Grant("group", "literal", "{}", ("read",)), "pipeline: not allowed to use this consumer group"),
+        (Grant("transactional id", "prefixed", "{}-", ("write",)), "sink.delivery: not allowed to write in transact"),
+    ],
+    ids=lambda value: value.resource if isinstance(value, Grant) else None,
+)
+def test_a_right_is_taken_away_while_we_work(secured: Secured, right: Grant, said: str) -> None:
+    rows = secured.write_rows(secured.folder / "in.jsonl")
+    me, feeder = secured.of("run"), secured.of("produce")
+    secured(feeder, "produce", "--input", str(rows))
+    run = secured.start(me, "run")
+    try:
+        wait(lambda: committed(secured) == ROWS, run)
+        secured.servers.kafka.withdraw(me.kafka_user, replace(right, name=right.name.format(secured.pipeline)))
+        secured(feeder, "produce", "--input", str(rows))
+        out, _ = run.communicate(timeout=WAIT_S)
+    finally:
+        run.kill()
+    assert run.returncode == 3, out
+    assert said.replace("{}", secured.pipeline) in out
+    assert "Traceback" not in out
+
+
+def committed(secured: Secured) -> int | None:
+    kafka = Kafka(brokers=secured.servers.kafka.inner)
+    return committed_offsets(kafka, secured.pipeline, secured.topic)[0]
 
 
 def redis_as(secured: Secured, url: str) -> Identity:
