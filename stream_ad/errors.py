@@ -10,6 +10,7 @@ StreamAdError                 exit code 1
 ├── ModelError                5   a bundle or a version that cannot be used
 ├── StateError                6   a snapshot that cannot be restored
 ├── TransactionFailed         7   a commit that failed: drop the shards, restore, go on
+│   ├── Fenced                7   since another works under the same name: the same, once
 │   └── Stalled               7   a partition that stands still: the same
 ├── Unfinished                8   a stop that left something to be judged again
 └── MemoryShort               9   so little memory is left that going on would do damage
@@ -66,6 +67,10 @@ class StateError(StreamAdError):
 
 class TransactionFailed(StreamAdError):
     exit_code = 7
+
+
+class Fenced(TransactionFailed):
+    """By another live process, or once by a late request of our own (confluentinc/librdkafka#5423)."""
 
 
 class Stalled(TransactionFailed):

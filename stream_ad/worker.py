@@ -13,7 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from stream_ad.errors import MemoryShort, Stalled, StreamAdError, TransactionFailed, Unfinished, Unreachable
+from stream_ad.errors import (
+    ConnectionFailed,
+    Fenced,
+    MemoryShort,
+    Stalled,
+    StreamAdError,
+    TransactionFailed,
+    Unfinished,
+    Unreachable,
+)
 from stream_ad.stop import Stop
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ log = logging.getLogger("stream_ad.worker")
 
 RESTART_S = 0.5
 REACH_S = 2.0
+FENCED_S = 60.0  # fenced twice within it is no accident
 STOP_SHARE = 0.8  # of `run.stop`, for a worker to end by itself; then its supervisor ends it
 
 
@@ -116,6 +126,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
     undone: StreamAdError | None = None
     waiting = False
+    fenced_s = float("-inf")
 
     def stopping() -> bool:
         watch.check()
@@ -143,6 +154,13 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                     ports.sink.close()
             except TransactionFailed as error:
                 undone = error
+                if isinstance(error, Fenced):
+                    now = time.monotonic()
+                    if now - fenced_s < FENCED_S:
+                        raise ConnectionFailed(
+                            f"pipeline: {error}; is it run twice? Stop one, and give the other more --workers"
+                        ) from None
+                    fenced_s = now
                 if not isinstance(error, Stalled):
                     metrics.TRANSACTION_FAILURES.inc()
                 log.warning("starts anew from the last commit: %s", error)

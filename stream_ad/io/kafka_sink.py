@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from stream_ad.batch import Message
 from stream_ad.config import Kafka
-from stream_ad.errors import ConfigError, ConnectionFailed, StreamAdError, TransactionFailed
+from stream_ad.errors import ConfigError, ConnectionFailed, Fenced, StreamAdError, TransactionFailed
 from stream_ad.io.kafka_admin import reach
 from stream_ad.io.kafka_client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, is_refused, settings
 from stream_ad.io.kafka_source import KafkaSource
@@ -43,9 +43,8 @@ class KafkaSink:
     offsets follow at the source's next poll (`at_least_once`).
 
     `transactional_id` names one worker, the same after a restart: a new process under it ends the
-    transaction of its predecessor. Two live processes under one id fence each other. The commit
-    of the fenced one raises `TransactionFailed`; unless a transaction that timed out may have been
-    the cause, all that follows raises `ConnectionFailed`, so that one of the two stops.
+    transaction of its predecessor. Two live processes under one id fence each other: the commit of the
+    fenced one raises `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
 
     A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
     that are sent are at most `max_record_bytes` large, and so is a batch of several. A right that is
@@ -74,7 +73,6 @@ class KafkaSink:
         self._losses = Losses()
         self._born_s = 0.0
         self._begun = False
-        self._fenced: str | None = None
         self._done: dict[int, int] = {}  # offsets as last committed
         self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
         required: dict[str, Any] = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
@@ -137,8 +135,6 @@ class KafkaSink:
         self._done.clear()
         if self._begun:
             self._abandon()
-        if self._fenced is not None:
-            raise ConnectionFailed(self._fenced)
 
     def close(self) -> None:
         """Aborts what is not committed."""
@@ -147,8 +143,6 @@ class KafkaSink:
         self._producer = None
 
     def _connect(self) -> None:
-        if self._fenced is not None:
-            raise ConnectionFailed(self._fenced)
         self._losses = Losses()
         producer: Any = client(Producer, self._settings, self._losses)
         if self._exactly:
@@ -190,13 +184,13 @@ class KafkaSink:
     def _failed(self, error: KafkaError) -> StreamAdError:
         """Ends the transaction; answers what its caller is to raise."""
         self._done.clear()
+        if self._exactly and error.code() == KafkaError._FATAL:
+            error = self._cause(error)
         if error.code() == KafkaError._FENCED:
-            text = f"another process works as {self._id!r} ({error.str()})"
-            # the coordinator fences what timed out as well, but nothing can have timed out so soon
-            if time.monotonic() - self._born_s < TRANSACTION_S:
-                self._fenced = f"pipeline: {text}; is it run twice? Stop one, and give the other more --workers"
             self._producer, self._begun = None, False
-            return TransactionFailed(f"fenced: {text}")
+            # the coordinator fences what timed out as well, but nothing can have timed out so soon
+            kind = Fenced if time.monotonic() - self._born_s < TRANSACTION_S else TransactionFailed
+            return kind(f"another process works as {self._id!r} ({error.str()})")
         if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
             self._producer, self._begun = None, False
             return TransactionFailed(f"the commit failed, and the brokers do not answer: {error.str()}")
@@ -227,6 +221,15 @@ class KafkaSink:
         if is_final(cause):
             return failure(cause, self._kafka, key, topic)
         return TransactionFailed(f"the commit failed: {error.str()}")
+
+    def _cause(self, error: KafkaError) -> KafkaError:
+        """A record that is refused after a fatal error does not say what that was; the end of a transaction does."""
+        try:
+            self._producer.abort_transaction(ANSWER_S)
+        except KafkaException as cause:
+            found: KafkaError = cause.args[0]
+            return found
+        return error
 
     def _brokers_answer(self) -> bool:
         """Waits until they do; False where that is no use any more."""

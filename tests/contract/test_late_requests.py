@@ -13,15 +13,17 @@ import pytest
 from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import Fenced
 from stream_ad.io import kafka_sink
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.protocols import Role
 from tests.chaos.proxy import Proxy, _reset
 from tests.chaos.servers import Servers
 from tests.contract.test_source import Told, until
 from tests.reading import read_committed
 
-TXN_OFFSET_COMMIT, END_TXN = 28, 26  # kinds of requests
+TXN_OFFSET_COMMIT, END_TXN, INIT_PRODUCER_ID = 28, 26, 22  # kinds of requests
 
 
 class Late(Proxy):
@@ -109,5 +111,30 @@ def test_a_request_that_comes_late_is_none_of_the_next_transaction(
         sink.abort()
         found = [row.value() for row in read_committed(servers.direct, f"{name}.alerts")]
         assert found == [b"first"], "told without its offsets"
+    sink.close()
+    source.close()
+
+
+def test_a_late_request_of_our_own_can_fence_us_once(servers: Servers, name: str) -> None:
+    servers.create_topic(name, 1)
+    topics: dict[Role, str] = {"alerts": f"{name}.alerts"}
+    servers.create_topic(topics["alerts"], 1)
+    config = Kafka(brokers=servers.brokers)
+    source, told = KafkaSource(config, SourceConfig(topic=name), name), Told()
+    source.open(told)
+    until(lambda: told.owned == {0}, lambda: source.poll(20))
+    Late.held = INIT_PRODUCER_ID
+    sink = KafkaSink(config, topics, source, "exactly_once", f"{name}-0")
+    assert Late.held == -1
+    sink.send("alerts", [Message(b"k", b"never", [])])
+    Late.due.set()
+    assert Late.answered.wait(30)
+    with pytest.raises(Fenced):
+        sink.commit({0: 1})
+    sink.close()
+    sink = KafkaSink(config, topics, source, "exactly_once", f"{name}-0")
+    sink.commit({0: 1})
+    assert read_committed(servers.direct, topics["alerts"]) == []
+    assert source.committed([0]) == {0: 1}
     sink.close()
     source.close()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -117,6 +118,16 @@ class Living:
         self.fed = 0
         self.share = 0.0
 
+    def again(self) -> Living:
+        """The same pipeline, to be run a second time beside itself."""
+        twin = copy(self)
+        twin.folder = self.folder / "again"
+        twin.folder.mkdir()
+        twin.port = free_port()
+        twin.config_file = twin.folder / "stream_ad.toml"
+        twin.config_file.write_text(self.config_file.read_text().replace(f"port = {self.port}", f"port = {twin.port}"))
+        return twin
+
     def feed(self, until: float = 1.0) -> None:
         """Puts this share of the events into the topic."""
         producer = Producer({"bootstrap.servers": self.brokers, "linger.ms": 5, "enable.idempotence": True})
@@ -202,10 +213,13 @@ class Process:
         except (URLError, OSError):
             return {}
 
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def until(self, condition: Callable[[], object], wait_s: float = WAIT_S) -> None:
         deadline = time.monotonic() + wait_s
         while not condition():
-            assert self._process.poll() is None, f"ended with {self._process.returncode}:\n{self.log()}"
+            assert self.alive(), f"ended with {self._process.returncode}:\n{self.log()}"
             assert time.monotonic() < deadline, f"not within {wait_s} s; {self.ready()}\n{self.log()}"
             time.sleep(0.05)
 

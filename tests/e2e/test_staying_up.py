@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from confluent_kafka import Producer
 
+from stream_ad.io.kafka_source import member_name
 from tests.e2e.living import Living, Process, Servers, servers
 
 STOP_S = 5.0
@@ -152,6 +154,38 @@ def test_without_brokers_it_waits_says_so_and_resumes(on: Servers, living: Livin
         process.until_judged(living.events)
         assert process.metrics()["stream_ad_restarts_total"] == 0
         process.stopped(ENDED_S, 0)
+    assert living.told() == living.expected()
+
+
+# ── others under our name ────────────────────────────────────────────────────────────────
+
+
+def test_fenced_once_it_goes_on(living: Living) -> None:
+    """As by a late request of its own, of before a cut."""
+    living.feed(0.3)
+    with living.running() as process:
+        process.until_judged(living.fed)
+        process.until(lambda: living.committed() == living.fed)
+        name = member_name(living.config.pipeline, 0)
+        Producer({"bootstrap.servers": living.brokers, "transactional.id": name}).init_transactions(30)
+        living.feed()
+        process.until(lambda: living.committed() == living.events)
+        assert f"another process works as '{name}'" in process.log()
+        process.stopped(ENDED_S, 0)
+    assert living.told() == living.expected()
+
+
+def test_run_twice_on_one_machine_one_of_the_two_ends_and_says_why(living: Living) -> None:
+    living.feed(0.1)
+    with living.running() as first, living.again().running() as second:
+        with feeding(living):
+            while first.alive() and second.alive():
+                time.sleep(0.1)
+            ended, other = (second, first) if first.alive() else (first, second)
+            ended.ended(1, 3)
+            assert "is it run twice? Stop one, and give the other more --workers" in ended.log()
+        other.until(lambda: living.committed() == living.events)
+        other.stopped(ENDED_S, 0)
     assert living.told() == living.expected()
 
 
