@@ -120,8 +120,21 @@ class Recovery:
     def _known(
         self, partitions: Sequence[int], committed: Callable[[Sequence[int]], Mapping[int, int | None]]
     ) -> Known:
+        """A coordinator that was killed and is back at once can answer while it still reads its log: with what was
+        committed long ago, or with nothing (`python -m tests.chaos.early`, docs/guarantees.md). Snapshots are saved
+        after commits, so an answer that falls behind one is asked for again, for `redis.wait`."""
+        deadline_s = time.monotonic() + self._config.wait / 1000
         offsets = committed(partitions)
+        while self._behind(offsets) and time.monotonic() < deadline_s and not self._closing.wait(RETRY_S):
+            offsets = committed(partitions)
         return Known(offsets, self._log.swaps(sorted(partitions)), time.monotonic())
+
+    def _behind(self, offsets: Mapping[int, int | None]) -> bool:
+        """Whether a snapshot is ahead of what the group is said to have committed."""
+        try:
+            return not self._store_away and any(self._states.offset(part) > (at or 0) for part, at in offsets.items())
+        except ConnectionFailed:
+            return False
 
     def _restore(self, partition: int, told: Future[Known], version: str, has: Callable[[str], bool]) -> Shard:
         known = told.result()

@@ -126,7 +126,7 @@ class Redis(Section):
     snapshot_events: int = Field(
         1_000_000, ge=1, description="or after so many events of a partition, whichever is first"
     )
-    wait: Duration = Field(5_000, description="how long a new partition waits for Redis before it is rebuilt")
+    wait: Duration = Field(5_000, description="how long a new partition waits for its snapshot before it is rebuilt")
     rebuild: Literal["all", "horizon", "cold"] = Field(
         "all", description="without a snapshot: fold the whole log, the last `horizon_events`, or start cold"
     )

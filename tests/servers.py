@@ -60,6 +60,7 @@ BROKER_SETTINGS = {
     "num.network.threads": "2",
     "num.io.threads": "4",
 }
+LOGGED = {"defaultLogLevel": "warn", "showDateTime": "true", "dateTimeFormat": "HH:mm:ss.SSS"}
 
 
 class ServerMissing(Exception):
@@ -108,6 +109,7 @@ class KafkaBroker:
             f"-Xmx{heap}",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=4",
+            *(f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in LOGGED.items()),
             "-cp",
             f"{self._libs}/*",
             *command,

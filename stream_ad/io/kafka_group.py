@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from stream_ad.config import Kafka
 from stream_ad.io.kafka_client import ANSWER_S, client, failure, settings
 
+READ_S = 1.0
 JOINED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
 
 
@@ -25,8 +27,10 @@ def begin_at(kafka: Kafka, group: str, topic: str, offsets: Mapping[int, int]) -
     Raises `ConnectionFailed`.
     """
     with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as committed:
-        if any(offset is not None for offset in committed.ask(offsets, ANSWER_S).values()):
-            return
+        for _ in range(2):  # a coordinator that is just back may not have read its log yet: see `Recovery`
+            if any(offset is not None for offset in committed.ask(offsets, ANSWER_S).values()):
+                return
+            time.sleep(READ_S)
         try:
             committed.set(offsets)
         except KafkaException as error:

@@ -33,6 +33,7 @@ class Servers:
                 + ",PROXIED:PLAINTEXT",
                 "inter.broker.listener.name": "PLAINTEXT",
                 "group.consumer.session.timeout.ms": str(int(1000 * SESSION_S)),
+                "offsets.load.buffer.size": str(1 << 16),  # makes rare what `tests.chaos.early` shows
             }
         )
         self.broker.bootstrap = self.direct = f"127.0.0.1:{direct}"

@@ -254,6 +254,39 @@ def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> N
     saver.close()
 
 
+def saved(offset: int) -> MemoryStateStore:
+    """A store that holds a snapshot of partition 0."""
+    store = MemoryStateStore()
+    saver = Saver(store, CONFIG.redis)
+    shard = Shard(FOLDS, 0, 0, BUILT_IN)
+    shard.next_offset = offset
+    saver.finish([shard])
+    saver.close()
+    return store
+
+
+@pytest.mark.parametrize("early", [None, 100])
+def test_offsets_that_fall_behind_a_snapshot_are_asked_for_again(early: int | None) -> None:
+    """By a coordinator that does not know everything yet."""
+    answers = iter([early, early, 300])
+    made = recovery(saved(300))
+    made.begin([0], lambda _: {0: next(answers)}, BUILT_IN, lambda _: True)
+    until(lambda: made._restoring[0].done())
+    (shard,) = made.restored([])
+    assert (shard.next_offset, shard.to_replay) == (300, 0)
+    made.close()
+
+
+def test_a_group_that_was_reset_is_believed_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    made = recovery(saved(300), wait="600ms")
+    begun = time.monotonic()
+    (shard,) = ready(made, [], {0: 100})
+    assert time.monotonic() - begun >= 0.6
+    assert (shard.next_offset, shard.to_replay) == (0, 100)
+    made.close()
+    assert "the snapshot is at offset 300, the group at 100 (was it reset?)" in caplog.text
+
+
 def test_partitions_are_waited_for_together_not_in_turn() -> None:
     """Nobody saves them: all have waited as long as one."""
     made = recovery(MemoryStateStore(), wait="1s")
