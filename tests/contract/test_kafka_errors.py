@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stream_ad.io.kafka_client import failure, settings
 from stream_ad.io.kafka_models import KafkaModelLog
 from stream_ad.io.kafka_source import KafkaSource
 from tests.chaos.servers import Servers
-from tests.contract.test_source import Told
+from tests.contract.test_source import Told, until
 from tests.servers import free_port
 
 LIST_OFFSETS = b"\0\2"
@@ -40,7 +41,14 @@ def test_a_connection_that_is_lost_while_offsets_are_asked_for_is_no_answer() ->
     try:
         servers.create_topic("t", 2)
         config = Kafka(brokers=servers.brokers)
-        assert kafka_admin.end_offsets(config, "t") == {0: 0, 1: 0}
+        ends: dict[int, int] = {}
+
+        def ask() -> None:
+            with contextlib.suppress(Unreachable):  # the topic's leaders have only just been chosen
+                ends.update(kafka_admin.end_offsets(config, "t"))
+
+        until(lambda: ends, ask)
+        assert ends == {0: 0, 1: 0}
         servers.kafka.resets_at = LIST_OFFSETS
         with pytest.raises(Unreachable, match=r"kafka\.brokers: "):
             kafka_admin.end_offsets(config, "t")
