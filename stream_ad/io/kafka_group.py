@@ -27,10 +27,10 @@ def begin_at(kafka: Kafka, group: str, topic: str, offsets: Mapping[int, int]) -
     Raises `ConnectionFailed`.
     """
     with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as committed:
-        for _ in range(2):  # a coordinator that is just back may not have read its log yet: see `Recovery`
+        for pause_s in (0.0, READ_S):  # a coordinator that is just back may not have read its log yet: see `Recovery`
+            time.sleep(pause_s)
             if any(offset is not None for offset in committed.ask(offsets, ANSWER_S).values()):
                 return
-            time.sleep(READ_S)
         try:
             committed.set(offsets)
         except KafkaException as error:

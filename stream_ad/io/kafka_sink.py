@@ -43,8 +43,8 @@ class KafkaSink:
     offsets follow at the source's next poll (`at_least_once`).
 
     `transactional_id` names one worker, the same after a restart: a new process under it ends the
-    transaction of its predecessor. Two live processes under one id fence each other: the commit of the
-    fenced one raises `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
+    transaction of its predecessor. Two live processes under one id fence each other: whatever the
+    fenced one does next raises `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
 
     A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
     that are sent are at most `max_record_bytes` large, and so is a batch of several. A right that is
