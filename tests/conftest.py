@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings
 
 from tests.reading import read_committed
-from tests.servers import kafka_broker, redis_server
+from tests.servers import kafka_broker, redis_server, wait_for_groups
 
 # CI asks the same questions each time, so that a red run can be told from a new finding; elsewhere they are new
 settings.register_profile("ci", derandomize=True)
@@ -29,6 +29,7 @@ Committed = Callable[[str], list[Message]]
 def kafka() -> Iterator[str]:
     """Bootstrap address of a real broker."""
     with kafka_broker() as bootstrap:
+        wait_for_groups(bootstrap)
         yield bootstrap
 
 

@@ -20,12 +20,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -227,6 +227,20 @@ def wait_for_kafka(bootstrap: str, process: subprocess.Popen[bytes] | None) -> N
         except KafkaException:
             continue
     raise ServerMissing(f"no Kafka broker answers at {bootstrap} within {START_S} s")
+
+
+def wait_for_groups(bootstrap: str) -> None:
+    """Until somebody answers for groups: the first who asks has their topic made."""
+    group = Consumer({"bootstrap.servers": bootstrap, "group.id": "first", "log_level": 0})
+    deadline = time.monotonic() + START_S
+    try:
+        while time.monotonic() < deadline:
+            with suppress(KafkaException):
+                if group.committed([TopicPartition("none", 0)], 1)[0].error is None:
+                    return
+    finally:
+        group.close()
+    raise ServerMissing(f"nobody answers for groups at {bootstrap} within {START_S} s")
 
 
 @dataclass
