@@ -17,7 +17,6 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.delay_s = 0.0
-        self.resets_at = b""  # the key of a kind of request to Kafka: each costs its connection
         self._target = target
         self._flows = threading.Event()
         self._flows.set()
@@ -31,7 +30,7 @@ class Proxy:
         """All connections are reset; new ones are taken."""
         for pair in self._taken():
             for side in pair:
-                _reset(side)
+                reset(side)
 
     def half_close(self) -> None:
         """The clients are told that the server will say no more; what they say is still passed on."""
@@ -67,7 +66,7 @@ class Proxy:
                 server = socket.create_connection(("127.0.0.1", self._target), 5)
                 server.settimeout(None)
             except OSError:
-                _reset(client)
+                reset(client)
                 continue
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -91,15 +90,13 @@ class Proxy:
                 self._flows.wait()
                 if self.delay_s:
                     time.sleep(self.delay_s)
-                if self.resets_at and data[4:6] == self.resets_at:
-                    _reset(source)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            _reset(sink)
+            reset(sink)
 
 
-def _reset(side: socket.socket) -> None:
+def reset(side: socket.socket) -> None:
     with contextlib.suppress(OSError):
         side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     with contextlib.suppress(OSError):

@@ -16,11 +16,9 @@ from stream_ad.io import kafka_admin
 from stream_ad.io.kafka_client import failure, settings
 from stream_ad.io.kafka_models import KafkaModelLog
 from stream_ad.io.kafka_source import KafkaSource
-from tests.chaos.servers import Servers
+from tests.contract.requests import LIST_OFFSETS, servers
 from tests.contract.test_source import Told, until
 from tests.servers import free_port
-
-LIST_OFFSETS = b"\0\2"
 
 
 def test_an_absent_broker_is_said_in_time_with_its_key() -> None:
@@ -37,10 +35,9 @@ def test_a_partition_without_a_leader_is_waited_for() -> None:
 
 def test_a_connection_that_is_lost_while_offsets_are_asked_for_is_no_answer() -> None:
     """The client says nothing of it: a topic's end looked as if nothing was in it, nor in the log of models."""
-    servers = Servers()
-    try:
-        servers.create_topic("t", 2)
-        config = Kafka(brokers=servers.brokers)
+    with servers() as (made, requests):
+        made.create_topic("t", 2)
+        config = Kafka(brokers=made.brokers)
         ends: dict[int, int] = {}
 
         def ask() -> None:
@@ -49,13 +46,11 @@ def test_a_connection_that_is_lost_while_offsets_are_asked_for_is_no_answer() ->
 
         until(lambda: ends, ask)
         assert ends == {0: 0, 1: 0}
-        servers.kafka.resets_at = LIST_OFFSETS
+        requests.cut_at = LIST_OFFSETS
         with pytest.raises(Unreachable, match=r"kafka\.brokers: "):
             kafka_admin.end_offsets(config, "t")
         with pytest.raises(Unreachable, match=r"kafka\.brokers: "):
             KafkaModelLog(config, "t", "t").swaps([0])
-    finally:
-        servers.close()
 
 
 def test_a_missing_topic_is_answered_with_names_like_it(kafka: str, name: str, create_topic: Any) -> None:

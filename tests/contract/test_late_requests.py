@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,68 +16,30 @@ from stream_ad.io import kafka_sink
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
 from stream_ad.protocols import Role
-from tests.chaos.proxy import Proxy, _reset
 from tests.chaos.servers import Servers
+from tests.contract.requests import END_TXN, INIT_PRODUCER_ID, NONE, TXN_OFFSET_COMMIT, Requests, servers
 from tests.contract.test_source import Told, until
 from tests.reading import read_committed
 
-TXN_OFFSET_COMMIT, END_TXN, INIT_PRODUCER_ID = 28, 26, 22  # kinds of requests
-
-
-class Late(Proxy):
-    """The first request of the kind `held` costs its connection, and is passed on when that is `due`."""
-
-    held = -1
-    due = threading.Event()
-    answered = threading.Event()
-
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        gone = threading.Event()
-
-        def back() -> None:
-            with server, contextlib.suppress(OSError):
-                while data := server.recv(1 << 16):
-                    if gone.is_set():
-                        Late.answered.set()
-                    else:
-                        client.sendall(data)
-
-        threading.Thread(target=back, daemon=True).start()
-        with contextlib.suppress(OSError):
-            while request := self._request(client):
-                if int.from_bytes(request[4:6]) == Late.held:
-                    Late.held = -1
-                    gone.set()
-                    _reset(client)
-                    Late.due.wait()
-                server.sendall(request)
-
-    def _request(self, client: socket.socket) -> bytes:
-        head = client.recv(4, socket.MSG_WAITALL)
-        return head + client.recv(int.from_bytes(head), socket.MSG_WAITALL) if head else b""
-
 
 @pytest.fixture
-def servers() -> Iterator[Servers]:
-    Late.held = -1
-    Late.due.clear()
-    Late.answered.clear()
-    made = Servers(Late)
-    yield made
-    Late.due.set()
-    made.close()
+def on() -> Iterator[tuple[Servers, Requests]]:
+    with servers() as made:
+        yield made
 
 
 @pytest.mark.parametrize("held", [TXN_OFFSET_COMMIT, END_TXN])
 def test_a_request_that_comes_late_is_none_of_the_next_transaction(
-    servers: Servers, name: str, monkeypatch: pytest.MonkeyPatch, held: int
+    on: tuple[Servers, Requests], name: str, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
+    servers, requests = on
+
     class Producer(kafka_sink.Producer):  # type: ignore[misc, name-defined]
         def _late(self) -> None:
-            if Late.held == -1 and second.is_set():
+            if requests.held == NONE and second.is_set():
                 self.flush(30)
-                Late.due.set()
-                assert Late.answered.wait(30)
+                requests.due.set()
+                assert requests.answered.wait(30)
 
         def commit_transaction(self, *arguments: Any) -> None:
             self._late()
@@ -99,9 +59,9 @@ def test_a_request_that_comes_late_is_none_of_the_next_transaction(
     until(lambda: len(told.owned) == 2, lambda: source.poll(20))
     sink = KafkaSink(config, {"alerts": f"{name}.alerts"}, source, "exactly_once", f"{name}-0")
     sink.send("alerts", [Message(b"k", b"first", [])])
-    Late.held = held
+    requests.held = held
     sink.commit({0: 10, 1: 10})
-    assert Late.held == -1
+    assert requests.held == NONE
     second.set()
     sink.send("alerts", [Message(b"k", b"second", [])])
     if held == TXN_OFFSET_COMMIT:
@@ -115,7 +75,8 @@ def test_a_request_that_comes_late_is_none_of_the_next_transaction(
     source.close()
 
 
-def test_a_late_request_of_our_own_can_fence_us_once(servers: Servers, name: str) -> None:
+def test_a_late_request_of_our_own_can_fence_us_once(on: tuple[Servers, Requests], name: str) -> None:
+    servers, requests = on
     servers.create_topic(name, 1)
     topics: dict[Role, str] = {"alerts": f"{name}.alerts"}
     servers.create_topic(topics["alerts"], 1)
@@ -123,12 +84,12 @@ def test_a_late_request_of_our_own_can_fence_us_once(servers: Servers, name: str
     source, told = KafkaSource(config, SourceConfig(topic=name), name), Told()
     source.open(told)
     until(lambda: told.owned == {0}, lambda: source.poll(20))
-    Late.held = INIT_PRODUCER_ID
+    requests.held = INIT_PRODUCER_ID
     sink = KafkaSink(config, topics, source, "exactly_once", f"{name}-0")
-    assert Late.held == -1
+    assert requests.held == NONE
     sink.send("alerts", [Message(b"k", b"never", [])])
-    Late.due.set()
-    assert Late.answered.wait(30)
+    requests.due.set()
+    assert requests.answered.wait(30)
     with pytest.raises(Fenced):
         sink.commit({0: 1})
     sink.close()
