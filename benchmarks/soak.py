@@ -119,7 +119,10 @@ def soak(
                 events = judged_events(port)
                 allowed.value = events + AHEAD
                 samples.append(Sample(time.monotonic() - began, events, memory_bytes(run.pid)))
-                status.update(f"{now:,.0f} s: {events:,} events, {samples[-1].memory_bytes >> 20:,} MiB")
+                line = f"{now:,.0f} s: {events:,} events, {samples[-1].memory_bytes >> 20:,} MiB"
+                status.update(line)
+                if not console.is_terminal and len(samples) % 60 == 0:
+                    console.print(line)
         stop.set()
         feeder.join()
         ends = end_offsets(config.kafka, topic)
