@@ -32,6 +32,12 @@ def living(on: Servers, tmp_path: Path, name: str) -> Living:
     return Living(on, tmp_path, name)
 
 
+@pytest.fixture
+def patient(on: Servers, tmp_path: Path, name: str) -> Living:
+    """Takes a worker that is slow for no stuck one."""
+    return Living(on, tmp_path, name, stalled="20s")
+
+
 def launcher(living: Living, fault: str) -> tuple[str, ...]:
     return ("-m", "tests.e2e.sabotage", fault, str(living.folder / "marker"))
 
@@ -193,13 +199,13 @@ def test_run_twice_on_one_machine_one_of_the_two_ends_and_says_why(living: Livin
 
 
 def test_stopped_while_brokers_do_not_answer_it_leaves_what_is_not_committed(
-    on: Servers, living: Living, tmp_path: Path, name: str
+    on: Servers, patient: Living, tmp_path: Path, name: str
 ) -> None:
-    living.feed(0.3)
+    patient.feed(0.3)
     (tmp_path / "second").mkdir()
     second = Living(on, tmp_path / "second", f"{name}-second")
-    with living.running(launcher=launcher(living, "slow")) as process:
-        process.until(lambda: living.committed() > 0)
+    with patient.running(launcher=launcher(patient, "slow")) as process:
+        process.until(lambda: patient.committed() > 0)
         on.broker.freeze()
         try:
             with second.running() as beginning:
@@ -210,24 +216,24 @@ def test_stopped_while_brokers_do_not_answer_it_leaves_what_is_not_committed(
                 beginning.ended(ENDED_S, 0, -signal.SIGTERM)
         finally:
             on.broker.thaw()
-    living.feed()
-    with living.running("--until-end") as process:
+    patient.feed()
+    with patient.running("--until-end") as process:
         process.ended(60, 0)
-    assert living.told() == living.expected()
+    assert patient.told() == patient.expected()
 
 
-def test_stopped_in_a_muted_replay_and_within_a_rebalance(on: Servers, living: Living) -> None:
-    living.feed(0.5)
-    with living.running("--until-end") as process:
+def test_stopped_in_a_muted_replay_and_within_a_rebalance(on: Servers, patient: Living) -> None:
+    patient.feed(0.5)
+    with patient.running("--until-end") as process:
         process.ended(60, 0)
     redis.Redis.from_url(on.redis.url).flushall()
-    with living.running("--workers", "3", launcher=launcher(living, "slow")) as process:
+    with patient.running("--workers", "3", launcher=launcher(patient, "slow")) as process:
         process.until(lambda: process.ready().get("replaying"))  # the first has some, the others join
         process.stopped(ENDED_S, 0)
-    living.feed()
-    with living.running("--until-end") as process:
+    patient.feed()
+    with patient.running("--until-end") as process:
         process.ended(60, 0)
-    assert living.told() == living.expected()
+    assert patient.told() == patient.expected()
 
 
 def test_stopped_while_a_model_is_trained_and_at_the_start(living: Living) -> None:
