@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -67,10 +68,15 @@ class ServerMissing(Exception):
     """A server that the tests need can be neither found nor started."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(neighbours: int = 0) -> int:
+    """On which nobody listens, nor on so many that follow. Below those that the system gives to connections: a
+    port of these may be taken before it is used."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with suppress(OSError), ExitStack() as probes:
+            for number in range(port, port + neighbours + 1):
+                probes.enter_context(socket.create_server(("127.0.0.1", number)))
+            return port
 
 
 @dataclass

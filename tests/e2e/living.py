@@ -31,6 +31,7 @@ from tests.reading import read_committed
 from tests.servers import KafkaBroker, RedisServer, free_port
 
 PARTITIONS = 4
+WORKERS = 3  # of a run, at most: each has a port, next to the one before
 WAIT_S = 60.0
 CONFIG = """
 pipeline = "{topic}-pipeline"
@@ -98,7 +99,7 @@ class Living:
         self, on: Servers, folder: Path, topic: str, events: int = 8000, stop: str = "5s", stalled: str = "1s"
     ) -> None:
         self.topic, self.brokers = topic, on.broker.bootstrap
-        self.port = free_port()
+        self.port = free_port(WORKERS - 1)
         self.folder = folder
         self.file = folder / "events.jsonl"
         self.file.write_bytes(b"".join(_lines(events)))
@@ -123,7 +124,7 @@ class Living:
         twin = copy(self)
         twin.folder = self.folder / "again"
         twin.folder.mkdir()
-        twin.port = free_port()
+        twin.port = free_port(WORKERS - 1)
         twin.config_file = twin.folder / "stream_ad.toml"
         twin.config_file.write_text(self.config_file.read_text().replace(f"port = {self.port}", f"port = {twin.port}"))
         return twin
