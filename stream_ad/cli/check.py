@@ -74,8 +74,10 @@ def _memory(config: Config, spec: Any) -> dict[str, Any]:
 def _kafka(config: Config, workers: int) -> dict[str, Any]:
     from stream_ad.io.kafka_admin import missing
     from stream_ad.io.kafka_range import range_of
+    from stream_ad.io.kafka_versions import require_protocol
 
     start, stop = range_of(config.kafka, config.source.topic)
+    require_protocol(config.kafka)
     partitions = len(stop)
     return {
         "topic": config.source.topic,

@@ -22,6 +22,7 @@ from stream_ad.io.certificate import why_not_accepted
 from stream_ad.io.kafka_client import ANSWER_S, client, failure, is_refused, settings
 from stream_ad.io.kafka_group import GroupOffsets
 from stream_ad.io.kafka_rights import may_see, require_for_run
+from stream_ad.io.kafka_versions import require_protocol
 
 
 def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
@@ -106,10 +107,12 @@ def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, 
 
 def create_outputs(config: Config) -> None:
     """Makes sure of the topics that a pipeline writes: alerts and rejects with as many partitions as its
-    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`; and of our rights to them.
+    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`; of our rights to them; and that
+    brokers know `kafka.group_protocol`.
 
     Raises `InputError`, `ConnectionFailed`.
     """
+    require_protocol(config.kafka)
     count = len(partitions(config.kafka, config.source.topic))
     if not config.sink.create_topics:
         named = {config.sink.alerts: "sink.alerts", config.sink.rejects: "sink.rejects"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -13,6 +16,7 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConfigError, ConnectionFailed, TransactionFailed
 from stream_ad.io.kafka_sink import KafkaSink
 from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka_versions import HEARTBEAT, require_protocol
 from tests.contract.test_source import Protocol, Told, group_of, until
 from tests.servers import KafkaBroker
 
@@ -92,6 +96,30 @@ def test_brokers_that_know_only_the_classic_protocol_are_named_with_the_key(old_
     source.open(Told())
     with pytest.raises(ConnectionFailed, match=r'kafka\.group_protocol: .* set "classic"'):
         until(lambda: False, lambda: source.poll(20))
+
+
+@pytest.fixture(params=[[0], []], ids=["3.9", "3.6"])
+def older_still(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Knows the first version of a member's heartbeat, or none: librdkafka's own cluster, made to say so."""
+    (path,) = (Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka-*.so*")
+    kafka = ctypes.CDLL(str(path))
+    for name in ("conf_new", "new", "mock_cluster_new"):
+        getattr(kafka, f"rd_kafka_{name}").restype = ctypes.c_void_p
+    kafka.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+    host = ctypes.c_void_p(kafka.rd_kafka_new(0, ctypes.c_void_p(kafka.rd_kafka_conf_new()), None, 0))
+    cluster = ctypes.c_void_p(kafka.rd_kafka_mock_cluster_new(host, 1))
+    newest = max(request.param, default=-1)
+    kafka.rd_kafka_mock_set_apiversion(cluster, ctypes.c_int16(HEARTBEAT), min(newest, 0), newest)
+    yield kafka.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+    kafka.rd_kafka_mock_cluster_destroy(cluster)
+    kafka.rd_kafka_destroy(host)
+
+
+def test_brokers_of_before_the_newer_protocol_are_named_with_the_key(older_still: str, kafka: str) -> None:
+    with pytest.raises(ConnectionFailed, match=r'kafka\.group_protocol: .* does not know .* set "classic"'):
+        require_protocol(group_of(older_still, "consumer"))
+    require_protocol(group_of(older_still, "classic"))
+    require_protocol(group_of(kafka, "consumer"))
 
 
 def test_times_that_the_broker_sets_are_refused_with_the_key(kafka: str, name: str, create_topic: Any) -> None:
