@@ -42,6 +42,7 @@ PER_S = 4_000  # of the stream while workers come and go
 PHASE_S = 12.0
 SESSION_S = 6  # a dead worker's partitions come after so long: `tests/servers.py` sets it
 QUIET = "nobody comes or goes"
+BESIDE = "a worker of another pipeline starts"
 GOAL_S = 2.0  # per million keys, at most
 
 
@@ -183,8 +184,9 @@ def again(card: int, ts_ms: int) -> tuple[bytes, bytes]:
 
 def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Console) -> dict[str, float]:
     """The longest times between two commits of a partition that stays with its worker, in seconds: while nobody
-    comes or goes, while a second worker takes half of the partitions, while it gives them back, and while they come
-    back from a worker that was killed, with all snapshots lost, to be folded again from the start."""
+    comes or goes, while a process starts beside that has no part in the group, while a second worker takes half of
+    the partitions, while it gives them back, and while they come back from a worker that was killed, with all
+    snapshots lost, to be folded again from the start."""
     topic = f"rebalance-{time.time_ns()}"
     config = load.config(brokers, redis, topic, topic, int(keys / PARTITIONS * 1.5) + 1000)
     data = config.model_dump(exclude_defaults=True)
@@ -194,14 +196,17 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
     load.create(brokers, topic, PARTITIONS)
     from stream_ad.io import kafka_admin
 
-    kafka_admin.create_outputs(parse(data))
+    beside = {**data, "pipeline": f"{topic}-beside", "source": {**data["source"], "start": "latest"}}
+    for each in (data, beside):
+        kafka_admin.create_outputs(parse(each))
     context = multiprocessing.get_context("spawn")
-    fed, ends = context.Event(), [context.Event() for _ in range(3)]
+    fed, over, ends = context.Event(), context.Event(), [context.Event() for _ in range(3)]
     notes = [folder / f"worker-{number}.jsonl" for number in range(3)]
     feeder = context.Process(target=feed, args=(brokers, topic, keys, fed))
     workers = [
         context.Process(target=work, args=(data, min(number, 1), notes[number], ends[number])) for number in range(3)
     ]
+    other = context.Process(target=work, args=(beside, 0, folder / "beside.jsonl", over))
     marks: dict[str, tuple[float, float]] = {}
     try:
         feeder.start()
@@ -216,6 +221,8 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
 
         phases: list[tuple[str, Callable[[], object], float]] = [
             (QUIET, lambda: None, PHASE_S),
+            (BESIDE, other.start, PHASE_S),
+            ("", over.set, PHASE_S),
             ("half of them go", workers[1].start, PHASE_S),
             (f"{QUIET}, again", lambda: None, PHASE_S),
             ("half of them come", ends[1].set, PHASE_S),
@@ -230,9 +237,9 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
                 marks[name] = began, time.monotonic()
         moved = {part for path in notes[1:] for _, partitions, _ in commits(path) for part in partitions}
     finally:
-        for event in (fed, *ends):
+        for event in (fed, over, *ends):
             event.set()
-        for process in (feeder, *workers):
+        for process in (feeder, other, *workers):
             if process.pid is not None:
                 process.join(60)
                 process.kill()
