@@ -143,10 +143,7 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
     if code in _REFUSED:
         return ConnectionFailed(f"kafka.options: {kafka.brokers} refuses us; check security.protocol, sasl.*: {text}")
     if code == KafkaError._FATAL and "not supported" in text:
-        return ConnectionFailed(
-            f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "
-            f'set "classic" ({text})'
-        )
+        return unknown_protocol(kafka, text)
     if code == KafkaError._FATAL and "instance ID is still used" in text:
         return Unreachable(
             "kafka.static_membership: who worked under this worker's name is a member of the group still; it has to "
@@ -156,6 +153,13 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
     kind = Unreachable if error.retriable() or code in AWAY else ConnectionFailed
     return kind(f"kafka.brokers: {kafka.brokers}: {text}")
+
+
+def unknown_protocol(kafka: Kafka, text: str) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "
+        f'set "classic" ({text})'
+    )
 
 
 def is_refused(error: KafkaError) -> bool:

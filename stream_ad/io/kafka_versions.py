@@ -14,8 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stream_ad.config import Kafka
-from stream_ad.errors import ConnectionFailed
-from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, settings
+from stream_ad.io.kafka_client import ANSWER_S, LOG, client, failure, settings, unknown_protocol
 
 HEARTBEAT = 68  # ConsumerGroupHeartbeat
 NEEDED = 1  # its version in which members choose their names (KIP-1082)
@@ -48,7 +47,4 @@ def require_protocol(kafka: Kafka) -> None:
     while not versions.newest and time.monotonic() < deadline:
         admin.poll(LOOK_S)
     if versions.newest and versions.newest.get(HEARTBEAT, 0) < NEEDED:
-        raise ConnectionFailed(
-            f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "
-            'set "classic"'
-        )
+        raise unknown_protocol(kafka, "its members cannot tell that they are there")
