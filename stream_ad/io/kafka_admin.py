@@ -112,8 +112,8 @@ def create_outputs(config: Config) -> None:
 
     Raises `InputError`, `ConnectionFailed`.
     """
-    require_protocol(config.kafka)
     count = len(partitions(config.kafka, config.source.topic))
+    require_protocol(config.kafka)
     if not config.sink.create_topics:
         named = {config.sink.alerts: "sink.alerts", config.sink.rejects: "sink.rejects"}
         for topic, key in {**named, config.models_topic: "pipeline", config.bundles_topic: "pipeline"}.items():
