@@ -28,12 +28,12 @@ from benchmarks import load
 from stream_ad import build
 from stream_ad.batch import RawBatch, Scores
 from stream_ad.config import Config, Redis, parse
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import TransactionFailed
 from stream_ad.fold import state as columns
-from stream_ad.io.redis import RedisStateStore
-from stream_ad.shard import Folds, Shard, States
-from stream_ad.spec import FeatureSpec
-from stream_ad.worker import RESTART_S
+from stream_ad.io.redis.stores import RedisStateStore
+from stream_ad.service.worker import RESTART_S
+from stream_ad.state.shard import Folds, Shard, States
 
 FEW = 20_000  # keys that are folded; the others are copies of them
 EVENTS_PER_KEY = 12
@@ -194,7 +194,7 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
     data["kafka"] = {"brokers": brokers}
     data["sink"] = {"commit_interval": "100ms"}
     load.create(brokers, topic, PARTITIONS)
-    from stream_ad.io import kafka_admin
+    from stream_ad.io.kafka import admin as kafka_admin
 
     beside = {**data, "pipeline": f"{topic}-beside", "source": {**data["source"], "start": "latest"}}
     for each in (data, beside):

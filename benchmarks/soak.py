@@ -34,7 +34,7 @@ from rich.console import Console
 
 from benchmarks import load
 from benchmarks.stages import toml
-from stream_ad.io.kafka_admin import committed_offsets, end_offsets
+from stream_ad.io.kafka.admin import committed_offsets, end_offsets
 from stream_ad.io.partition import partition_of
 from tests.servers import free_port, kafka_broker, redis_server
 

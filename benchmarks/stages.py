@@ -16,18 +16,19 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
 from benchmarks import load
-from stream_ad import build, training
+from stream_ad import build
 from stream_ad.batch import FeatureBatch, RawBatch, Scores
 from stream_ad.config import Config
-from stream_ad.io.kafka_range import KafkaRange, range_of
-from stream_ad.io.redis import RedisModelStore
-from stream_ad.io.starts import FromTheStart
+from stream_ad.config.features import FeatureSpec
+from stream_ad.io.kafka.range import KafkaRange, range_of
+from stream_ad.io.redis.stores import RedisModelStore
+from stream_ad.io.seeks import FromTheStart
+from stream_ad.jobs import train as training
 from stream_ad.protocols import Source
-from stream_ad.reader import Decoded
+from stream_ad.runtime.reader import Decoded
 from stream_ad.score.bundle import Bundle
-from stream_ad.shard import Shard
-from stream_ad.spec import FeatureSpec
-from stream_ad.worker import spare_the_collector
+from stream_ad.service.worker import spare_the_collector
+from stream_ad.state.shard import Shard
 
 T = TypeVar("T")
 KEPT_ROWS = 400_000
@@ -133,7 +134,7 @@ class Run:
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
         build.warm(config, spec)
-        from stream_ad.io import kafka_admin
+        from stream_ad.io.kafka import admin as kafka_admin
 
         kafka_admin.create_outputs(config)
         held = self._models(config)
@@ -188,7 +189,7 @@ class Run:
         return spent
 
     def memory(self, keys: int) -> dict[str, float]:
-        from stream_ad.memory import state_bytes
+        from stream_ad.state.size import state_bytes
 
         config = self.config("few", keys)
         spec = FeatureSpec.of(config)

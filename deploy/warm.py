@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stream_ad import build
 from stream_ad.config import load
-from stream_ad.spec import FeatureSpec
+from stream_ad.config.features import FeatureSpec
 
 config = load(Path(os.environ["STREAM_AD_CONFIG"]))
 build.warm(config, FeatureSpec.of(config))

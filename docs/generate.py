@@ -20,15 +20,15 @@ from pydantic.fields import FieldInfo
 
 from stream_ad import metrics
 from stream_ad.config import Config
+from stream_ad.config.features import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
+from stream_ad.config.sections import duration_ms, moment_ms
 from stream_ad.registry import BUILT_IN
-from stream_ad.sections import duration_ms, moment_ms
-from stream_ad.spec import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
 
 FOLDER = Path(__file__).resolve().parent
 
 HEAD = """# Configuration reference
 
-<!-- Generated from stream_ad/sections.py by `make docs`; do not edit. -->
+<!-- Generated from stream_ad/config/sections.py by `make docs`; do not edit. -->
 
 One TOML file is one pipeline: `stream-ad init` writes it, `stream-ad check` checks it, and every command
 reads it (`--config`, `STREAM_AD_CONFIG`; default `./stream_ad.toml`). Every key has a default. An unknown

@@ -6,7 +6,7 @@ import os
 import sys
 
 from stream_ad.errors import InputError, StreamAdError
-from stream_ad.whole import FULL
+from stream_ad.io.atomic_file import FULL
 
 
 def main() -> None:

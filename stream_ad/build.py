@@ -11,19 +11,19 @@ import orjson
 
 from stream_ad import registry
 from stream_ad.batch import RawBatch, Scores, Verdicts
+from stream_ad.checkpoint.restore import Recovery
 from stream_ad.config import Config
-from stream_ad.fold.features import Featuriser
+from stream_ad.config.features import FeatureSpec
+from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
-from stream_ad.models import Models
-from stream_ad.outbox import Outbox
-from stream_ad.pipeline import Pipeline
 from stream_ad.protocols import Codec, ModelLog, ModelStore, Role, Sink, Source, StateStore
-from stream_ad.recovery import Recovery
-from stream_ad.shard import Folds, Shard
-from stream_ad.spec import FeatureSpec
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.runtime.models import Models
+from stream_ad.runtime.outbox import Outbox
+from stream_ad.state.shard import Folds, Shard
 
 RECENT_ROWS = 256
 
@@ -102,7 +102,7 @@ def warm(config: Config, spec: FeatureSpec) -> None:
 
 
 def kafka_log(config: Config) -> ModelLog:
-    from stream_ad.io.kafka_models import KafkaModelLog
+    from stream_ad.io.kafka.models import KafkaModelLog
 
     return KafkaModelLog(config.kafka, config.models_topic, config.bundles_topic)
 
@@ -115,10 +115,10 @@ def kafka_ports(
     stopping: Callable[[], bool] = lambda: False,
 ) -> Ports:
     """Of one worker of the group; `until` = offsets at which a bounded run ends. Nothing waits once `stopping`."""
-    from stream_ad.io.kafka_sink import KafkaSink
-    from stream_ad.io.kafka_source import KafkaSource, member_name
-    from stream_ad.io.kafka_until import UntilCommitted
-    from stream_ad.io.redis import RedisStateStore
+    from stream_ad.io.kafka.sink import KafkaSink
+    from stream_ad.io.kafka.source import KafkaSource, member_name
+    from stream_ad.io.kafka.until import UntilCommitted
+    from stream_ad.io.redis.stores import RedisStateStore
 
     source = KafkaSource(config.kafka, config.source, config.pipeline, worker)
     topics: dict[Role, str] = {

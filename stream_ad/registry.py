@@ -17,12 +17,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "count": "stream_ad.fold.windows:CountWindow",
         "time": "stream_ad.fold.windows:TimeWindow",
     },
-    "threshold": {"ewma": "stream_ad.fold.thresholds:EwmaThreshold"},
+    "threshold": {"ewma": "stream_ad.fold.thresholds.ewma:EwmaThreshold"},
     "scorer": {
         "statistical": "stream_ad.score.statistical:Statistical",
-        "autoencoder": "stream_ad.score.autoencoder:Autoencoder",
-        "vae": "stream_ad.score.vae:Vae",
-        "half_space_trees": "stream_ad.score.half_space_trees:HalfSpaceTrees",
+        "autoencoder": "stream_ad.score.reconstruction.autoencoder:Autoencoder",
+        "vae": "stream_ad.score.reconstruction.vae:Vae",
+        "half_space_trees": "stream_ad.score.density.half_space_trees:HalfSpaceTrees",
     },
 }
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from stream_ad import config, registry
 from stream_ad.batch import F32, I64, Bool
+from stream_ad.config.features import FeatureSpec
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.train import train
-from stream_ad.spec import FeatureSpec
 
 CONFIG = config.parse(
     {

@@ -14,9 +14,9 @@ import numpy as np
 
 from stream_ad import build, config
 from stream_ad.batch import Scores
-from stream_ad.shard import Shard
-from stream_ad.snapshot import FORMAT
-from stream_ad.spec import FeatureSpec
+from stream_ad.config.features import FeatureSpec
+from stream_ad.state.shard import Shard
+from stream_ad.state.snapshot import FORMAT
 from tests.batches import Row, events
 
 FOLDER = Path(__file__).parent / "data" / "snapshots"

@@ -24,8 +24,8 @@ def alerts(
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:
     """Prints alerts, oldest first: committed ones only, so each exactly once."""
-    from stream_ad.io import kafka_read
-    from stream_ad.redact import Redaction
+    from stream_ad.io.kafka import read as kafka_read
+    from stream_ad.messages.redact import Redaction
 
     found = load(config)
     topic = found.sink.alerts

@@ -27,9 +27,9 @@ def check(
 
     Every problem is told, with the key to change; the exit code is that of the first.
     """
-    from stream_ad.headroom import spare_bytes
-    from stream_ad.memory import too_much
-    from stream_ad.spec import FeatureSpec
+    from stream_ad.config.features import FeatureSpec
+    from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state.size import too_much
 
     found = load(config)
     spec = FeatureSpec.of(found)
@@ -60,7 +60,7 @@ def check(
 
 def _memory(config: Config, spec: Any) -> dict[str, Any]:
     from stream_ad import build
-    from stream_ad.memory import state_bytes
+    from stream_ad.state.size import state_bytes
 
     fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
     return {
@@ -72,9 +72,9 @@ def _memory(config: Config, spec: Any) -> dict[str, Any]:
 
 
 def _kafka(config: Config, workers: int) -> dict[str, Any]:
-    from stream_ad.io.kafka_admin import missing
-    from stream_ad.io.kafka_range import range_of
-    from stream_ad.io.kafka_versions import require_protocol
+    from stream_ad.io.kafka.admin import missing
+    from stream_ad.io.kafka.range import range_of
+    from stream_ad.io.kafka.versions import require_protocol
 
     start, stop = range_of(config.kafka, config.source.topic)
     require_protocol(config.kafka)
@@ -103,7 +103,7 @@ def _records(config: Config) -> dict[str, Any]:
 
 
 def _registry(config: Config, spec: Any) -> dict[str, Any]:
-    from stream_ad.io.redis import RedisModelStore, reach
+    from stream_ad.io.redis.stores import RedisModelStore, reach
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.signature import Trust

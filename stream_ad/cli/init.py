@@ -18,10 +18,10 @@ from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
 from stream_ad.cli.sample import SAMPLE_ROWS, of_file, of_topic, reject_reasons
 from stream_ad.errors import ConfigError, InputError
-from stream_ad.whole import whole
+from stream_ad.io.atomic_file import whole
 
 if TYPE_CHECKING:
-    from stream_ad.infer import Proposal
+    from stream_ad.propose.infer import Proposal
 
 
 def init(
@@ -42,9 +42,9 @@ def init(
 
     Says what it decided and why, and what it could not decide.
     """
-    from stream_ad.cli.config_text import toml_of
     from stream_ad.config import parse
-    from stream_ad.infer import infer
+    from stream_ad.propose.infer import infer
+    from stream_ad.propose.toml import toml_of
 
     if topic is None and input is None:
         raise ConfigError("--topic or --input: name a topic or a file to look at")

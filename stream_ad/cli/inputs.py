@@ -31,7 +31,7 @@ def bounded(config: Config, text: str, first: str | None, last: str | None, part
         if not os.path.isfile(text):
             raise InputError(f"--input: {text}: no such file")
         return FileSource(Path(text), config, partitions)
-    from stream_ad.io.kafka_range import KafkaRange, range_of
+    from stream_ad.io.kafka.range import KafkaRange, range_of
 
     start, stop = range_of(config.kafka, text, _time_ms(first, "--from"), _time_ms(last, "--to"), "--input")
     return KafkaRange(config.kafka, text, start, stop, "--input")

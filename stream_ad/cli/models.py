@@ -24,7 +24,7 @@ Version = Annotated[str, typer.Argument(help="as `models list` shows it")]
 
 
 def _store(config: Path) -> ModelStore:
-    from stream_ad.io.redis import RedisModelStore
+    from stream_ad.io.redis.stores import RedisModelStore
 
     return RedisModelStore(load(config).redis)
 
@@ -85,10 +85,10 @@ def add(
     json: JsonOption = False,
 ) -> None:
     """Registers a bundle from a file, if it fits the pipeline; signs it where `models.signing_key` is set."""
-    from stream_ad import training
+    from stream_ad.config.features import FeatureSpec
     from stream_ad.errors import InputError
+    from stream_ad.jobs import train as training
     from stream_ad.score.bundle import Bundle
-    from stream_ad.spec import FeatureSpec
 
     found = load(config)
     try:

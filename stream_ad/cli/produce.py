@@ -45,7 +45,7 @@ def produce(
     Works without a configuration file too. Ctrl-C ends it once what was sent has arrived.
     """
     from stream_ad.io.files import Layout, rows, stamp_ms
-    from stream_ad.io.kafka_produce import TopicWriter, ensure_topic
+    from stream_ad.io.kafka.produce import TopicWriter, ensure_topic
     from stream_ad.io.partition import partition_of
 
     if rate is not None and speed is not None:

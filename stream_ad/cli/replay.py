@@ -37,7 +37,7 @@ def replay(
     Same input, same configuration, same models: the same alerts, bit for bit on CPU.
     """
     from stream_ad.cli.inputs import bounded
-    from stream_ad.replaying import replayed
+    from stream_ad.jobs.backtest import replayed
 
     found = load(config)
     source = bounded(found, input, first, last, partitions)

@@ -27,15 +27,16 @@ def run(
     Dead workers are started again. Metrics and health are served per worker (`[server]`). What happens
     is told on standard error; how it ended, on standard output.
     """
-    from stream_ad.supervisor import Supervisor, fork_server
-    from stream_ad.worker import setup_logging
+    from stream_ad.service.supervisor import Supervisor, fork_server
+    from stream_ad.service.worker import setup_logging
 
     found = load(config)
     signal.signal(signal.SIGTERM, _at_once)
     fork_server()  # loads what workers need while we see to the topics
 
-    from stream_ad.io import kafka_admin, redis
-    from stream_ad.spec import FeatureSpec
+    from stream_ad.config.features import FeatureSpec
+    from stream_ad.io.kafka import admin as kafka_admin
+    from stream_ad.io.redis import stores as redis
 
     FeatureSpec.of(found)
     setup_logging("run")

@@ -10,7 +10,7 @@ from stream_ad.errors import InputError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config, Kafka
-    from stream_ad.infer import Sample
+    from stream_ad.propose.infer import Sample
 
 SAMPLE_ROWS = 2000
 _FILE_ROWS = 100_000  # of a file, stretches are taken from so many
@@ -19,8 +19,8 @@ _STRETCHES = 8
 
 def of_file(path: Path) -> Sample:
     """Stretches of the file's beginning. Raises `InputError`."""
-    from stream_ad.infer import Sample
     from stream_ad.io.tables import documents
+    from stream_ad.propose.infer import Sample
 
     values = [value for value, _ in islice(documents(path), _FILE_ROWS)]
     if not values:
@@ -37,8 +37,8 @@ def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
 
     `key` names the topic in errors. Raises `InputError`, `ConnectionFailed`.
     """
-    from stream_ad.infer import Sample
-    from stream_ad.io.kafka_read import sample
+    from stream_ad.io.kafka.read import sample
+    from stream_ad.propose.infer import Sample
 
     found = sample(kafka, topic, rows, key)
     return Sample(

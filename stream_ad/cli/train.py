@@ -29,11 +29,11 @@ def train(
     The last part of the time range is held back: it decides when to stop and calibrates
     the scores. Labels are never read.
     """
-    from stream_ad import training
     from stream_ad.cli.inputs import bounded
-    from stream_ad.io.redis import RedisModelStore
+    from stream_ad.io.atomic_file import whole
+    from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.jobs import train as training
     from stream_ad.score.report import write_report
-    from stream_ad.whole import whole
 
     found = load(config)
     name = input or found.source.topic

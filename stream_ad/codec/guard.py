@@ -13,7 +13,7 @@ from numba import njit
 
 from stream_ad.batch import U8
 from stream_ad.codec.names import may_repeat
-from stream_ad.compiled import cached
+from stream_ad.kernel import cached
 
 _MAX_OPENINGS = 1000  # orjson refuses a depth of 1024; msgspec goes by the interpreter's recursion limit
 _NEWLINE, _OPENING, _EXPONENT = 1, 2, 3

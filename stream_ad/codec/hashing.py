@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import I64, U8, U64, Strings
-from stream_ad.compiled import cached
+from stream_ad.kernel import cached
 
 
 def codes(column: Strings) -> U64:

@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from stream_ad.batch import I64, Bool, EventBatch, RawBatch, RejectBatch, Strings
-from stream_ad.codec import guard, hashing, leaves, names
+from stream_ad.codec import columns as leaves
+from stream_ad.codec import guard, hashing, names
 from stream_ad.codec.timestamps import END_MS
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError

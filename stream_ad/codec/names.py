@@ -7,7 +7,7 @@ import orjson
 from numba import njit
 
 from stream_ad.batch import I64, U8
-from stream_ad.compiled import cached
+from stream_ad.kernel import cached
 
 _QUOTE, _BACKSLASH, _COLON, _OPENS, _CLOSES = (np.uint8(byte) for byte in b'"\\:{}')
 _DEPTH = 1024  # of orjson's documents

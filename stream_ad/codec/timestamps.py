@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from stream_ad.batch import F64, I64, U8, Strings
-from stream_ad.compiled import cached
+from stream_ad.kernel import cached
 
 END_MS = 9_214_646_400_000  # 2262-01-01T00:00:00Z: nanoseconds since the epoch fit an int64 until then
 _TO_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # unit -> (times, divided by)

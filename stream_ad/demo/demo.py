@@ -27,7 +27,7 @@ from stream_ad.demo.watch import Watch
 from stream_ad.demo.worker import Worker, free_port
 from stream_ad.errors import StreamAdError
 from stream_ad.io.embedded import Broker, Tail, store
-from stream_ad.stop import Stop
+from stream_ad.service.stop import Stop
 
 INTERRUPTED = 130
 RATE = 2000.0  # events/s, on average over a simulated day

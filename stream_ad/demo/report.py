@@ -11,8 +11,8 @@ from stream_ad.demo import view
 from stream_ad.demo.measure import Quality, matches
 from stream_ad.demo.watch import Watch
 from stream_ad.errors import StreamAdError
-from stream_ad.whole import whole
-from stream_ad.words import duration
+from stream_ad.io.atomic_file import whole
+from stream_ad.messages.phrases import duration
 
 SHOWN_ALERTS = 200
 

@@ -12,7 +12,7 @@ from stream_ad.demo.measure import Heard, Quality, measure
 from stream_ad.demo.simulate import Episode, Scenario
 from stream_ad.demo.worker import Figures, Worker
 from stream_ad.io.embedded import Tail
-from stream_ad.model_log import decode_swap
+from stream_ad.messages.models import decode_swap
 from stream_ad.protocols import BUILT_IN
 
 KEPT_ALERTS = 20_000

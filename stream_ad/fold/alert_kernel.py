@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from stream_ad.batch import F64, I64, U8, Alerts, Strings
-from stream_ad.fold.kernel import kernel
+from stream_ad.kernel import kernel
 
 # Columns of `whole`: as in batch.Alerts, then the length of the key; of `real` likewise.
 RULE, PHASE, OFFSET, INCIDENT, ABOUT, ROW, TS_MS, OPENED_MS, EVENTS, EXPECTED_MS, KEY_BYTES = range(11)

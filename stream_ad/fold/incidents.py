@@ -22,8 +22,8 @@ from stream_ad.batch import F64, I32, I64, U8, Alerts, Bool, Phase, Rule, Verdic
 from stream_ad.fold import alert_kernel as alert
 from stream_ad.fold import timers
 from stream_ad.fold.alert_kernel import Rows
-from stream_ad.fold.kernel import kernel, prefetch
 from stream_ad.fold.state import per_key
+from stream_ad.kernel import kernel, prefetch
 
 _NONE, _TOLD, _QUIET, _CLOSED = range(4)  # told, quiet: open, with or without the reader's knowing
 _SHIFT, _SCORE = int(Rule.shift), int(Rule.score)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_ad.batch import I32, I64, U8, U64, Bool
-from stream_ad.fold.kernel import kernel, prefetch
+from stream_ad.kernel import kernel, prefetch
 
 TAG = np.uint64(0xFFFFFFFF00000000)
 SLOT = np.uint64(0x00000000FFFFFFFF)

@@ -11,7 +11,7 @@ calls alone. (Varghese & Lauck, SOSP 1987, scheme 6.)
 from __future__ import annotations
 
 from stream_ad.batch import I64
-from stream_ad.fold.kernel import kernel
+from stream_ad.kernel import kernel
 
 BUCKETS = 512
 TICK_MS = 250

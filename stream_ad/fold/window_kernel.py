@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_ad.batch import F64, I32, I64, Bool
-from stream_ad.fold.kernel import kernel, prefetch
+from stream_ad.kernel import kernel, prefetch
 
 AHEAD = 8  # rows; long enough for memory to answer
 

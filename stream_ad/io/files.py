@@ -17,13 +17,13 @@ from typing import Any, Self, TextIO
 import numpy as np
 import orjson
 
-from stream_ad.alert import text_of
 from stream_ad.batch import Message, RawBatch
 from stream_ad.config import Config, Record
 from stream_ad.errors import InputError
 from stream_ad.io.partition import partition_of
-from stream_ad.io.starts import Starts
+from stream_ad.io.seeks import Starts
 from stream_ad.io.tables import documents
+from stream_ad.messages.alerts import text_of
 from stream_ad.protocols import Listener, Role
 
 POLL_ROWS = 4096

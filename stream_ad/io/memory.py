@@ -10,8 +10,8 @@ import numpy as np
 
 from stream_ad.batch import Headers, Message, RawBatch
 from stream_ad.errors import ModelError, TransactionFailed
-from stream_ad.io.starts import Starts
-from stream_ad.model_log import by_partition, decode_swap, join_bundle
+from stream_ad.io.seeks import Starts
+from stream_ad.messages.models import by_partition, decode_swap, join_bundle
 from stream_ad.protocols import BUILT_IN, Listener, ModelInfo, Role, Swap, Wish
 
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from stream_ad import registry
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ModelError
 from stream_ad.protocols import ModelInfo
 from stream_ad.score.signature import Trust, signature
-from stream_ad.spec import FeatureSpec
 
 FORMAT = 1
 

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from stream_ad import config, registry
 from stream_ad.batch import F32, F64, Explanation
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ModelError
 from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.signature import Trust
 from stream_ad.score.statistical import Statistical
-from stream_ad.spec import FeatureSpec
 
 CPU_ROWS = 1024  # a chunk and the activations of a small network stay in the second-level cache
 CUDA_ROWS = 4096  # fewer leave the device waiting for launches

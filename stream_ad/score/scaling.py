@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stream_ad.batch import F32
-from stream_ad.score import kernels
+from stream_ad.score.reconstruction import kernels
 
 LAG_DECAY = 0.7  # weight of a lag's error against that of the lag after it
 LIMIT = float(kernels.LIMIT)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from stream_ad.batch import F32, Bool, Explanation
-from stream_ad.score import kernels
+from stream_ad.config.features import FeatureSpec
+from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
-from stream_ad.spec import FeatureSpec
 
 MIN_LAGS = 4
 CLIP = 20.0  # deviations; so that one feature cannot hide how many others agree

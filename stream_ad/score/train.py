@@ -12,11 +12,11 @@ from torch import Tensor
 
 from stream_ad import config, registry
 from stream_ad.batch import F32, I64
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, InputError
 from stream_ad.protocols import Scorer
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.statistical import Statistical
-from stream_ad.spec import FeatureSpec
 
 MIN_ROWS = 64  # held back; fewer cannot calibrate a score
 QUALITY_ROWS = 20_000  # scored, and

@@ -17,7 +17,7 @@ from tests.chaos import points, wrong
 from tests.chaos.points import Plan
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["stream_ad.preload"])
+CONTEXT.set_forkserver_preload(["stream_ad.service.preload"])
 STOP_S = 40.0
 # 8: something had to be left undone; SIGTERM: it had not got as far as to listen
 OBEYED = (0, 8, -signal.SIGTERM, -signal.SIGKILL)  # the last at a fault point on its way out
@@ -27,7 +27,7 @@ def work(config: Config, index: int, plan: Plan | None, rule: str, log: Path) ->
     """A worker as `stream-ad run` starts it, but for the faults that are put around it."""
     with log.open("ab", buffering=0) as out:
         os.dup2(out.fileno(), sys.stderr.fileno())
-    from stream_ad import worker
+    from stream_ad.service import worker
 
     points.install(plan)
     wrong.install(rule)

@@ -54,12 +54,12 @@ def install(plan: Plan | None) -> None:
     """Puts the points around the calls of this process."""
     if plan is None:
         return
-    from stream_ad.io import kafka_sink
-    from stream_ad.io.kafka_models import KafkaModelLog
-    from stream_ad.io.kafka_source import KafkaSource
-    from stream_ad.io.redis import RedisModelStore, RedisStateStore
-    from stream_ad.models import Models
-    from stream_ad.pipeline import Pipeline
+    from stream_ad.io.kafka import sink as kafka_sink
+    from stream_ad.io.kafka.models import KafkaModelLog
+    from stream_ad.io.kafka.source import KafkaSource
+    from stream_ad.io.redis.stores import RedisModelStore, RedisStateStore
+    from stream_ad.runtime.loop import Pipeline
+    from stream_ad.runtime.models import Models
 
     left, lock = plan.count, threading.Lock()
 

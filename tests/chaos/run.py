@@ -16,12 +16,12 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from stream_ad import config as configuration
-from stream_ad import training
 from stream_ad.config import Config, Kafka
 from stream_ad.errors import StreamAdError
-from stream_ad.io.kafka_group import GroupOffsets
+from stream_ad.io.kafka.group import GroupOffsets
 from stream_ad.io.memory import MemorySource, Record
-from stream_ad.io.redis import RedisModelStore
+from stream_ad.io.redis.stores import RedisModelStore
+from stream_ad.jobs import train as training
 from stream_ad.score.bundle import Bundle
 from tests.chaos.faults import FAULTS
 from tests.chaos.feed import Feed
@@ -238,7 +238,7 @@ class Run:
     def go(self) -> Outcome:
         settings = self.settings
         self.servers.create_topic(self.topic, PARTITIONS)
-        from stream_ad.io.kafka_admin import create_outputs
+        from stream_ad.io.kafka.admin import create_outputs
 
         create_outputs(self.config)
         self.servers.remember()

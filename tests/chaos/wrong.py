@@ -21,9 +21,9 @@ def install(rule: str) -> None:
 def _save_first() -> None:
     """Before each commit, so that whoever is killed there has saved too much. A snapshot ahead of the log is refused
     as well, so both have to be gone before harm is done."""
-    from stream_ad.pipeline import Pipeline
-    from stream_ad.recovery import Recovery
-    from stream_ad.shard import Shard
+    from stream_ad.checkpoint.restore import Recovery
+    from stream_ad.runtime.loop import Pipeline
+    from stream_ad.state.shard import Shard
 
     after = Pipeline.commit
 
@@ -43,7 +43,7 @@ def _save_first() -> None:
 
 def _offsets_first() -> None:
     """Offsets in a transaction of their own, then what was to be published with them."""
-    from stream_ad.io.kafka_sink import KafkaSink
+    from stream_ad.io.kafka.sink import KafkaSink
 
     send, commit = KafkaSink.send, KafkaSink.commit
 
@@ -65,9 +65,9 @@ def _unfenced() -> None:
     still ours."""
     from confluent_kafka import Consumer
 
-    from stream_ad.io import kafka_source
-    from stream_ad.io.redis import RedisStateStore
-    from stream_ad.pipeline import Pipeline
+    from stream_ad.io.kafka import source as kafka_source
+    from stream_ad.io.redis.stores import RedisStateStore
+    from stream_ad.runtime.loop import Pipeline
 
     def metadata(self: Any) -> Any:
         if not hasattr(self, "stranger"):

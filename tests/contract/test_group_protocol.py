@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from stream_ad.batch import Message
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConfigError, ConnectionFailed, TransactionFailed
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
-from stream_ad.io.kafka_versions import HEARTBEAT, require_protocol
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
+from stream_ad.io.kafka.versions import HEARTBEAT, require_protocol
 from tests.contract.test_source import Protocol, Told, group_of, until
 from tests.servers import KafkaBroker
 

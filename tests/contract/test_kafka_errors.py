@@ -12,10 +12,10 @@ from confluent_kafka import KafkaError
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConfigError, ConnectionFailed, InputError, Unreachable
-from stream_ad.io import kafka_admin
-from stream_ad.io.kafka_client import failure, settings
-from stream_ad.io.kafka_models import KafkaModelLog
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka import admin as kafka_admin
+from stream_ad.io.kafka.client import failure, settings
+from stream_ad.io.kafka.models import KafkaModelLog
+from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.requests import LIST_OFFSETS, servers
 from tests.contract.test_source import Told, until
 from tests.servers import free_port

@@ -12,9 +12,9 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import Fenced
-from stream_ad.io import kafka_sink
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka import sink as kafka_sink
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 from tests.chaos.servers import Servers
 from tests.contract.requests import END_TXN, INIT_PRODUCER_ID, NONE, TXN_OFFSET_COMMIT, Requests, servers

@@ -9,7 +9,7 @@ import pytest
 from stream_ad.config import Redis
 from stream_ad.errors import ModelError
 from stream_ad.io.memory import MemoryModelStore
-from stream_ad.io.redis import RedisModelStore
+from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.protocols import BUILT_IN, ModelInfo, ModelStore, Wish
 
 

@@ -12,10 +12,10 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
-from stream_ad.io import kafka_sink
-from stream_ad.io.kafka_progress import GroupProgress
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka import sink as kafka_sink
+from stream_ad.io.kafka.progress import GroupProgress
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Protocol, Told, group_of, until
 from tests.servers import KafkaBroker
 

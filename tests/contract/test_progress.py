@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import Unreachable
-from stream_ad.io.kafka_progress import GroupProgress
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka.progress import GroupProgress
+from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Told, until
 from tests.servers import free_port
 

@@ -12,8 +12,8 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConfigError
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Told, until
 
 Delivery = Literal["exactly_once", "at_least_once"]

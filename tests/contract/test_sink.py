@@ -14,12 +14,12 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import Fenced, InputError, StreamAdError, TransactionFailed
-from stream_ad.io.kafka_group import generation
-from stream_ad.io.kafka_models import KafkaModelLog
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka.group import generation
+from stream_ad.io.kafka.models import KafkaModelLog
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink
-from stream_ad.model_log import PART_BYTES, encode_bundle, encode_swap
+from stream_ad.messages.models import PART_BYTES, encode_bundle, encode_swap
 from stream_ad.protocols import ModelLog, Role, Sink, Swap
 from tests.contract.test_source import Told, until
 

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
-from stream_ad.io.kafka_range import KafkaRange, range_of
-from stream_ad.io.kafka_sink import KafkaSink
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka.range import KafkaRange, range_of
+from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.memory import MemoryCluster, MemorySink, MemorySource, Record
 from stream_ad.protocols import Sink, Source
 

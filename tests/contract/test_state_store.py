@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stream_ad.config import Redis
 from stream_ad.errors import ConfigError, ConnectionFailed, StateError
 from stream_ad.io.memory import MemoryStateStore
-from stream_ad.io.redis import RedisStateStore
+from stream_ad.io.redis.stores import RedisStateStore
 from stream_ad.protocols import StateStore
 from tests.servers import RedisServer
 

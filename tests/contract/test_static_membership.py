@@ -8,7 +8,7 @@ import pytest
 
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, Unreachable
-from stream_ad.io.kafka_source import KafkaSource
+from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Protocol, Told, group_of, until
 
 

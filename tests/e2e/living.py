@@ -23,9 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stream_ad.config import Config, load
 from stream_ad.io.files import FileSource, Layout, rows
-from stream_ad.io.kafka_admin import committed_offsets
+from stream_ad.io.kafka.admin import committed_offsets
 from stream_ad.io.partition import partition_of
-from stream_ad.replaying import replayed
+from stream_ad.jobs.backtest import replayed
 from tests.e2e.pipelines import workers_of
 from tests.reading import read_committed
 from tests.servers import KafkaBroker, RedisServer, free_port

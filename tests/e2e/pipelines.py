@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from stream_ad.config import Kafka
 from stream_ad.errors import Unreachable
-from stream_ad.io.kafka_admin import committed_offsets
+from stream_ad.io.kafka.admin import committed_offsets
 from tests.reading import read_committed
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -14,14 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from stream_ad import supervisor, worker
+from stream_ad.service import supervisor, worker
 
 PAUSED, STUCK_AT = 1, 1000
 
 
 def paused(marker: Path) -> None:
     """The first source gives nothing of one partition after its first batch."""
-    from stream_ad.io.kafka_source import KafkaSource
+    from stream_ad.io.kafka.source import KafkaSource
 
     poll = KafkaSource.poll
     sources: list[KafkaSource] = []
@@ -43,7 +43,7 @@ def paused(marker: Path) -> None:
 
 def stuck(marker: Path) -> None:
     """The pipeline's thread does not come back from a call, once."""
-    from stream_ad.pipeline import Pipeline
+    from stream_ad.runtime.loop import Pipeline
 
     submit = Pipeline.submit
 
@@ -59,8 +59,8 @@ def stuck(marker: Path) -> None:
 
 def slow(marker: Path) -> None:
     """Few rows at a time, and a while for each of them."""
-    from stream_ad.io import kafka_source
-    from stream_ad.pipeline import Pipeline
+    from stream_ad.io.kafka import source as kafka_source
+    from stream_ad.runtime.loop import Pipeline
 
     kafka_source.ROWS = 20
     submit = Pipeline.submit
@@ -75,7 +75,7 @@ def slow(marker: Path) -> None:
 
 def short(marker: Path) -> None:
     """Memory runs short once the file is there."""
-    from stream_ad import watch
+    from stream_ad.service import health as watch
 
     watch.spare_bytes = lambda: 1 << 20 if marker.exists() else None  # type: ignore[attr-defined]
 

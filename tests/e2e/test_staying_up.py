@@ -13,7 +13,7 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from stream_ad.io.kafka_source import member_name
+from stream_ad.io.kafka.source import member_name
 from tests.e2e.living import Living, Process, Servers, servers
 
 STOP_S = 5.0

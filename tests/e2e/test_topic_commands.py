@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from stream_ad.cli.commands import app
 from stream_ad.config import Config, Kafka, load, parse
 from stream_ad.errors import ConfigError, InputError
-from stream_ad.io import kafka_read
 from stream_ad.io.files import FileSource
-from stream_ad.io.kafka_admin import create_topics
+from stream_ad.io.kafka import read as kafka_read
+from stream_ad.io.kafka.admin import create_topics
 from stream_ad.io.partition import partition_of
-from stream_ad.io.starts import FromTheStart
+from stream_ad.io.seeks import FromTheStart
 from tests.servers import kafka_broker
 
 RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run

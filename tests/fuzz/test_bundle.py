@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ad import config, registry
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ModelError
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.engine import Engine
-from stream_ad.spec import FeatureSpec
 from tests.fuzz.engines import HALF, guided, thorough
 from tests.fuzz.poison import changed
 
-REACHED = ("stream_ad.score.bundle", "stream_ad.spec")
+REACHED = ("stream_ad.score.bundle", "stream_ad.config.features")
 CONFIG = config.parse({"window": {"rows": 2}, "features": {"numeric": {"a": ["raw", "zscore"]}}})
 SPEC = FeatureSpec.of(CONFIG)
 W, F = SPEC.rows, len(SPEC.features)

@@ -30,8 +30,8 @@ from tests.fuzz.engines import ROOT, RUNS, guided, thorough
 from tests.fuzz.poison import any_row, changed
 from tests.fuzz.test_bundle import bundle
 
-REACHED = ("stream_ad.__main__", "stream_ad.cli.inputs", "stream_ad.cli.init", "stream_ad.cli.config_text",
-           "stream_ad.infer", "stream_ad.io.tables", "stream_ad.io.files")  # fmt: skip
+REACHED = ("stream_ad.__main__", "stream_ad.cli.inputs", "stream_ad.cli.init", "stream_ad.propose.toml",
+           "stream_ad.propose.infer", "stream_ad.io.tables", "stream_ad.io.files")  # fmt: skip
 GUIDED = RUNS // 20  # each reads a whole file
 # whoever asks for Kafka is told at once that the option is unknown; nobody listens on port 1
 ENVIRON = {"STREAM_AD__KAFKA__OPTIONS__NO_SUCH": "1", "STREAM_AD__REDIS__URL": "redis://127.0.0.1:1/0"}

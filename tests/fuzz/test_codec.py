@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import reject
 from stream_ad.batch import RawBatch, RejectBatch
 from stream_ad.codec.json import JsonCodec
 from stream_ad.config import Record
+from stream_ad.messages import rejects as reject
 from tests.fuzz.engines import HALF, guided, thorough
 from tests.fuzz.poison import KINDS, NOW_MS, Row, any_row, good
 
-REACHED = ("stream_ad.codec.json", "stream_ad.codec.leaves", "stream_ad.reject")
+REACHED = ("stream_ad.codec.json", "stream_ad.codec.columns", "stream_ad.messages.rejects")
 CODES = {"tombstone", "bad_json", "not_an_object", "bad_key", "bad_timestamp", "bad_number", "bad_category"}
 MOST_BYTES = 65_536
 FIELDS = (["a", "d.x"], ["c"])

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from stream_ad import build
 from stream_ad.config import Config, load
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError
-from stream_ad.spec import FeatureSpec
 from tests.fuzz.engines import HALF, ROOT, guided, thorough
 from tests.fuzz.poison import changed
 
-REACHED = ("stream_ad.config", "stream_ad.environment", "stream_ad.sections", "stream_ad.spec")
+REACHED = ("stream_ad.config", "stream_ad.config.environment", "stream_ad.config.sections", "stream_ad.config.features")
 FOLDER = TemporaryDirectory()
 FILE = Path(FOLDER.name) / "stream_ad.toml"
 MOST_TEXT = 4000

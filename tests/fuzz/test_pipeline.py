@@ -12,8 +12,8 @@ import pytest
 
 from stream_ad import build, config
 from stream_ad.batch import Message, Verdicts
+from stream_ad.config.features import FeatureSpec
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
-from stream_ad.spec import FeatureSpec
 from tests.fuzz.poison import KINDS, NOW_MS, Row, good, with_field
 
 WAYS = {

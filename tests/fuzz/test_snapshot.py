@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from stream_ad import build, config
 from stream_ad.batch import Scores
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
-from stream_ad.shard import Shard
-from stream_ad.snapshot import MAGIC
-from stream_ad.spec import FeatureSpec
+from stream_ad.state.shard import Shard
+from stream_ad.state.snapshot import MAGIC
 from tests.batches import events
 from tests.fuzz.engines import HALF, guided, thorough
 from tests.fuzz.poison import changed
 
-REACHED = ("stream_ad.shard", "stream_ad.snapshot", "stream_ad.fold.state")
+REACHED = ("stream_ad.state.shard", "stream_ad.state.snapshot", "stream_ad.fold.state")
 CONFIG = config.parse(
     {
         "window": {"rows": 2, "max_keys": 4},

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from stream_ad import config, registry
 from stream_ad.batch import KeyedBatch, Scores, Verdicts, WindowBatch
-from stream_ad.fold.features import Featuriser
+from stream_ad.config.features import FeatureSpec
+from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
-from stream_ad.spec import FeatureSpec
 from stream_ad.testing import check_keys_independent, check_snapshot, check_split_invariance, cut, events_of
 from tests.batches import events
 from tests.unit.judged import NOW, scores, verdicts

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stream_ad import config
+from stream_ad.config.features import FeatureSpec
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.train import train
-from stream_ad.spec import FeatureSpec
 from tests.models import CONFIG, KINDS, SPEC, area_under_curve, blob, bundle, windows, with_outliers
 
 W, F = SPEC.rows, len(SPEC.features)

@@ -12,10 +12,10 @@ import orjson
 import torch
 
 from stream_ad.config import Config, Redis, load
-from stream_ad.io.redis import RedisModelStore
+from stream_ad.config.features import FeatureSpec
+from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.protocols import ModelInfo
 from stream_ad.score.bundle import Bundle
-from stream_ad.spec import FeatureSpec
 from tests.conftest import Committed
 from tests.e2e.pipelines import WAIT_S, Program
 from tests.keys import key_pair

@@ -16,8 +16,8 @@ import orjson
 
 from stream_ad.config import Kafka, Redis
 from stream_ad.errors import ConnectionFailed
-from stream_ad.io.kafka_admin import reach
-from stream_ad.io.redis import RedisModelStore
+from stream_ad.io.kafka.admin import reach
+from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.protocols import BUILT_IN
 from stream_ad.score.bundle import Bundle
 from tests.reading import read_committed

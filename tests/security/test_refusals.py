@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stream_ad.config import Kafka
-from stream_ad.io.kafka_admin import committed_offsets
+from stream_ad.io.kafka.admin import committed_offsets
 from tests.secure_servers import Grant
 from tests.security.secured import ROWS, WAIT_S, Identity, Secured, password, redis_rule, wait
 
@@ -150,7 +150,7 @@ def test_a_run_does_not_begin_where_it_could_save_nothing(secured: Secured) -> N
 def test_a_url_that_is_wrong_is_not_repeated(secured: Secured, url: str) -> None:
     from stream_ad.config import Redis
     from stream_ad.errors import ConfigError
-    from stream_ad.io.redis_client import connect
+    from stream_ad.io.redis.client import connect
 
     with pytest.raises(ConfigError, match=r"redis\.url: not understood") as caught:
         connect(Redis(url=url, allow_plaintext=True))

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad import reject
 from stream_ad.batch import Message, RawBatch, RejectBatch
+from stream_ad.messages import rejects as reject
 from stream_ad.protocols import Swap
-from stream_ad.reader import Decoded
-from stream_ad.shard import Folds
+from stream_ad.runtime.reader import Decoded
+from stream_ad.state.shard import Folds
 
 MOST_BYTES = 1000
 MASK = (1 << 64) - 1

@@ -16,12 +16,12 @@ from typing import Any
 
 from stream_ad import config
 from stream_ad.batch import Message
+from stream_ad.checkpoint.restore import Recovery
 from stream_ad.errors import ConnectionFailed, ModelError, StoreRefuses, TransactionFailed
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemoryStateStore
-from stream_ad.models import Models
-from stream_ad.pipeline import Pipeline
 from stream_ad.protocols import BUILT_IN, Role, Swap
-from stream_ad.recovery import Recovery
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.runtime.models import Models
 from tests.simulation.toy import FOLDS, Engine, Outbox, decoded
 
 CONFIG = config.parse({"source": {"topic": "t"}, "redis": {"wait": "0ms"}})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from stream_ad.pipeline import Pipeline
+from stream_ad.checkpoint.restore import Recovery
 from stream_ad.protocols import Swap
-from stream_ad.recovery import Recovery
-from stream_ad.shard import Shard
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.state.shard import Shard
 from tests.simulation.toy import FOLDS
 from tests.simulation.world import Rules
 

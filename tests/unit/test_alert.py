@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_ad import alert, reject
 from stream_ad.batch import (
     Alerts,
     EventBatch,
@@ -30,7 +29,9 @@ from stream_ad.batch import (
     Verdicts,
     WindowBatch,
 )
-from stream_ad.explain import Contributor
+from stream_ad.messages import alerts as alert
+from stream_ad.messages import rejects as reject
+from stream_ad.messages.explain import Contributor
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/alert.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())

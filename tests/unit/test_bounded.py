@@ -9,12 +9,12 @@ import numpy as np
 
 from stream_ad import build, config
 from stream_ad.batch import Explanation, Message, RawBatch
+from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.incidents import Incidents
-from stream_ad.outbox import DEPTH_BATCHES as OUTBOX_BATCHES
-from stream_ad.outbox import Outbox
-from stream_ad.reader import DEPTH_BATCHES as READER_BATCHES
-from stream_ad.reader import Decoded, Reader
-from stream_ad.spec import FeatureSpec
+from stream_ad.runtime.outbox import DEPTH_BATCHES as OUTBOX_BATCHES
+from stream_ad.runtime.outbox import Outbox
+from stream_ad.runtime.reader import DEPTH_BATCHES as READER_BATCHES
+from stream_ad.runtime.reader import Decoded, Reader
 from tests.unit.judged import scores, verdicts
 
 CONFIG = config.parse({"window": {"rows": 1}, "features": {"event": ["gap"]}})

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ad import config
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ModelError
 from stream_ad.score.bundle import FORMAT, Bundle, new_version
-from stream_ad.spec import FeatureSpec
 from tests.models import CONFIG, CREATED_MS, SPEC, TRAINED, bundle
 
 

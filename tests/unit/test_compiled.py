@@ -13,7 +13,7 @@ import pytest
 
 MODULE = """
     from numba import njit
-    from stream_ad.compiled import cached
+    from stream_ad.kernel import cached
 
     @cached
     @njit(cache=True)

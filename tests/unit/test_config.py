@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ad.config import Config, load, parse
+from stream_ad.config.sections import duration_ms
 from stream_ad.errors import ConfigError
-from stream_ad.sections import duration_ms
 
 SECTIONS = sorted(name for name, field in Config.model_fields.items() if hasattr(field.annotation, "model_fields"))
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)

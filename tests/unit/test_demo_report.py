@@ -20,7 +20,7 @@ from stream_ad.demo.watch import Watch
 from stream_ad.demo.worker import parsed
 from stream_ad.errors import StreamAdError
 from stream_ad.io.embedded import Arrival
-from stream_ad.model_log import encode_swap
+from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import Swap
 
 TOLERANCE_MS = HOUR_MS

@@ -16,11 +16,11 @@ import typer.main
 
 from stream_ad.cli.commands import app
 from stream_ad.config import load, parse
-from stream_ad.environment import ENV_PREFIX
+from stream_ad.config.environment import ENV_PREFIX
+from stream_ad.config.features import FeatureSpec
 from stream_ad.registry import BUILT_IN
 from stream_ad.score.engine import Engine
 from stream_ad.score.train import train
-from stream_ad.spec import FeatureSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

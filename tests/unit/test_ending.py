@@ -12,7 +12,7 @@ import pytest
 # a call of the C library as a client's: without the interpreter's lock, and no handler runs until it returns
 BLOCKED = """
 import ctypes
-from stream_ad.worker import Ending, setup_logging
+from stream_ad.service.worker import Ending, setup_logging
 
 setup_logging("worker 0")
 ending = Ending(0.3)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from stream_ad.batch import EventBatch, Explanation, FeatureBatch, KeyedBatch, RawBatch, Strings, WindowBatch
 from stream_ad.config import parse
-from stream_ad.explain import Contributor, contributors
-from stream_ad.spec import FeatureSpec
-from stream_ad.words import duration, number, number_range
+from stream_ad.config.features import FeatureSpec
+from stream_ad.messages.explain import Contributor, contributors
+from stream_ad.messages.phrases import duration, number, number_range
 
 ROWS = 3
 NOON_SUNDAY_MS = 1_767_528_000_000  # 2026-01-04T12:00:00Z

@@ -13,10 +13,10 @@ from river import stats, utils
 
 from stream_ad.batch import FeatureBatch
 from stream_ad.config import Window, parse
-from stream_ad.fold.features import Featuriser
+from stream_ad.config.features import FeatureSpec
+from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.windows import CountWindow, TimeWindow
-from stream_ad.spec import FeatureSpec
 from tests.batches import Row, events
 from tests.unit.strategies import streams
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from stream_ad.batch import EventBatch, FeatureBatch
 from stream_ad.config import Config, parse
-from stream_ad.fold.features import Featuriser
+from stream_ad.config.features import CATEGORICAL_KINDS, FeatureSpec
+from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.state import arrays, bytes_per_key, fill
 from stream_ad.fold.windows import CountWindow, TimeWindow
-from stream_ad.spec import CATEGORICAL_KINDS, FeatureSpec
 from tests.batches import Row, events
 from tests.unit.strategies import cuts, same_batches, same_state, streams
 

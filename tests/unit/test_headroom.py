@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_ad.headroom import spare_bytes
+from stream_ad.service.memory_limit import spare_bytes
 
 MIB = 1 << 20
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ad.batch import RawBatch
-from stream_ad.cli.config_text import toml_of
 from stream_ad.codec.json import JsonCodec
 from stream_ad.config import Config, parse
-from stream_ad.infer import Proposal, Sample, infer
-from stream_ad.spec import FeatureSpec
+from stream_ad.config.features import FeatureSpec
+from stream_ad.propose.infer import Proposal, Sample, infer
+from stream_ad.propose.toml import toml_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

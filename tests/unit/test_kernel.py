@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import numpy as np
 
-from stream_ad.fold import kernel as module
-from stream_ad.fold.kernel import kernel, prefetch
+from stream_ad import kernel as module
+from stream_ad.kernel import kernel, prefetch
 
 
 @kernel

@@ -9,8 +9,8 @@ import pytest
 
 from stream_ad.errors import ModelError
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemoryModelStore
-from stream_ad.model_log import encode_bundle
-from stream_ad.models import Models
+from stream_ad.messages.models import encode_bundle
+from stream_ad.runtime.models import Models
 from stream_ad.score.engine import Engine
 from tests.models import CONFIG, SPEC, bundle
 

@@ -9,8 +9,9 @@ import numpy as np
 import orjson
 import pytest
 
-from stream_ad import build, config, metrics, training
+from stream_ad import build, config, metrics
 from stream_ad.batch import RawBatch
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import TransactionFailed
 from stream_ad.io.memory import (
     MemoryCluster,
@@ -21,9 +22,9 @@ from stream_ad.io.memory import (
     MemoryStateStore,
     Record,
 )
+from stream_ad.jobs import train as training
 from stream_ad.protocols import Role
 from stream_ad.score.bundle import Bundle
-from stream_ad.spec import FeatureSpec
 
 EVENTS = 3000
 CONFIG = config.parse(

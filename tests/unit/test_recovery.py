@@ -13,16 +13,16 @@ import orjson
 import pytest
 
 from stream_ad import build, config, metrics
+from stream_ad.checkpoint.restore import TOGETHER_EVENTS, Recovery
+from stream_ad.checkpoint.save import Saver
+from stream_ad.checkpoint.throughput import CAREFUL_PER_S, Pace
+from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConnectionFailed, InputError
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
-from stream_ad.model_log import encode_swap
-from stream_ad.pace import CAREFUL_PER_S, Pace
-from stream_ad.pipeline import Pipeline
+from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
-from stream_ad.recovery import TOGETHER_EVENTS, Recovery
-from stream_ad.saver import Saver
-from stream_ad.shard import Shard
-from stream_ad.spec import FeatureSpec
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.state.shard import Shard
 
 EVENTS = 400
 WAIT_S = 30.0

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import alert, reject
 from stream_ad.batch import Phase, RejectBatch, Rule
 from stream_ad.config import parse
 from stream_ad.errors import ConfigError
-from stream_ad.explain import Contributor
-from stream_ad.redact import Redaction
+from stream_ad.messages import alerts as alert
+from stream_ad.messages import rejects as reject
+from stream_ad.messages.explain import Contributor
+from stream_ad.messages.redact import Redaction
 from tests.unit.test_alert import WHY, alerts_of, verdicts_of
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/alert.schema.json").read_text())

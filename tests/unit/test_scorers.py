@@ -11,10 +11,11 @@ from hypothesis.extra import numpy as arrays
 from river.anomaly import HalfSpaceTrees as RiverTrees
 
 from stream_ad import config, registry
-from stream_ad.score import kernels
-from stream_ad.score.fused import Fused, Layer
-from stream_ad.score.half_space_trees import HalfSpaceTrees, exported
-from stream_ad.score.network import trimmed_mean
+from stream_ad.config.features import FeatureSpec
+from stream_ad.score.density.half_space_trees import HalfSpaceTrees, exported
+from stream_ad.score.reconstruction import kernels
+from stream_ad.score.reconstruction.fused import Fused, Layer
+from stream_ad.score.reconstruction.network import trimmed_mean
 from stream_ad.score.scaling import (
     LINEAR,
     Calibration,
@@ -27,7 +28,6 @@ from stream_ad.score.scaling import (
     squash_torch,
 )
 from stream_ad.score.statistical import Statistical
-from stream_ad.spec import FeatureSpec
 from tests.models import bundle, windows
 
 ANY = st.floats(width=32)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stream_ad import config, training
+from stream_ad import config
 from stream_ad.errors import ConfigError, ModelError
+from stream_ad.jobs import train as training
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.engine import Engine
 from stream_ad.score.signature import Trust

@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from stream_ad import config as configuration
+from stream_ad.config.features import FeatureSpec
 from stream_ad.demo.demo import config_text
 from stream_ad.demo.scenarios import SCENARIOS
 from stream_ad.demo.simulate import Scenario, SimRecord, simulate
-from stream_ad.spec import FeatureSpec
 
 HISTORY = 20_000
 RECORDS = 80_000

@@ -13,8 +13,8 @@ import pytest
 
 from stream_ad.errors import StateError
 from stream_ad.fold import state as columns
-from stream_ad.shard import Shard, States
-from stream_ad.snapshot import FORMAT, MAGIC, PART_BYTES, Damaged, Opened, Snapshot
+from stream_ad.state.shard import Shard, States
+from stream_ad.state.snapshot import FORMAT, MAGIC, PART_BYTES, Damaged, Opened, Snapshot
 from tests.snapshots import CONFIG, END, FOLDS, PARTITION, SAVED, VERSION, foretold, judged, kept, story
 
 FORMATS = range(1, FORMAT + 1)

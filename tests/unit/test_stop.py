@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from stream_ad.stop import Stop
+from stream_ad.service.stop import Stop
 
 # a trace function is called between any two lines, as a signal handler may be
 INTERRUPTED = """
@@ -36,7 +36,7 @@ def interrupted(timeout_s: float, **names: str) -> str:
 
 
 def test_a_handler_may_ask_between_any_two_lines() -> None:
-    assert interrupted(60, module="stream_ad.stop", kind="Stop", ask="ask") == "went on\n"
+    assert interrupted(60, module="stream_ad.service.stop", kind="Stop", ask="ask") == "went on\n"
 
 
 def test_an_event_would_hang() -> None:

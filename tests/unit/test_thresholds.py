@@ -5,7 +5,7 @@ import pytest
 
 from stream_ad import config
 from stream_ad.batch import F64, Verdicts
-from stream_ad.fold.thresholds import EwmaThreshold
+from stream_ad.fold.thresholds.ewma import EwmaThreshold
 from tests.unit.judged import scores
 
 RATE = 1e-3

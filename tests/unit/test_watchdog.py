@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad.watchdog import MOST_DOUBLINGS, QUEUED, TOGETHER, Verdict, Watchdog
+from stream_ad.service.watchdog import MOST_DOUBLINGS, QUEUED, TOGETHER, Verdict, Watchdog
 
 PATIENCE_S = 20.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stream_ad.whole import whole
+from stream_ad.io.atomic_file import whole
 
 CONFIG = """
 [source]

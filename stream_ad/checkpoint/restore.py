@@ -1,0 +1,249 @@
+"""Where shards come from.
+
+A partition's state is taken from its snapshot; the log from there to the committed offset
+is folded silently. Without a usable snapshot it is folded again from further back. All that takes
+time happens in a thread beside the pipeline's: the partitions that it has are judged meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from stream_ad import metrics
+from stream_ad.checkpoint.save import Saver, Threads, one_thread
+from stream_ad.checkpoint.throughput import CAREFUL_PER_S, PACE
+from stream_ad.config import Redis
+from stream_ad.errors import ConnectionFailed, StateError
+from stream_ad.protocols import ModelLog, StateStore, Swap
+from stream_ad.state.shard import UNKNOWN, Folds, Shard
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.25
+LOOK_S = 0.01
+TOGETHER_EVENTS = 50_000  # replays begin while fewer are to be folded: what waits in their queue waits for them
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the log says of partitions that were just assigned."""
+
+    committed: Mapping[int, int | None]
+    swaps: Mapping[int, list[Swap]]
+    since_s: float
+
+
+class Recovery:
+    """Restores the shards of one worker; `saver` saves them. By the pipeline's thread."""
+
+    def __init__(
+        self, folds: Folds, states: StateStore, log: ModelLog, config: Redis, threads: Threads = one_thread
+    ) -> None:
+        self._folds, self._states, self._log, self._config = folds, states, log, config
+        self.saver = Saver(states, config, threads)
+        self._pool = threads("restore")
+        self._restoring: dict[int, Future[Shard]] = {}
+        self._ready: deque[Shard] = deque()
+        self._closing = threading.Event()
+        self._store_away = False
+
+    @property
+    def waiting(self) -> list[int]:
+        """Partitions that are ours and not judged yet."""
+        return sorted([*list(self._restoring), *(shard.partition for shard in list(self._ready))])
+
+    def begin(
+        self,
+        partitions: Sequence[int],
+        committed: Callable[[Sequence[int]], Mapping[int, int | None]],
+        version: str,
+        has: Callable[[str], bool],
+    ) -> None:
+        """Restores beside. `committed` answers what the group has committed, `has` whether a model can be had;
+        `version` is for partitions without history."""
+        known = self._pool.submit(self._known, partitions, committed)
+        for partition in partitions:
+            self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, has)
+
+    def restored(self, shards: Collection[Shard]) -> list[Shard]:
+        """Those that may be folded from now on, beside `shards`. Raises what restoring raised.
+
+        A partition that has to be folded again begins when others are nearly done with that: so there is never
+        more of it in the queues than the partitions that judge can wait for.
+        """
+        for partition, future in list(self._restoring.items()):
+            if future.done():
+                self._ready.append(future.result())
+                del self._restoring[partition]
+        under_way = sum(shard.to_replay for shard in shards)
+        found: list[Shard] = []
+        for shard in sorted(self._ready, key=lambda shard: shard.to_replay):
+            if not shard.replaying or under_way < TOGETHER_EVENTS:
+                under_way += shard.to_replay
+                self._ready.remove(shard)
+                found.append(shard)
+                _tell(shard)
+        return found
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """They are not ours any more."""
+        gone = set(partitions)
+        for partition in gone & self._restoring.keys():
+            self._restoring.pop(partition).cancel()
+        self._ready = deque(shard for shard in self._ready if shard.partition not in gone)
+
+    def announce(self, shard: Shard) -> None:
+        """The log is to know which version judges from here on; the next transaction tells it."""
+        shard.announce = Swap(shard.partition, shard.next_offset, shard.version)
+
+    def save_swap(self, shard: Shard) -> bool:
+        """Saves at once. False when the store is away, or refuses because it holds something newer."""
+        saved = self.saver.save_swap(shard)
+        if saved:
+            self.announce(shard)
+        return saved
+
+    def close(self) -> None:
+        """Returns when nothing is under way any more."""
+        self._closing.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.saver.close()
+
+    # ── in the restoring thread ──────────────────────────────────────────────────────────
+
+    def _known(
+        self, partitions: Sequence[int], committed: Callable[[Sequence[int]], Mapping[int, int | None]]
+    ) -> Known:
+        """A coordinator that was killed and is back at once can answer while it still reads its log: with what was
+        committed long ago, or with nothing (`python -m tests.chaos.early`, docs/guarantees.md). Snapshots are saved
+        after commits, so an answer that falls behind one is asked for again, for `redis.wait`."""
+        deadline_s = time.monotonic() + self._config.wait / 1000
+        offsets = committed(partitions)
+        while self._behind(offsets) and time.monotonic() < deadline_s and not self._closing.wait(RETRY_S):
+            offsets = committed(partitions)
+        return Known(offsets, self._log.swaps(sorted(partitions)), time.monotonic())
+
+    def _behind(self, offsets: Mapping[int, int | None]) -> bool:
+        """Whether a snapshot is ahead of what the group is said to have committed."""
+        try:
+            return not self._store_away and any(self._states.offset(part) > (at or 0) for part, at in offsets.items())
+        except ConnectionFailed:
+            return False
+
+    def _restore(self, partition: int, told: Future[Known], version: str, has: Callable[[str], bool]) -> Shard:
+        known = told.result()
+        offset, swaps = known.committed[partition], known.swaps.get(partition, [])
+        shard = self._loaded(partition, offset, swaps, known.since_s, has)
+        if shard is None:
+            shard = Shard(self._folds, partition, self._start(offset, swaps), version)
+            shard.tried_offset = shard.next_offset
+            if swaps:
+                past = [swap for swap in swaps if swap.offset <= shard.next_offset]
+                shard.version = (past or swaps)[-1 if past else 0].version
+        shard.mute_until = offset or 0
+        shard.swaps = _changes(swaps, shard)
+        last = swaps[-1].version if swaps else None
+        if shard.next_offset != UNKNOWN and last != (shard.swaps[-1] if shard.swaps else shard).version:
+            self.announce(shard)
+        return shard
+
+    def _loaded(
+        self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
+    ) -> Shard | None:
+        """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
+        deadline_s = time.monotonic() + (0 if self._store_away else self._config.wait / 1000)
+        while committed is not None:
+            try:
+                self._await_former_owner(partition, committed, since_s)
+                shard = self._restored(partition, committed, known, self._states.load(partition), has)
+                self._store_away = False
+                return shard
+            except ConnectionFailed as error:
+                if time.monotonic() >= deadline_s or self._closing.wait(RETRY_S):
+                    log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
+                    self._store_away = True
+                    return None
+        return None
+
+    def _await_former_owner(self, partition: int, committed: int, since_s: float) -> None:
+        """Who has given it up may be saving it just now: that is waited for, no longer than folding again takes."""
+        most_s = self._config.wait / 1000
+        while (stored := self._states.offset(partition)) < committed:
+            patience_s = min(most_s, (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S))
+            if time.monotonic() - since_s >= patience_s or self._closing.wait(LOOK_S):
+                return
+
+    def _restored(
+        self,
+        partition: int,
+        committed: int | None,
+        known: list[Swap],
+        parts: Iterable[bytes] | None,
+        has: Callable[[str], bool],
+    ) -> Shard | None:
+        """The shard of a snapshot that the log bears out."""
+        if parts is None or committed is None:
+            return None
+        try:
+            shard = Shard.restore(self._folds, partition, parts)
+        except StateError as error:
+            log.warning("%s; rebuilds from the log", error)
+            return None
+        if shard.next_offset > committed:
+            wrong = f"is at offset {shard.next_offset}, the group at {committed} (was it reset?)"
+        elif shard.next_offset < committed and known and shard.version not in _judged(known, shard.next_offset):
+            # a swap that was saved, but another worker went on without it
+            wrong = f"is of model {shard.version}, which never judged offset {shard.next_offset}"
+        elif shard.next_offset == committed and not has(shard.version):
+            # a swap that was saved and never used: the log has no copy of its bundle
+            wrong = f"is of model {shard.version}, which cannot be had"
+        else:
+            return shard
+        log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)
+        return None
+
+    def _start(self, committed: int | None, known: list[Swap]) -> int:
+        """Where to fold from without a snapshot: never before the offset at which the group began."""
+        if committed is None:
+            return UNKNOWN
+        began = min(committed, known[0].offset) if known else committed
+        if self._config.rebuild == "cold":
+            return committed
+        return max(began, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else began
+
+
+def _tell(shard: Shard) -> None:
+    metrics.MUTED.labels(shard.partition).set(int(shard.replaying))
+    metrics.REPLAY.labels(shard.partition).set(shard.to_replay)
+    metrics.model(shard.partition, None, shard.version)
+    if shard.replaying:
+        rate = PACE.per_s or shard.events_per_s or CAREFUL_PER_S
+        log.info(
+            "partition %d: folds %s events again, silently; about %.3g s at %s events/s, which all partitions share",
+            shard.partition,
+            f"{shard.to_replay:,}",
+            shard.to_replay / rate,
+            f"{rate:,}",
+        )
+
+
+def _judged(known: list[Swap], offset: int) -> set[str]:
+    """The versions before and after a swap at `offset`; the only one in force if there is none."""
+    before = [swap for swap in known if swap.offset < offset][-1:]
+    return {swap.version for swap in [*before, *(swap for swap in known if swap.offset == offset)]}
+
+
+def _changes(known: list[Swap], shard: Shard) -> list[Swap]:
+    """Those at the shard's offset or ahead of it that bring another version."""
+    changes, version = [], shard.version
+    for swap in known:
+        if swap.offset >= shard.next_offset and swap.version != version:
+            changes.append(swap)
+            version = swap.version
+    return changes

@@ -1,0 +1,296 @@
+"""Results to Kafka: with the input's offsets in one transaction, or at least once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from stream_ad.batch import Message
+from stream_ad.config import Kafka
+from stream_ad.errors import ConfigError, ConnectionFailed, Fenced, StreamAdError, TransactionFailed
+from stream_ad.io.kafka.admin import reach
+from stream_ad.io.kafka.client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, is_refused, settings
+from stream_ad.io.kafka.source import KafkaSource
+from stream_ad.protocols import Role
+
+TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
+COMMIT_S = 20.0  # of silence, then the commit has failed
+OFFSETS_S = 5.0  # the same while the group's coordinator is to take the offsets
+REACH_S = 2.0
+TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
+FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
+PRODUCE = {
+    "linger.ms": 2,
+    "queue.buffering.max.kbytes": 128 << 10,  # what waits for the brokers; sending waits for room
+    "partitioner": "murmur2_random",  # as Java clients place keys
+    "socket.keepalive.enable": True,
+}
+TRANSACTIONAL = {
+    **PRODUCE,
+    "transaction.timeout.ms": int(TRANSACTION_S * 1000),
+    "retry.backoff.ms": 5,  # the default of 100 is waited for by every commit that follows closely on another
+}
+
+
+class KafkaSink:
+    """What is sent becomes visible with the offsets, or never (`exactly_once`); or at once, and the
+    offsets follow at the source's next poll (`at_least_once`).
+
+    `transactional_id` names one worker, the same after a restart: a new process under it ends the
+    transaction of its predecessor. Two live processes under one id fence each other: whatever the
+    fenced one does next raises `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
+
+    A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
+    that are sent are at most `max_record_bytes` large, and so is a batch of several. A right that is
+    taken away is not waited for: `ConnectionFailed`.
+
+    Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said,
+    until `stopping` says that this is no use: then the transaction is left to whoever comes next.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Mapping[Role, str],
+        source: KafkaSource,
+        delivery: Literal["exactly_once", "at_least_once"] = "exactly_once",
+        transactional_id: str = "",
+        max_record_bytes: int = 900_000,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
+        self._kafka, self._topics, self._source = kafka, topics, source
+        self._id = transactional_id
+        self._exactly = delivery == "exactly_once"
+        self._stopping = stopping
+        self._producer: Any = None
+        self._losses = Losses()
+        self._born_s = 0.0
+        self._begun = False
+        self._done: dict[int, int] = {}  # offsets as last committed
+        self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
+        required: dict[str, Any] = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
+        sizes = {"batch.size": max_record_bytes, "message.max.bytes": max_record_bytes + FRAME_BYTES}
+        if self._exactly:
+            required["transactional.id"] = transactional_id
+            required["debug"] = ",".join(filter(None, [str(kafka.options.get("debug", "")), "broker"]))  # for `Losses`
+            required["log_level"] = 7
+        self._settings = settings(kafka, {**(TRANSACTIONAL if self._exactly else PRODUCE), **sizes}, required)
+        self._connect()
+
+    def send(self, role: Role, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        try:
+            self._begin()
+            for message in messages:
+                self._produce(self._topics[role], message)
+            self._producer.poll(0)
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from None
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Nothing new since the last commit: does nothing."""
+        progress = {part: offset for part, offset in offsets.items() if self._done.get(part) != offset}
+        if not progress and not self._begun:
+            return
+        try:
+            self._begin()
+            if self._exactly:
+                self._commit_together(progress)
+            else:
+                self._deliver()
+                self._source.commit(progress)
+        except KafkaException as error:
+            raise self._failed(error.args[0]) from None
+        self._begun = False
+        self._done.update(progress)
+
+    def _commit_together(self, progress: Mapping[int, int]) -> None:
+        producer = self._producer
+        if progress:
+            positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
+            group = self._source.group_metadata()
+            # where the connection to the coordinator was cut it may wait for ever (confluentinc/librdkafka#5456)
+            if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, OFFSETS_S), OFFSETS_S + 1):
+                self._producer = None
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
+        producer.commit_transaction(COMMIT_S)
+
+    def _deliver(self) -> None:
+        while self._producer.flush(REACH_S):
+            if self._stopping():
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "stopped before the alerts were taken"))
+        if self._undelivered is not None:
+            raise KafkaException(self._undelivered[0])
+
+    def abort(self) -> None:
+        """Nothing that was sent since the last commit becomes visible (`exactly_once`)."""
+        self._done.clear()
+        if self._begun:
+            self._abandon()
+
+    def close(self) -> None:
+        """Aborts what is not committed."""
+        if self._begun:
+            self._abandon()
+        self._producer = None
+
+    def _connect(self) -> None:
+        self._losses = Losses()
+        producer: Any = client(Producer, self._settings, self._losses)
+        if self._exactly:
+            try:
+                producer.init_transactions(TRANSACTION_S)
+            except KafkaException as error:
+                raise failure(error.args[0], self._kafka) from None
+        self._producer, self._begun, self._born_s = producer, False, time.monotonic()
+
+    def _begin(self) -> None:
+        """What was under way on a connection that is lost may reach the brokers late, and would be taken for a part of
+        the next transaction: offsets would go back, or alerts become visible without theirs. A new epoch keeps it out
+        (what brokers since KIP-890 do at every transaction, for clients that know it: confluentinc/librdkafka#5423)."""
+        if self._exactly and self._producer is not None and not self._begun:
+            self._producer.poll(0)  # what is in its log by now
+            if self._losses.lost:
+                self._producer = None
+                if not self._brokers_answer():
+                    raise TransactionFailed("the brokers do not answer")
+        if self._producer is None:
+            self._connect()
+        if not self._begun:
+            if self._exactly:
+                self._producer.begin_transaction()
+            self._begun, self._undelivered = True, None
+
+    def _produce(self, topic: str, message: Message) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, key=message.key, value=message.value, headers=message.headers)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                if error.args[0].code() in TOO_LARGE:
+                    self._undelivered = (error.args[0], topic)
+                raise
+
+    def _failed(self, error: KafkaError) -> StreamAdError:
+        """Ends the transaction; answers what its caller is to raise."""
+        self._done.clear()
+        if self._exactly and error.code() == KafkaError._FATAL:
+            error = self._cause(error)
+        if error.code() == KafkaError._FENCED:
+            self._producer, self._begun = None, False
+            # the coordinator fences what timed out as well, but nothing can have timed out so soon
+            kind = Fenced if time.monotonic() - self._born_s < TRANSACTION_S else TransactionFailed
+            return kind(f"another process works as {self._id!r} ({error.str()})")
+        if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
+            self._producer, self._begun = None, False
+            return TransactionFailed(f"the commit failed, and the brokers do not answer: {error.str()}")
+        self._abandon()
+        if self._undelivered is None:
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                topics = ", ".join([self._source.topic, *self._topics.values()])
+                return ConnectionFailed(
+                    f"source.topic, sink: not allowed to use every one of {topics} any more; grant it to this user, "
+                    f"SECURITY.md lists what is needed ({error.str()})"
+                )
+            if is_refused(error):
+                return failure(error, self._kafka)
+            return TransactionFailed(f"the commit failed: {error.str()}")
+        cause, topic = self._undelivered
+        role = next((role for role, name in self._topics.items() if name == topic), "")
+        key = "pipeline" if role in ("models", "bundles") else f"sink.{role}"
+        if cause.code() in TOO_LARGE:
+            return ConfigError(
+                f"sink.max_record_bytes: topic {topic!r} takes no record that large ({cause.str()}); "
+                "lower it below max.message.bytes of the topic (and message.max.bytes in kafka.options), or raise those"
+            )
+        if cause.code() in INVALID:
+            return ConfigError(
+                f"{key}: topic {topic!r} refuses a record ({cause.str()}); it must not be compacted, nor have a policy "
+                "on times or contents"
+            )
+        if is_final(cause):
+            return failure(cause, self._kafka, key, topic)
+        return TransactionFailed(f"the commit failed: {error.str()}")
+
+    def _cause(self, error: KafkaError) -> KafkaError:
+        """A record that is refused after a fatal error does not say what that was; the end of a transaction does."""
+        try:
+            self._producer.abort_transaction(ANSWER_S)
+        except KafkaException as cause:
+            found: KafkaError = cause.args[0]
+            return found
+        return error
+
+    def _brokers_answer(self) -> bool:
+        """Waits until they do; False where that is no use any more."""
+        waiting = False
+        while not self._stopping():
+            try:
+                reach(self._kafka, REACH_S)
+            except ConnectionFailed as error:
+                if not waiting:
+                    LOG.warning("waits for the brokers: %s", error)
+                waiting = True
+            else:
+                if waiting:
+                    LOG.info("the brokers answer again")
+                return True
+        return False
+
+    def _abandon(self) -> None:
+        """Aborts; where that fails a new producer under our id does it, or in the end the transaction's timeout."""
+        self._begun = False
+        if not self._exactly:
+            self._producer.purge()
+            return
+        try:
+            if self._producer is not None:
+                self._producer.abort_transaction(ANSWER_S)
+                return
+        except KafkaException as error:
+            LOG.warning("the transaction could not be aborted: %s", error.args[0].str())
+            self._producer = None
+        try:
+            self._connect()
+        except ConnectionFailed as error:
+            LOG.warning("%s", error)
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._undelivered is None:
+            self._undelivered = (error, message.topic())
+
+
+def _returns(call: Callable[[], None], limit_s: float) -> bool:
+    """Makes the call in a thread that is left behind if it takes too long. Raises what the call raises."""
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=run, name="offsets", daemon=True).start()
+    try:
+        error = outcome.get(timeout=limit_s)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
+
+
+def _warn(error: KafkaError) -> None:
+    LOG.warning("%s", error.str())

@@ -1,0 +1,286 @@
+"""Kafka records as a member of a consumer group.
+
+The client is called by one thread only, the one that polls. It lets a second one wait until the
+first has returned: for ever, when the first is in a callback that waits for the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from stream_ad.batch import RawBatch
+from stream_ad.config import Kafka
+from stream_ad.config import Source as SourceConfig
+from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
+from stream_ad.io.kafka.admin import committed_offsets, end_offsets, partitions, reach
+from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings
+from stream_ad.io.kafka.group import GroupOffsets, begin_at, generation
+from stream_ad.io.kafka.records import raw_batch, sorted_out
+from stream_ad.io.seeks import Starts
+from stream_ad.protocols import Listener
+
+ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
+START_MS = 10  # between two looks whether another partition is to be read
+ASK_S = 5.0
+COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
+
+FETCH = {
+    "fetch.queue.backoff.ms": 2,  # the default of 1000 starves a consumer that is faster than the fetcher
+    "fetch.wait.max.ms": 10,
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 128 << 10,
+    "socket.keepalive.enable": True,
+    "topic.metadata.refresh.interval.ms": 30_000,  # so long may partitions that are added wait to be seen
+}
+
+
+def member_name(group: str, worker: int) -> str:
+    """Of one worker, the same after a restart: for static membership and transactions."""
+    return f"{group}-{socket.gethostname()}-{worker}"
+
+
+class KafkaSource:
+    """A worker's share of a topic. Can be opened again once closed, to go back to what is committed."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        source: SourceConfig,
+        group: str,
+        worker: int = 0,
+    ) -> None:
+        self.topic = source.topic
+        self.group = group
+        self.errors = 0  # transient ones so far, such as a broker that is away
+        self._fatal: KafkaError | None = None  # told by callback only: from then on the client is silent
+        self._kafka = kafka
+        self._latest = source.start == "latest"
+        required: dict[str, Any] = {
+            "group.id": group,
+            "group.protocol": kafka.group_protocol,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",  # a position the log has already deleted: lose as little as can be
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "error_cb": self._trouble,
+        }
+        if kafka.group_protocol == "classic":
+            required["partition.assignment.strategy"] = "cooperative-sticky"
+        if kafka.static_membership:
+            required["group.instance.id"] = member_name(group, worker)
+        self._settings = settings(kafka, FETCH, required)
+        self._consumer: Any = None
+        self._closing = False
+        self._listener: Listener | None = None
+        self._metadata: bytes | None = None
+        self._admin: AdminClient | None = None
+        self._due: dict[int, int] = {}  # offsets to be committed by the polling thread
+        self._lock = threading.Lock()
+        self._thread = 0
+        self._owned: set[int] = set()
+        self._starts = Starts()
+        self._next: dict[int, int] = {}  # of those that are started: offset to come
+
+    def open(self, listener: Listener) -> None:
+        """Raises `ConnectionFailed` (brokers), `InputError` (topic), `ConfigError` (options)."""
+        self._admin = reach(self._kafka)
+        partitions(self._kafka, self.topic, admin=self._admin)
+        if self._latest:
+            begin_at(self._kafka, self.group, self.topic, self.end_offsets())
+        self._listener = listener
+        self._forget()
+        self._due.clear()
+        self._closing = False
+        self._fatal = self._metadata = None
+        self._thread = threading.get_ident()
+        self._consumer = client(Consumer, self._settings)
+        self._consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self._refresh()
+
+    def poll(self, timeout_ms: int) -> list[RawBatch]:
+        """Waits for the first record only, so a slow topic costs no latency."""
+        with self._failures():
+            self._commit_due(self._consumer)
+            self._start_due(self._consumer)
+            messages = self._consumer.consume(ROWS, 0)
+            if not messages:
+                patience_ms = min(timeout_ms, START_MS) if self._owned - self._next.keys() else timeout_ms
+                messages = self._consumer.consume(1, patience_ms / 1000)
+                if messages:
+                    messages += self._consumer.consume(ROWS - 1, 0)
+            self._refresh()
+        if self._fatal is not None:
+            raise failure(self._fatal, self._kafka, "source.topic", self.topic)
+        return self._batches(messages)
+
+    def _batches(self, messages: list[Message]) -> list[RawBatch]:
+        if not messages:
+            return []
+        found, ends, errors = sorted_out(messages)
+        batches = []
+        for partition, rows in found.items():
+            if partition in self._next:
+                after = max(rows[-1].offset() + 1, ends.pop(partition, 0))
+                batches.append(raw_batch(self.topic, partition, rows, after))
+                self._next[partition] = after
+        for partition, end in ends.items():
+            if end > self._next.get(partition, end):
+                batches.append(raw_batch(self.topic, partition, [], end))
+                self._next[partition] = end
+        for error in errors:
+            if is_final(error):
+                raise failure(error, self._kafka, "source.topic", self.topic)
+            self._trouble(error)
+        return batches
+
+    def finished(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Leaves the group; the listener is told `revoked` for what we own."""
+        if self._consumer is not None:
+            self._closing = True
+            with self._failures():
+                try:
+                    self._commit_due(self._consumer)
+                    self._consumer.close()
+                finally:
+                    self._consumer = None
+                    self._forget()
+
+    def group_metadata(self) -> Any:
+        """Who we are in the group, for a transaction; of this moment, or of the last poll for other threads."""
+        if threading.get_ident() == self._thread:
+            self._refresh()
+        return self._metadata
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Outside of a transaction, from any thread: done at the next poll, at the end of `revoked`, or by `close`.
+
+        A commit that fails raises `TransactionFailed` there.
+        """
+        with self._lock:
+            self._due.update(offsets)
+
+    def _commit_due(self, consumer: Any) -> None:
+        if not self._due:
+            return
+        with self._lock:
+            due, self._due = self._due, {}
+        owned = [TopicPartition(self.topic, part, offset) for part, offset in due.items() if part in self._owned]
+        if not owned:
+            return
+        try:
+            answers = consumer.commit(offsets=owned, asynchronous=False)
+            wrong = next((answer.error for answer in answers if answer.error is not None), None)
+        except KafkaException as error:
+            wrong = error.args[0]
+        if wrong is not None:
+            raise TransactionFailed(f"the offsets were not committed: {wrong.str()}")
+
+    def end_offsets(self) -> dict[int, int]:
+        """Of every partition of the topic."""
+        return end_offsets(self._kafka, self.topic)
+
+    def progress(self) -> dict[int, int | None]:
+        """What the group has committed of every partition of the topic, whoever owns it; None = never."""
+        self._admin = self._admin or reach(self._kafka)
+        return committed_offsets(self._kafka, self.group, self.topic, self._admin)
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        self._starts.put(offsets)
+
+    def _start_due(self, consumer: Any) -> None:
+        """Only now does the client learn of them: there is nothing to pause, and nothing to go back to."""
+        due = {part: offset for part, offset in self._starts.take().items() if part in self._owned}
+        if due:
+            places = {part: offset if offset >= 0 else OFFSET_BEGINNING for part, offset in due.items()}
+            consumer.incremental_assign([TopicPartition(self.topic, part, place) for part, place in places.items()])
+            self._next.update(due)
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Waits `COMMITTED_S` at most, or until we close. Raises `Unreachable` then."""
+        deadline = time.monotonic() + COMMITTED_S
+        with contextlib.closing(GroupOffsets(self._kafka, self.group, self.topic, stable=True)) as offsets_of:
+            while True:
+                try:
+                    return offsets_of.ask(partitions, ASK_S)
+                except ConnectionFailed as error:
+                    if not isinstance(error, Unreachable) or self._closing or time.monotonic() > deadline:
+                        raise
+                    LOG.info("waiting for the committed offsets: %s", error)
+
+    def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        self._refresh()
+        consumer.incremental_assign([])  # each is begun by `_start_due`, when the listener says from where
+        if parts and not self._closing:
+            assert self._listener is not None
+            new = [part.partition for part in parts]
+            self._owned.update(new)
+            self._listener.assigned(new)
+
+    def _revoked(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        try:
+            known = self._known(parts)
+            if known:
+                assert self._listener is not None
+                self._listener.revoked(known)
+                self._commit_due(consumer)
+        finally:
+            self._give_up(consumer, parts)
+
+    def _lost(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        try:
+            known = self._known(parts)
+            if known:
+                assert self._listener is not None
+                self._listener.lost(known)
+        finally:
+            self._give_up(consumer, parts)
+
+    def _known(self, parts: list[TopicPartition]) -> list[int]:
+        """Those of which the listener has heard: a client that closes gives up what it has not told yet as well."""
+        return [part.partition for part in parts if part.partition in self._owned]
+
+    def _give_up(self, consumer: Any, parts: list[TopicPartition]) -> None:
+        gone = [part.partition for part in parts]
+        self._starts.drop(gone)
+        self._owned.difference_update(gone)
+        consumer.incremental_unassign([part for part in parts if self._next.pop(part.partition, None) is not None])
+
+    def _forget(self) -> None:
+        self._starts.drop(self._owned)
+        self._owned.clear()
+        self._next.clear()
+
+    def _refresh(self) -> None:
+        if self._consumer is not None:
+            with contextlib.suppress(RuntimeError):  # it is leaving
+                member = self._consumer.consumer_group_metadata()
+                # a commit that names no generation counts as one outside of any group: nobody would be fenced
+                if generation(member) >= 0:
+                    self._metadata = member
+
+    def _trouble(self, error: KafkaError) -> None:
+        self.errors += 1
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error
+        else:
+            LOG.warning("%s", error.str())
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            raise failure(error.args[0], self._kafka, "source.topic", self.topic) from None

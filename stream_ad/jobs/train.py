@@ -1,0 +1,135 @@
+"""From a log to a bundle: the same codec and folds as `run`, then `score.train`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_ad import build
+from stream_ad.batch import F32, I64, FeatureBatch
+from stream_ad.config import Config
+from stream_ad.config.features import FeatureSpec
+from stream_ad.protocols import ModelInfo, ModelStore, Source
+from stream_ad.runtime.reader import Decoded, Finished, Question, Reader
+from stream_ad.state.shard import UNKNOWN, Folds, Shard
+
+if TYPE_CHECKING:
+    from stream_ad.score.bundle import Bundle
+    from stream_ad.score.train import Progress
+
+READ_S = 0.5
+
+
+class Collector:
+    """Folds whole partitions and keeps every so many-th window, at most twice `max_rows` at a time."""
+
+    def __init__(self, source: Source, folds: Folds, max_rows: int) -> None:
+        self._source, self._folds, self._max_rows = source, folds, max_rows
+        self._shards: dict[int, Shard] = {}
+        self._x: list[F32] = []
+        self._ts: list[I64] = []
+        self._stride, self._kept, self._phase = 1, 0, 0
+        self.events = self.rejects = 0
+        self.reason = ""  # of the first reject
+
+    def add(self, item: Decoded) -> None:
+        self.events += len(item.events)
+        if len(item.rejects):
+            self.reason = self.reason or item.rejects.reason[0]
+            self.rejects += len(item.rejects)
+        if len(item.events):
+            self._keep(self._shards[item.raw.partition].submit(item.events))
+
+    def _keep(self, batch: FeatureBatch) -> None:
+        first = -self._phase % self._stride
+        rows = np.arange(first, len(batch), self._stride)
+        self._phase = (self._phase + len(batch)) % self._stride
+        self._x.append(batch.x[rows])
+        self._ts.append(batch.windows.keyed.events.ts_ms[batch.row[rows]])
+        self._kept += len(rows)
+        if self._kept > 2 * self._max_rows:
+            x, ts = self.windows()
+            self._x, self._ts, self._kept = [x[::2]], [ts[::2]], len(ts[::2])
+            self._stride, self._phase = 2 * self._stride, 0
+
+    def windows(self) -> tuple[F32, I64]:
+        """x [N,w,f] and event times [N], ordered by time."""
+        x, ts = np.concatenate(self._x), np.concatenate(self._ts)
+        order = np.argsort(ts, kind="stable")
+        return x[order], ts[order]
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self._shards[partition] = Shard(self._folds, partition, UNKNOWN, "")
+        self._source.start(dict.fromkeys(partitions, UNKNOWN))
+
+    def revoked(self, partitions: Sequence[int]) -> None: ...
+
+    def lost(self, partitions: Sequence[int]) -> None: ...
+
+
+def collect(
+    config: Config, spec: FeatureSpec, source: Source, progress: Callable[[int], None] | None = None
+) -> Collector:
+    """Reads a bounded source to its end. `progress` is told the number of events so far."""
+    found = Collector(source, build.folds(config, spec), config.train.max_rows)
+    with Reader(source, build.codec(config)) as reader:
+        while not isinstance(item := reader.get(READ_S), Finished):
+            if isinstance(item, Question):
+                item.settle(found)
+            elif isinstance(item, Decoded):
+                found.add(item)
+                if progress is not None:
+                    progress(found.events)
+    return found
+
+
+def fit(
+    config: Config,
+    source: Source,
+    origin: str,
+    reading: Callable[[int], None] | None = None,
+    learning: Progress | None = None,
+) -> Bundle:
+    """Trains on everything the bounded source gives. Raises `ModelError`, `InputError`, `ConfigError`."""
+    from stream_ad.errors import InputError
+    from stream_ad.score.signature import Trust, signature
+    from stream_ad.score.train import train
+
+    spec = FeatureSpec.of(config)
+    Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
+    if config.models.signing_key:
+        signature(config.models.signing_key, "")
+    found = collect(config, spec, source, reading)
+    if not found.events:
+        rejected = ""
+        if found.rejects:
+            rejected = f"; {found.rejects} records were rejected, the first for {found.reason!r}: see record.*"
+        raise InputError(f"{origin}: no events to learn from{rejected}")
+    x, ts_ms = found.windows()
+    stride = -(-len(x) // config.train.max_rows)
+    bundle = train(x[::stride], ts_ms[::stride], spec, config.train, origin, int(time.time() * 1000), learning)
+    return approved(config, bundle)
+
+
+def approved(config: Config, bundle: Bundle) -> Bundle:
+    """Signed where `models.signing_key` is set. Raises `ConfigError`, and `ModelError` where our own
+    `models.verify_keys` would refuse it."""
+    from stream_ad.score.signature import Trust
+
+    if config.models.signing_key:
+        bundle = bundle.signed(config.models.signing_key)
+    Trust(config.models.verify_keys).check(bundle.version, bundle.manifest.sha256, bundle.signature)
+    return bundle
+
+
+def register(store: ModelStore, bundle: Bundle, promote: bool) -> ModelInfo:
+    """Puts the bundle into the registry."""
+    info = bundle.info()
+    store.put(info, bundle.to_bytes())
+    if promote:
+        store.promote(bundle.version)
+    return info

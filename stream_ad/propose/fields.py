@@ -1,0 +1,160 @@
+"""What the values of one field of a sample tell: what kind it is, and which features suit it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from stream_ad.batch import F64
+from stream_ad.messages.phrases import number, number_range
+
+Kind: TypeAlias = Literal["number", "number_text", "text", "boolean", "mixed", "other", "empty"]
+Section: TypeAlias = Literal["numeric", "categorical", "none"]
+
+CONSTANT = "always "
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NAME_LIKE = re.compile(r"(^|[._-])(id|uid|uuid|guid|key|no|nr|number|code|zip|postcode|phone|port|pid|ip|name)$", re.I)
+_CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|Code|No|Port)$")
+_MOST_DISTINCT = 0.95  # share of different values above which a category tells nothing
+_MOST_CATEGORY_BYTES = 256  # the codec's limit
+_LONG_TEXT_BYTES = 64
+_SELDOM = 0.01
+_HEAVY_TAIL = 8.0  # 99th percentile over median
+_ENOUGH_STEPS = 20
+_SMOOTH = 0.5  # median step of a key over the deviation of the field
+
+
+def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """The leaves of each field by dotted path [n], None = missing; and paths that cannot be used, with the reason."""
+    columns: dict[str, list[Any]] = {}
+    unusable: dict[str, str] = {}
+    inner: set[str] = set()
+
+    def walk(node: dict[str, Any], prefix: str, row: int) -> None:
+        for name, leaf in node.items():
+            path = prefix + name
+            if not name or "." in name or name in ("$key", "$timestamp"):
+                unusable[path] = "its name is empty, contains a dot, or stands for the record's own key or time"
+            elif isinstance(leaf, dict):
+                inner.add(path)
+                walk(leaf, f"{path}.", row)
+            else:
+                columns.setdefault(path, [None] * len(documents))[row] = leaf
+
+    for row, document in enumerate(documents):
+        walk(document, "", row)
+    for path in sorted(inner & {name for name, leaves in columns.items() if any(leaf is not None for leaf in leaves)}):
+        for name in [name for name in columns if name == path or name.startswith(f"{path}.")]:
+            unusable[name] = f"{path} is an object in some records and a value in others"
+    # a null where other records have an object is just an object that is missing
+    return {name: leaves for name, leaves in columns.items() if name not in unusable and name not in inner}, unusable
+
+
+def kind_of(leaves: Sequence[Any]) -> Kind:
+    kinds = {type(leaf) for leaf in leaves} - {type(None)}
+    if not kinds:
+        return "empty"
+    if kinds <= {int, float}:
+        return "number"
+    if kinds == {bool}:
+        return "boolean"
+    if kinds <= {str, int, float}:
+        texts = [leaf for leaf in leaves if isinstance(leaf, str) and leaf]
+        if texts and all(_is_number(text) for text in texts):
+            return "number_text"
+        return "text" if kinds == {str} else "mixed"
+    return "mixed" if kinds <= {str, int, float, bool} else "other"
+
+
+def _is_number(text: str) -> bool:
+    # leading zeros make a name of what looks like a number
+    plain = text.lstrip("+-")
+    named = len(plain) > 1 and plain[0] == "0" and plain[1].isdigit()
+    return bool(_NUMBER.fullmatch(text)) and not named and math.isfinite(float(text))
+
+
+def name_like(name: str) -> bool:
+    """Whether a field of this name holds names, though they may be numbers."""
+    return bool(_NAME_LIKE.search(name) or _CAMEL_ID.search(name))
+
+
+def feature_choice(
+    name: str, leaves: Sequence[Any], kind: Kind, keys: Sequence[bytes | None]
+) -> tuple[Section, list[str], str]:
+    """Where the field belongs, its features, and why; or "none" and why not."""
+    present = [leaf for leaf in leaves if leaf is not None and leaf != ""]
+    missing = 1 - len(present) / max(len(leaves), 1)
+    if kind == "empty" or not present:
+        return "none", [], "always empty"
+    if kind == "other":
+        return "none", [], "holds arrays"
+    if missing > 1 - _SELDOM:
+        return "none", [], f"missing from {100 * missing:.1f} % of the records"
+    distinct = len(set(map(str, present)))
+    if distinct == 1:
+        return "none", [], f"{CONSTANT}{str(present[0])[:40]}"
+    integers = all(type(leaf) is int for leaf in present)
+    if kind in ("number", "number_text") and not (name_like(name) and (integers or kind == "number_text")):
+        return "numeric", *_numeric(leaves, missing, distinct, keys)
+    if any(type(leaf) is float for leaf in present):
+        return "none", [], "sometimes a number, sometimes text"
+    return _categorical(present, distinct, missing)
+
+
+def _numeric(
+    leaves: Sequence[Any], missing: float, distinct: int, keys: Sequence[bytes | None]
+) -> tuple[list[str], str]:
+    values = np.array([math.nan if leaf is None or leaf == "" else float(leaf) for leaf in leaves])
+    values = np.clip(values, -1e300, 1e300)
+    known = values[~np.isnan(values)]
+    low, median, high, most = np.quantile(known, [0, 0.5, 0.99, 1])
+    why = f"{number_range(low, most)}, median {number(median)}"
+    features = ["zscore"]
+    steps, smooth = _course(values, keys)
+    if len(steps) >= _ENOUGH_STEPS and min(steps) > 0:
+        features, why = ["diff"], f"{why}, only counts up: its steps are looked at"
+    elif distinct == 2:
+        features, why = ["raw"], f"{number(low)} or {number(most)}"
+    elif low >= 0 and most > 10 and high > _HEAVY_TAIL * max(median, 1e-9):
+        features, why = ["log1p", "zscore"], f"{why}, long tail"
+    elif smooth:
+        features, why = ["zscore", "diff"], f"{why}, changes little from event to event"
+    if missing > 0:
+        why += f", {100 * missing:.2g} % missing"
+        if missing >= _SELDOM / 2:
+            features.append("missing")
+    return features, why
+
+
+def _course(values: F64, keys: Sequence[bytes | None]) -> tuple[list[float], bool]:
+    """The steps from each value of a key to its next, and whether they are small."""
+    by_key: dict[bytes | None, list[float]] = {}
+    for key, value in zip(keys, values.tolist(), strict=True):
+        if not math.isnan(value):
+            by_key.setdefault(key, []).append(value)
+    steps = [after - before for series in by_key.values() for before, after in pairwise(series)]
+    if len(steps) < _ENOUGH_STEPS:
+        return steps, False
+    spread = float(np.median([float(np.std(series)) for series in by_key.values() if len(series) > 2] or [0.0]))
+    return steps, spread > 0 and float(np.median(np.abs(steps))) < _SMOOTH * spread
+
+
+def _categorical(present: Sequence[Any], distinct: int, missing: float) -> tuple[Section, list[str], str]:
+    texts = [str(leaf).encode("utf-8", "replace") for leaf in present]
+    longest = max(map(len, texts))
+    if longest > _MOST_CATEGORY_BYTES or sum(map(len, texts)) > _LONG_TEXT_BYTES * len(texts):
+        return "none", [], "long text"
+    if len(texts) >= 3 and distinct > _MOST_DISTINCT * len(texts):
+        return "none", [], "nearly every record has its own"
+    why = f"{distinct} different values"
+    features = ["novelty", "frequency"]
+    if missing > 0:
+        why += f", {100 * missing:.2g} % missing"
+    if missing >= _SELDOM / 2:
+        features.append("missing")
+    return "categorical", features, why

@@ -1,0 +1,271 @@
+"""What a sample of records tells: who is watched, when things happen, what to look at.
+
+Rules of thumb, meant to be read and corrected: every choice carries its reason, and what the
+sample does not tell is listed as undecided. Nothing here depends on the clock or on chance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+
+from stream_ad.batch import I64
+from stream_ad.config import Record
+from stream_ad.propose.fields import CONSTANT, Kind, columns_of, feature_choice, kind_of, name_like
+from stream_ad.propose.times import MOSTLY, time_of, variation
+
+Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
+
+# judged after the fact by somebody, so not there when an event is to be judged
+_LABEL = re.compile(
+    r"(^|[._-])(label|target|(is_?)?fraud(ulent)?|(is_?)?anomal(y|ous)|(is_?)?attack|(is_?)?outlier|class|"
+    r"ground_?truth|scenario|change_?point|probation|split)$",
+    re.I,
+)
+_SUFFIX = r"([._-]?(id|key|name|no|number))?$"
+_WHO = re.compile(
+    r"(^|[._-])(key|card|account|customer|user|client|device|sensor|host|hostname|machine|node|server|instance|"
+    r"src_?ip|source_?ip|ip|station|vehicle|meter|asset|entity|unit|equipment|pump)" + _SUFFIX,
+    re.I,
+)
+# the other side of an event: watched when nothing else is
+_WHOM = re.compile(
+    r"(^|[._-])(merchant|terminal|shop|service|dst_?ip|destination_?ip|counterparty|payee)" + _SUFFIX, re.I
+)
+_UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
+_STEADY = 0.5  # deviation of gaps over their mean below which a key has a rhythm
+_MOST_FIELDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some records in the order of the log, [n] each."""
+
+    key: Sequence[bytes | None]
+    value: Sequence[bytes | None]
+    partition: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    features: list[str]
+    why: str
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What to write into the configuration, with the reasons."""
+
+    records: int  # of the sample that are JSON objects
+    unreadable: int  # of the sample that are not
+    key: str = "$key"
+    key_why: str = ""
+    longest_key_bytes: int = 0
+    timestamp: str = "$timestamp"
+    timestamp_format: str = "iso"
+    timestamp_why: str = ""
+    real_time: bool = True  # event times are moments, not just an order
+    old_times: bool = False  # most lie before what `record.earliest` is by default
+    lateness_ms: int = 0  # how far events of a partition lag behind the newest
+    gap_ms: float = 0.0  # median between events of a key; 0 = unknown
+    steady: bool = False  # keys speak at regular intervals
+    event: list[str] = field(default_factory=list)
+    numeric: dict[str, Choice] = field(default_factory=dict)
+    categorical: dict[str, Choice] = field(default_factory=dict)
+    numbers_as_text: bool = False
+    rows: int = 8
+    left_out: dict[str, str] = field(default_factory=dict)
+    undecided: list[str] = field(default_factory=list)
+
+
+def infer(sample: Sample) -> Proposal:
+    """Looks at the sample once; a proposal is always possible, however poor."""
+    found = [_document(value) for value in sample.value]
+    kept = [row for row, document in enumerate(found) if document is not None]
+    documents = [document for document in found if document is not None]
+    proposal = Proposal(len(documents), len(found) - len(documents))
+    columns, proposal.left_out = columns_of(documents)
+    kinds = {name: kind_of(leaves) for name, leaves in columns.items()}
+    _take_labels(proposal, columns)
+    ts_ms = _choose_timestamp(proposal, columns, kinds)
+    keys = _choose_key(proposal, [sample.key[row] for row in kept], columns, kinds)
+    if ts_ms is not None:
+        _look_at_time(proposal, ts_ms, keys, [sample.partition[row] for row in kept])
+    _choose_fields(proposal, columns, kinds, keys)
+    _choose_event(proposal)
+    if not documents:
+        proposal.undecided.append("no record of the sample is a JSON object, so no field is known")
+    elif not (proposal.numeric or proposal.categorical):
+        proposal.undecided.append("no field varies in a way that can be learnt; only the rhythm of events is watched")
+    return proposal
+
+
+def _document(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        document = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return document if type(document) is dict else None
+
+
+def _take_labels(proposal: Proposal, columns: dict[str, Leaves]) -> None:
+    for name in [name for name in columns if _LABEL.search(name)]:
+        proposal.left_out[name] = "its name says it is a label, which is not known when an event happens"
+        del columns[name]
+
+
+# ── when ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], kinds: dict[str, Kind]) -> I64 | None:
+    told = (time_of(name, leaves, kinds[name]) for name, leaves in columns.items())
+    candidates = [time for time in told if time is not None]
+    if not candidates:
+        proposal.timestamp_why = "no field holds a time; the record's own is used"
+        proposal.undecided.append("no field holds the event time: record.timestamp is left at the record's own time")
+        return None
+    chosen = max(candidates, key=lambda time: time.rank)
+    proposal.timestamp, proposal.timestamp_format = chosen.name, chosen.form
+    proposal.timestamp_why, proposal.real_time = chosen.why, chosen.real
+    del columns[chosen.name]
+    if not chosen.real:
+        proposal.undecided.append(
+            f"{chosen.name} only counts up; it is read as seconds since 1970, so features of the calendar mean nothing"
+        )
+    for other in candidates:
+        if other is not chosen:
+            proposal.left_out[other.name] = "another time"
+            del columns[other.name]
+    return chosen.ts_ms
+
+
+def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
+    proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
+    newest: dict[int, int] = {}
+    previous: dict[bytes | None, list[int]] = {}
+    for key, at, ms in zip(keys, partition, ts_ms.tolist(), strict=True):
+        if ms < 0:
+            continue
+        newest[at] = max(newest.get(at, ms), ms)
+        proposal.lateness_ms = max(proposal.lateness_ms, newest[at] - ms)
+        previous.setdefault(key, []).append(ms)
+    gaps = [np.diff(np.sort(np.array(times, np.float64))) for times in previous.values() if len(times) > 2]
+    if gaps:
+        proposal.gap_ms = float(np.median(np.concatenate(gaps)))
+        rhythm = [variation(part) for part in gaps]
+        proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0
+
+
+# ── who ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choose_key(
+    proposal: Proposal, own: Sequence[bytes | None], columns: dict[str, Leaves], kinds: dict[str, Kind]
+) -> list[bytes | None]:
+    """Removes the chosen field from `columns`; answers the key of each record."""
+    present = [key for key in own if key]
+    if len(present) >= MOSTLY * len(own) and own and _repeats(present):
+        proposal.key_why = f"{len(set(present))} different record keys in {len(own)} records"
+        proposal.longest_key_bytes = max(map(len, present))
+        copies = [
+            name
+            for name, leaves in columns.items()
+            if kinds[name] in ("text", "number")
+            and all(key == _text(leaf) for key, leaf in zip(own, leaves, strict=True))
+        ]
+        for name in copies:
+            proposal.left_out[name] = "repeats the record's key"
+            del columns[name]
+        if copies:
+            # a file of the same records can then be replayed: its rows have no key of their own
+            proposal.key = copies[0]
+            proposal.key_why += f", the same as {copies[0]}"
+            del proposal.left_out[copies[0]]
+        return list(own)
+    ranked: list[tuple[float, str]] = []
+    for name, leaves in columns.items():
+        rank = _who(name, leaves, kinds[name])
+        if rank > 0:
+            ranked.append((rank, name))
+    if not ranked:
+        proposal.key_why = "no field names who is watched"
+        proposal.undecided.append(
+            "no field names who is watched and the records have no keys that repeat: record.key is left at $key"
+        )
+        return list(own)
+    _, name = max(ranked, key=lambda pair: pair[0])
+    texts = [_text(leaf) for leaf in columns.pop(name)]
+    proposal.key, distinct = name, len(set(texts))
+    proposal.key_why = f"{distinct} different value{'s' if distinct > 1 else ''} in {len(texts)} records"
+    proposal.longest_key_bytes = max(len(text) for text in texts if text is not None)
+    others = [other for rank, other in sorted(ranked, reverse=True) if other != name and rank >= 1]
+    if others:
+        proposal.undecided.append(f"who is watched could also be {', '.join(others)}; {name} was taken")
+    return texts
+
+
+def _text(leaf: object) -> bytes | None:
+    return None if leaf is None else str(leaf).encode()
+
+
+def _repeats(values: Sequence[object]) -> bool:
+    return len(values) < 3 or len(set(values)) <= _UNIQUE * len(values)
+
+
+def _who(name: str, leaves: Leaves, kind: Kind) -> float:
+    """How well a field names who is watched; 0 = not at all."""
+    present = [leaf for leaf in leaves if leaf not in (None, "")]
+    if kind not in ("text", "number") or len(present) < MOSTLY * len(leaves) or not present:
+        return 0.0
+    if kind == "number" and not all(type(leaf) is int for leaf in present):
+        return 0.0
+    if max(len(str(leaf).encode()) for leaf in present) > 1024:
+        return 0.0
+    if name == "key":
+        return 4.0
+    distinct = len(set(map(str, present)))
+    named, id_like = 2.0 * bool(_WHO.search(name)) or 1.0 * bool(_WHOM.search(name)), name_like(name)
+    if not _repeats(present) or (kind != "text" and not (named or id_like)):
+        return 0.0
+    rank = named + 0.5 * id_like + 0.25 * (2 <= distinct <= len(present) / 4)
+    return rank if distinct > 1 else min(rank, 0.1)
+
+
+# ── what ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choose_fields(
+    proposal: Proposal, columns: dict[str, Leaves], kinds: dict[str, Kind], keys: Sequence[bytes | None]
+) -> None:
+    for name, leaves in columns.items():
+        if len(proposal.numeric) + len(proposal.categorical) >= _MOST_FIELDS:
+            proposal.left_out[name] = f"{_MOST_FIELDS} fields are enough to begin with"
+            continue
+        section, features, why = feature_choice(name, leaves, kinds[name], keys)
+        if section == "numeric":
+            proposal.numeric[name] = Choice(features, why)
+            proposal.numbers_as_text |= any(isinstance(leaf, str) for leaf in leaves)
+        elif section == "categorical":
+            proposal.categorical[name] = Choice(features, why)
+        else:
+            proposal.left_out[name] = why
+            if why.startswith(CONSTANT) and proposal.records < 100:
+                proposal.undecided.append(f"{name} is always the same in so small a sample; it may be worth a look")
+    if any("diff" in choice.features[1:] for choice in proposal.numeric.values()):
+        proposal.rows = 16
+
+
+def _choose_event(proposal: Proposal) -> None:
+    proposal.event = ["gap"]
+    if not proposal.real_time:
+        proposal.event = [] if proposal.numeric or proposal.categorical else ["gap"]
+    elif not proposal.steady and proposal.timestamp != "$timestamp":
+        spans = (("1m", 60_000), ("1h", 3_600_000), ("1d", 86_400_000))
+        # about ten events of a key, where the gaps are known
+        span = next((text for text, ms in spans if 10 * proposal.gap_ms <= ms), "1d") if proposal.gap_ms else "1h"
+        proposal.event.append(f"count:{span}")

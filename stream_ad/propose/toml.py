@@ -1,0 +1,128 @@
+"""A proposal as a commented `stream_ad.toml`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from stream_ad.config import Config
+from stream_ad.propose.infer import Choice, Proposal
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+_STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 4320, 10_080)]
+_DEFAULTS = Config()
+
+
+def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, seen_in: str) -> str:
+    """The text of the file; `config.load` accepts it as it is."""
+    lines = [
+        f"# Written by `stream-ad init` from {proposal.records} records of {seen_in}.",
+        "# Every choice says why; change what you know better, then run `stream-ad check`.",
+        "# What is not said here has its default; docs/configuration.md lists everything.",
+        *(f"# NOT DECIDED: {text}." for text in proposal.undecided),
+        "",
+        f"pipeline = {_text(pipeline)}  # names the consumer group, the alerts topic and the keys in Redis",
+        "",
+        "[kafka]",
+        f"brokers = {_text(brokers)}",
+        "# options = {}  # any librdkafka setting; secrets come from the environment",
+        "",
+        "[source]",
+        f"topic = {_text(topic)}",
+        "",
+        "[redis]",
+        f"url = {_text(_DEFAULTS.redis.url)}",
+        "",
+        "[record]",
+        f"key = {_text(proposal.key)}  # {proposal.key_why}",
+        f"timestamp = {_text(proposal.timestamp)}  # {proposal.timestamp_why}",
+        f'timestamp_format = "{proposal.timestamp_format}"',
+    ]
+    if proposal.old_times:
+        lines.append('earliest = "1970-01-01"  # most times of the sample lie before 2000')
+    if proposal.numbers_as_text:
+        lines.append("numbers_as_text = true  # some numbers come as text")
+    if proposal.longest_key_bytes > _DEFAULTS.record.max_key_bytes:
+        lines.append(f"max_key_bytes = {min(2 * proposal.longest_key_bytes, 1024)}")
+    lines += ["", *_window(proposal), "", *_features(proposal), *_pace(proposal)]
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _window(proposal: Proposal) -> Iterator[str]:
+    why = (
+        "fields change smoothly: a longer look back" if proposal.rows > 8 else "events differ freely: a short look back"
+    )
+    yield "[window]"
+    yield f"rows = {proposal.rows}  # {why}"
+    if proposal.lateness_ms > 0:
+        yield f'allowed_lateness = "{_duration(proposal.lateness_ms)}"  # the latest event of the sample'
+
+
+def _features(proposal: Proposal) -> Iterator[str]:
+    yield "[features]"
+    yield f"event = {json.dumps(proposal.event)}  # gap: time since the key's previous event"
+    if proposal.real_time:
+        yield '# add "time_of_day" or "day_of_week" once the topic spans days: a sample cannot tell'
+    for section, fields in (("numeric", proposal.numeric), ("categorical", proposal.categorical)):
+        if fields:
+            yield from _section(section, fields)
+    if proposal.left_out:
+        yield ""
+        yield "# Left out:"
+        for name, why in proposal.left_out.items():
+            yield f"#   {_name(name)}: {why}"
+
+
+def _section(section: str, fields: Mapping[str, Choice]) -> Iterator[str]:
+    yield ""
+    yield f"[features.{section}]"
+    for name, choice in fields.items():
+        yield f"{_name(name)} = {json.dumps(choice.features)}  # {choice.why}"
+
+
+def _pace(proposal: Proposal) -> Iterator[str]:
+    """Spans of incidents and silences for keys that speak at regular intervals."""
+    if not proposal.steady or not proposal.real_time:
+        return
+    gap = _duration(round(proposal.gap_ms))
+    if proposal.gap_ms >= 30_000:
+        resolve_ms = _step(10 * proposal.gap_ms)
+        yield ""
+        yield f"[incidents]  # a key speaks about every {gap}"
+        yield f'resolve_after = "{_duration(resolve_ms)}"'
+        yield f'cooldown = "{_duration(2 * resolve_ms)}"'
+        yield ""
+        yield "[threshold]"
+        yield f'escape_after = "{_duration(_step(30 * proposal.gap_ms))}"'
+    yield ""
+    yield "[silence]"
+    yield f"enabled = false  # true tells when a key that speaks about every {gap} stops"
+
+
+def _step(ms: float) -> int:
+    return next((step for step in _STEPS_MS if step >= ms), _STEPS_MS[-1])
+
+
+def _duration(ms: int) -> str:
+    """Rounded up to at most two digits' worth, so that it reads as a person would write it."""
+    for unit, size in _UNITS:
+        if ms >= 2 * size or (ms >= size and ms % size == 0):
+            return f"{-(-ms // size)}{unit}"
+    return "1ms"
+
+
+def _name(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _text(name)
+
+
+def _text(text: str) -> str:
+    """A TOML basic string: JSON's escapes, and DEL, which JSON lets through."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _printable(line: str) -> str:
+    return "".join(
+        c if c.isprintable() else f"\\u{ord(c):04X}" if ord(c) < 0x10000 else f"\\U{ord(c):08X}" for c in line
+    )

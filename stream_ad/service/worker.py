@@ -1,0 +1,188 @@
+"""One worker process: a pipeline that is started anew whenever a commit fails or a partition stands still."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from stream_ad.errors import (
+    ConnectionFailed,
+    Fenced,
+    MemoryShort,
+    Stalled,
+    StreamAdError,
+    TransactionFailed,
+    Unfinished,
+    Unreachable,
+)
+from stream_ad.service.stop import Stop
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
+
+log = logging.getLogger("stream_ad.service.worker")
+
+RESTART_S = 0.5
+REACH_S = 2.0
+FENCED_S = 60.0  # fenced twice within it is no accident
+STOP_SHARE = 0.8  # of `run.stop`, for a worker to end by itself; then its supervisor ends it
+
+
+def setup_logging(name: str, level: int = logging.INFO) -> None:
+    """One line per record on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {name}: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Ending:
+    """The wish to stop, and the end by force of a worker that cannot obey in time.
+
+    A signal handler runs in the main thread between two steps of Python, and that thread may be within
+    a call of a client that does not return: so a thread of its own waits for the signal.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.stop = Stop()
+        self.begun = False  # a pipeline: before it nothing is left undone, and nothing has to end in order
+        self.code = 0  # of an end by force
+        self._limit_s = limit_s
+
+    def follow(self) -> None:
+        """Obeys SIGTERM and the end of the parent; to be called before any other thread is started."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        parent = multiprocessing.parent_process()
+        waits: list[Callable[[], object]] = [lambda: signal.sigwait({signal.SIGTERM})]
+        if parent is not None:
+            waits.append(parent.join)
+        for wait in waits:
+            threading.Thread(target=self._ask_after, args=(wait,), name="ending", daemon=True).start()
+
+    def _ask_after(self, wait: Callable[[], object]) -> None:
+        wait()
+        if not self.begun:
+            os._exit(0)
+        self.ask()
+
+    def ask(self) -> None:
+        """Returns at once."""
+        self.stop.ask()
+        threading.Thread(target=self._force, name="force", daemon=True).start()
+
+    def _force(self) -> None:
+        time.sleep(self._limit_s)
+        log.error("not stopped within %.1f s and ended; what is not committed is judged again", self._limit_s)
+        os._exit(self.code)
+
+
+def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
+    """Runs worker `index` until SIGTERM, or until `until` (partition -> offset) is committed by the group.
+
+    Exits with the code of the `StreamAdError` that ended it.
+    """
+    setup_logging(f"worker {index}")
+    ending = Ending(config.run.stop / 1000 * STOP_SHARE)
+    ending.follow()
+    try:
+        run(config, index, until, ending)
+    except StreamAdError as error:
+        for line in str(error).splitlines():
+            log.error("%s", line)
+        sys.exit(error.exit_code)
+
+
+def run(config: Config, index: int, until: Mapping[int, int] | None, ending: Ending) -> None:
+    """Raises `StreamAdError`."""
+    from stream_ad import build, metrics
+    from stream_ad.config.features import FeatureSpec
+    from stream_ad.io.kafka.admin import partitions, reach
+    from stream_ad.io.kafka.progress import GroupProgress
+    from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.service.health import Watch
+    from stream_ad.service.http import Server
+    from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state.size import state_bytes, too_much
+
+    stop = ending.stop
+    spec = FeatureSpec.of(config)
+    parts = build.folds(config, spec)
+    build.warm(config, spec)
+    log_of_models = build.kafka_log(config)
+    held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
+    held.follow()
+    spare_the_collector()
+    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
+    watch = Watch(config.run, progress.ask, per_key, ending.ask)
+    server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
+    undone: StreamAdError | None = None
+    waiting = False
+    fenced_s = float("-inf")
+
+    def stopping() -> bool:
+        watch.check()
+        return stop.asked()
+
+    try:
+        while not stop.asked():
+            try:
+                admin = reach(config.kafka, REACH_S)
+                if index == 0 and not ending.begun:
+                    count = len(partitions(config.kafka, config.source.topic, admin=admin))
+                    said = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
+                    if said is not None:
+                        log.warning("%s", said)
+                ports = build.kafka_ports(config, index, until, log_of_models, stop.asked)
+                ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
+                judging = build.pipeline(config, spec, parts, ports, held)
+                watch.begin(judging)
+                try:
+                    judging.run(stopping)
+                    undone, ending.code = None, 0
+                    break
+                finally:
+                    watch.end()
+                    ports.sink.close()
+            except TransactionFailed as error:
+                undone = error
+                if isinstance(error, Fenced):
+                    now = time.monotonic()
+                    if now - fenced_s < FENCED_S:
+                        raise ConnectionFailed(
+                            f"pipeline: {error}; is it run twice? Stop one, and give the other more --workers"
+                        ) from None
+                    fenced_s = now
+                if not isinstance(error, Stalled):
+                    metrics.TRANSACTION_FAILURES.inc()
+                log.warning("starts anew from the last commit: %s", error)
+            except Unreachable as error:
+                log.log(logging.DEBUG if waiting else logging.WARNING, "waits for the brokers: %s", error)
+                waiting = True
+                if ending.code:
+                    undone = error
+            stop.wait(RESTART_S)
+    finally:
+        watch.close()
+        held.close()
+        if server is not None:
+            server.close()
+    if watch.short is not None:
+        raise MemoryShort(watch.short)
+    if undone is not None:
+        raise Unfinished(f"stopped before all was committed, to be judged again at the next start: {undone}")
+
+
+def spare_the_collector() -> None:
+    """Messages are a million allocations a second and none of them a cycle: looking for some costs a third."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
