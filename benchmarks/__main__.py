@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import load, recovery, stages
-from tests.servers import kafka_broker, redis_server
+from tests.support.servers import kafka_broker, redis_server
 
 LEAST = {"full / consume": 0.15, "1M keys / 1k keys": 0.6}
 MOST = {"first score [s]": 5.0}

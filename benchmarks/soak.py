@@ -36,7 +36,7 @@ from benchmarks import load
 from benchmarks.stages import toml
 from stream_ad.io.kafka.admin import committed_offsets, end_offsets
 from stream_ad.io.partition import partition_of
-from tests.servers import free_port, kafka_broker, redis_server
+from tests.support.servers import free_port, kafka_broker, redis_server
 
 KEYS = 5_000
 POOL = 200_000  # records, sent again and again with new times

@@ -13,8 +13,8 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings
 
-from tests.reading import read_committed
-from tests.servers import kafka_broker, redis_server, wait_for_groups
+from tests.support.reading import read_committed
+from tests.support.servers import kafka_broker, redis_server, wait_for_groups
 
 # CI asks the same questions each time, so that a red run can be told from a new finding; elsewhere they are new
 settings.register_profile("ci", derandomize=True)

@@ -14,7 +14,7 @@ import time
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.servers import KafkaBroker
+from tests.support.servers import KafkaBroker
 
 COMMITS, STARTS, LOOK_S = 50_000, 8, 8.0
 SETTINGS = {

@@ -29,7 +29,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.points import CALLS, KILL, Plan
 from tests.chaos.servers import SESSION_S, Servers
 from tests.chaos.stream import KEYS, events
-from tests.reading import read_committed
+from tests.support.reading import read_committed
 
 PARTITIONS = 8
 WORKERS = 3

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import redis
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from tests.chaos.proxy import Proxy
-from tests.servers import BROKER_SETTINGS, KafkaBroker, RedisServer, free_port
+from tests.support.proxy import Proxy
+from tests.support.servers import BROKER_SETTINGS, KafkaBroker, RedisServer, free_port
 
 SESSION_S = 3.0  # of silence, then the group goes on without a worker
 

@@ -18,7 +18,7 @@ from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.kafka.versions import HEARTBEAT, require_protocol
 from tests.contract.test_source import Protocol, Told, group_of, until
-from tests.servers import KafkaBroker
+from tests.support.servers import KafkaBroker
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])

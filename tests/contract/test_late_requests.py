@@ -17,9 +17,9 @@ from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 from tests.chaos.servers import Servers
-from tests.contract.requests import END_TXN, INIT_PRODUCER_ID, NONE, TXN_OFFSET_COMMIT, Requests, servers
 from tests.contract.test_source import Told, until
-from tests.reading import read_committed
+from tests.support.reading import read_committed
+from tests.support.requests import END_TXN, INIT_PRODUCER_ID, NONE, TXN_OFFSET_COMMIT, Requests, servers
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from stream_ad.io.kafka.progress import GroupProgress
 from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Protocol, Told, group_of, until
-from tests.servers import KafkaBroker
+from tests.support.servers import KafkaBroker
 
 
 @pytest.fixture

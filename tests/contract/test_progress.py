@@ -14,7 +14,7 @@ from stream_ad.errors import Unreachable
 from stream_ad.io.kafka.progress import GroupProgress
 from stream_ad.io.kafka.source import KafkaSource
 from tests.contract.test_source import Told, until
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
 def test_what_an_open_transaction_hides_is_no_lag(kafka: str, name: str, create_topic: Any, publish: Any) -> None:

@@ -99,7 +99,7 @@ def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def group_of(brokers: str, protocol: Protocol, **fields: Any) -> Kafka:
-    """Times are the broker's to say in the newer protocol (`tests/servers.py`)."""
+    """Times are the broker's to say in the newer protocol (`tests/support/servers.py`)."""
     times = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300} if protocol == "classic" else {}
     return Kafka(brokers=brokers, group_protocol=protocol, options=times, **fields)
 

@@ -15,7 +15,7 @@ from stream_ad.errors import ConfigError, ConnectionFailed, StateError
 from stream_ad.io.memory import MemoryStateStore
 from stream_ad.io.redis.stores import RedisStateStore
 from stream_ad.protocols import StateStore
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 STEP = st.one_of(
     st.tuples(st.just("claim"), st.integers(0, 1), st.just(0), st.just(0), st.just(b"")),

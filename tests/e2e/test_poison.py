@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from stream_ad.batch import Headers
-from tests.e2e.pipelines import Program, committed
-from tests.fuzz.poison import KINDS, Row, good
-from tests.reading import read_committed
+from tests.support.pipelines import Program, committed
+from tests.support.poison import KINDS, Row, good
+from tests.support.reading import read_committed
 
 CONFIG = """pipeline = "{name}"
 [kafka]

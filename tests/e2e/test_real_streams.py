@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.e2e.pipelines import (
+from tests.support.pipelines import (
     Program,
     clean_lines,
     flags_by_model,

@@ -14,7 +14,7 @@ import redis
 from confluent_kafka import Producer
 
 from stream_ad.io.kafka.source import member_name
-from tests.e2e.living import Living, Process, Servers, servers
+from tests.support.living import Living, Process, Servers, servers
 
 STOP_S = 5.0
 ENDED_S = STOP_S + 1.0  # the interpreter's own end, on a machine that is busy
@@ -39,7 +39,7 @@ def patient(on: Servers, tmp_path: Path, name: str) -> Living:
 
 
 def launcher(living: Living, fault: str) -> tuple[str, ...]:
-    return ("-m", "tests.e2e.sabotage", fault, str(living.folder / "marker"))
+    return ("-m", "tests.support.sabotage", fault, str(living.folder / "marker"))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from stream_ad.io.kafka import read as kafka_read
 from stream_ad.io.kafka.admin import create_topics
 from stream_ad.io.partition import partition_of
 from stream_ad.io.seeks import FromTheStart
-from tests.servers import kafka_broker
+from tests.support.servers import kafka_broker
 
 RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run
 

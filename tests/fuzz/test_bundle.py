@@ -24,8 +24,8 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ModelError
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.engine import Engine
-from tests.fuzz.engines import HALF, guided, thorough
-from tests.fuzz.poison import changed
+from tests.support.engines import HALF, guided, thorough
+from tests.support.poison import changed
 
 REACHED = ("stream_ad.score.bundle", "stream_ad.config.features")
 CONFIG = config.parse({"window": {"rows": 2}, "features": {"numeric": {"a": ["raw", "zscore"]}}})

@@ -15,8 +15,8 @@ from stream_ad.batch import RawBatch, RejectBatch
 from stream_ad.codec.json import JsonCodec
 from stream_ad.config import Record
 from stream_ad.messages import rejects as reject
-from tests.fuzz.engines import HALF, guided, thorough
-from tests.fuzz.poison import KINDS, NOW_MS, Row, any_row, good
+from tests.support.engines import HALF, guided, thorough
+from tests.support.poison import KINDS, NOW_MS, Row, any_row, good
 
 REACHED = ("stream_ad.codec.json", "stream_ad.codec.columns", "stream_ad.messages.rejects")
 CODES = {"tombstone", "bad_json", "not_an_object", "bad_key", "bad_timestamp", "bad_number", "bad_category"}

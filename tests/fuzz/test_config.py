@@ -18,8 +18,8 @@ from stream_ad import build
 from stream_ad.config import Config, load
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError
-from tests.fuzz.engines import HALF, ROOT, guided, thorough
-from tests.fuzz.poison import changed
+from tests.support.engines import HALF, ROOT, guided, thorough
+from tests.support.poison import changed
 
 REACHED = ("stream_ad.config", "stream_ad.config.environment", "stream_ad.config.sections", "stream_ad.config.features")
 FOLDER = TemporaryDirectory()

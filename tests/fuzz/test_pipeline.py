@@ -14,7 +14,7 @@ from stream_ad import build, config
 from stream_ad.batch import Message, Verdicts
 from stream_ad.config.features import FeatureSpec
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
-from tests.fuzz.poison import KINDS, NOW_MS, Row, good, with_field
+from tests.support.poison import KINDS, NOW_MS, Row, good, with_field
 
 WAYS = {
     "by_field": {"key": "k", "timestamp": "t"},

@@ -23,9 +23,9 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
 from stream_ad.state.shard import Shard
 from stream_ad.state.snapshot import MAGIC
-from tests.batches import events
-from tests.fuzz.engines import HALF, guided, thorough
-from tests.fuzz.poison import changed
+from tests.support.batches import events
+from tests.support.engines import HALF, guided, thorough
+from tests.support.poison import changed
 
 REACHED = ("stream_ad.state.shard", "stream_ad.state.snapshot", "stream_ad.fold.state")
 CONFIG = config.parse(

@@ -20,9 +20,9 @@ from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
 from stream_ad.testing import check_keys_independent, check_snapshot, check_split_invariance, cut, events_of
-from tests.batches import events
-from tests.unit.judged import NOW, scores, verdicts
-from tests.unit.strategies import streams
+from tests.support.batches import events
+from tests.support.judged import NOW, scores, verdicts
+from tests.support.strategies import streams
 
 CAPACITY = 6
 CONFIG = config.parse(

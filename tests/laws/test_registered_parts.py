@@ -8,7 +8,7 @@ import torch
 from stream_ad import config, registry
 from stream_ad.score.engine import Engine
 from stream_ad.testing import check_codec_isolation, check_scorer_pure
-from tests.models import CONFIG, KINDS, SPEC, blob
+from tests.support.models import CONFIG, KINDS, SPEC, blob
 
 GOOD = b'{"k": "card-%d", "t": 1700000000000, "a": %d.5, "c": "shop"}'
 BAD = [b"", b"{", b"\xff", b"[]", b"null", b'{"k": 1}', b'{"k": "x", "t": -1}', b'{"a": NaN}', b"{" * 5000, None]

@@ -12,7 +12,7 @@ from stream_ad import config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.train import train
-from tests.models import CONFIG, KINDS, SPEC, area_under_curve, blob, bundle, windows, with_outliers
+from tests.support.models import CONFIG, KINDS, SPEC, area_under_curve, blob, bundle, windows, with_outliers
 
 W, F = SPEC.rows, len(SPEC.features)
 SCORERS = [*KINDS, "vae with samples"]

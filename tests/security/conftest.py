@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.secure_servers import Servers, secure_servers
-from tests.security.secured import Secured
+from tests.support.secure_servers import Servers, secure_servers
+from tests.support.secured import Secured
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.protocols import ModelInfo
 from stream_ad.score.bundle import Bundle
 from tests.conftest import Committed
-from tests.e2e.pipelines import WAIT_S, Program
-from tests.keys import key_pair
+from tests.support.keys import key_pair
+from tests.support.pipelines import WAIT_S, Program
 
 CONFIG = """
 pipeline = "{name}"

@@ -20,10 +20,10 @@ from stream_ad.io.kafka.admin import reach
 from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.protocols import BUILT_IN
 from stream_ad.score.bundle import Bundle
-from tests.reading import read_committed
-from tests.secure_servers import Servers
-from tests.security.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password, wait
-from tests.servers import free_port
+from tests.support.reading import read_committed
+from tests.support.secure_servers import Servers
+from tests.support.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password, wait
+from tests.support.servers import free_port
 
 
 def test_from_the_first_record_to_models_and_alerts(secured: Secured) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from stream_ad.config import Kafka
 from stream_ad.io.kafka.admin import committed_offsets
-from tests.secure_servers import Grant
-from tests.security.secured import ROWS, WAIT_S, Identity, Secured, password, redis_rule, wait
+from tests.support.secure_servers import Grant
+from tests.support.secured import ROWS, WAIT_S, Identity, Secured, password, redis_rule, wait
 
 
 def test_kafka_does_not_know_us(secured: Secured) -> None:

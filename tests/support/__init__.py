@@ -1,0 +1,1 @@
+"""What tests share: servers, processes, streams, and the checks that several suites make."""
