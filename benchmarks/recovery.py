@@ -79,7 +79,7 @@ class Restores:
     def _restore(self) -> None:
         parts = self.store.load(0)
         assert parts is not None
-        assert Shard.restore(self.folds, 0, parts).used == self.shard.used
+        assert Shard.restore(self.folds, 0, parts)[0].used == self.shard.used
 
     def sizes(self) -> dict[str, float]:
         snapshot = self.shard.snapshot()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from stream_ad import config, metrics
 from stream_ad.batch import FeatureBatch, RejectBatch, Scores
+from stream_ad.checkpoint.assignment import Assignment
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.shadow import Shadow
-from stream_ad.state.shard import Shard
 
 if TYPE_CHECKING:
     from stream_ad.score.engine import Future
@@ -25,7 +25,7 @@ FLIGHT_S = 0.0005
 class Item:
     """A stretch of one partition's log on its way to a commit."""
 
-    shard: Shard
+    assignment: Assignment
     next_offset: int
     newest_ms: int
     rejects: list[RejectBatch]
@@ -106,8 +106,8 @@ class Flights:
 
     def _launch(self) -> None:
         items, self._waiting, self._rows = self._waiting, [], 0
-        for version in dict.fromkeys(item.shard.version for item in items):
-            group = [item for item in items if item.shard.version == version]
+        for version in dict.fromkeys(item.assignment.shard.version for item in items):
+            group = [item for item in items if item.assignment.shard.version == version]
             x = [item.features.x for item in group if item.features is not None]
             future = self._models.submit(version, x) if x else None
             shadow = self._models.shadow() if x else None

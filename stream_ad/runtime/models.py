@@ -19,7 +19,8 @@ from stream_ad.runtime.shadow import Shadow
 from stream_ad.state.shard import Shard
 
 if TYPE_CHECKING:
-    from stream_ad.checkpoint.restore import Recovery
+    from stream_ad.checkpoint.assignment import Assignment
+    from stream_ad.checkpoint.save import Saver
     from stream_ad.score.engine import Engine, Explaining, Future, Loaded
 
 log = logging.getLogger(__name__)
@@ -145,11 +146,13 @@ class Models:
         metrics.model(shard.partition, shard.version, version)
         shard.swap(version, *self.compared(shard, version))
 
-    def swap_saved(self, shard: Shard, version: str, recovery: Recovery) -> None:
+    def swap_saved(self, assignment: Assignment, version: str, saver: Saver) -> None:
         """A swap is a checkpoint: nothing is judged by the new version before that is saved."""
+        shard = assignment.shard
         before, old_version = shard.thresholds(), shard.version
         self.swap(shard, self.version(version))
-        if recovery.save_swap(shard):
+        if saver.save_swap(assignment):
+            assignment.announce()
             log.info("partition %d: model %s from offset %d on", shard.partition, version, shard.next_offset)
             return
         shard.states.threshold, shard.version = before, old_version
