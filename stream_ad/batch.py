@@ -3,7 +3,7 @@
 Letters in shapes: `n` events of a batch, `m` scored rows (`m <= n`), `w` lags of a
 window (oldest first, the newest is `[:, -1]`), `d` numeric fields, `c` categorical
 fields, `f` features, `k` alerts, `b` bytes. Every batch belongs to one partition and
-keeps the order of the log. Arrays of a batch are never written to once it is made.
+keeps the order of the log. Nothing writes to the arrays of a batch once it is made.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class RawBatch:
     timestamp_ms: I64  # [n]  the record's own (broker or producer) time; -1 = none
     key: list[bytes | None]  # [n]
     value: list[bytes | None]  # [n]  None = tombstone
-    headers: Callable[[int], Headers]  # row -> headers; asked for rejects only
-    next_offset: int  # where to read on; beyond control records too
+    headers: Callable[[int], Headers]  # row -> headers; called for rejects only
+    next_offset: int  # the offset to read next; also after control records
 
     def __len__(self) -> int:
         return len(self.value)
@@ -142,9 +142,9 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyedBatch:
-    """Events with their key's row in the shard; late ones may be gone (the late policy)."""
+    """Events with their key's row in the shard. The late policy may have removed late ones."""
 
-    events: EventBatch  # [n]  rows that go on
+    events: EventBatch  # [n]  the events that remain
     slot: I32  # [n]  row of the key in every per-key state array
     fresh: Bool  # [n]  the slot is (re)assigned to a new key here: forget what it held
     watermark: I64  # [n]  ms; the partition's watermark once this event is seen
@@ -157,13 +157,13 @@ class KeyedBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowBatch:
-    """Every event with the window of its key that ends with it."""
+    """Every event, with the window of its key that ends with this event."""
 
     keyed: KeyedBatch
     values: F64  # [n,w,d]  NaN where the lag is absent or the value missing
     age_ms: I64  # [n,w]  event time of the newest row less that of the lag; -1 = absent
     count: I32  # [n]  lags present, the event included
-    emit: Bool  # [n]  to be scored (the hop)
+    emit: Bool  # [n]  whether the event is scored (the hop)
 
     def __len__(self) -> int:
         return len(self.count)
@@ -171,7 +171,7 @@ class WindowBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:
-    """What the scorer sees, and what an explanation needs to speak in original units."""
+    """The input of the scorer, and what an explanation needs to speak in original units."""
 
     windows: WindowBatch
     row: I64  # [m]  rows of `windows` that are scored
@@ -225,7 +225,7 @@ class Phase(IntEnum):
 class Alerts:
     """Changes of incidents, in the order in which the log caused them.
 
-    An alert is caused by the event at `offset` (muting and exactly-once go by it), and is
+    An alert is caused by the event at `offset` (which decides on muting and exactly-once), and is
     about the key's event at `about`; the two differ when the watermark made it due.
     """
 

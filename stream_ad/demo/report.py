@@ -11,7 +11,7 @@ from stream_ad.demo import view
 from stream_ad.demo.measure import Quality, matches
 from stream_ad.demo.watch import Watch
 from stream_ad.errors import StreamAdError
-from stream_ad.io.atomic_file import whole
+from stream_ad.io.atomic_file import replaced
 from stream_ad.messages.phrases import duration
 
 SHOWN_ALERTS = 200
@@ -45,7 +45,7 @@ def figures(watch: Watch) -> dict[str, Any]:
 def write(path: Path, watch: Watch) -> None:
     """Raises `StreamAdError` where the file cannot be written."""
     try:
-        with whole(path) as file:
+        with replaced(path) as file:
             file.write_text(html(watch), encoding="utf-8")
     except OSError as error:
         raise StreamAdError(f"--report: {path} cannot be written: {error.strerror}") from None

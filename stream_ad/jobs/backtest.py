@@ -18,7 +18,7 @@ from stream_ad.batch import Verdicts
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ConnectionFailed
-from stream_ad.io.atomic_file import whole
+from stream_ad.io.atomic_file import replaced
 from stream_ad.io.files import JsonLinesSink
 from stream_ad.io.memory import MemoryModelLog, MemoryStateStore
 from stream_ad.protocols import BUILT_IN, ModelStore, Source
@@ -111,7 +111,7 @@ def replayed(
         stack.callback(held.close)
 
         def new(path: Path | None) -> Path | None:
-            return stack.enter_context(whole(path)) if path is not None else None
+            return stack.enter_context(replaced(path)) if path is not None else None
 
         alerts, rejects, scores = new(alerts), new(rejects), new(scores)
         sink = stack.enter_context(JsonLinesSink(alerts, rejects))

@@ -76,7 +76,7 @@ def test_parts_leave_nothing_behind_and_are_one_snapshot(redis_url: str, name: s
     assert reading is not None
     assert next(reading) == many[0]
     assert store.save(0, owner, 2, few)
-    with pytest.raises(ConnectionFailed, match="another snapshot came"):
+    with pytest.raises(ConnectionFailed, match="another snapshot replaced"):
         list(reading)
     assert loaded(store, 0) == few
     assert len(client.keys(f"{name}:*")) == 2

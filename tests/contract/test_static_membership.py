@@ -53,7 +53,9 @@ def test_who_comes_before_its_predecessor_has_left_waits(kafka: str, name: str, 
     first.open(told)
     until(lambda: told.owned, lambda: first.poll(20))
     second.open(then)
-    with pytest.raises(Unreachable, match=r"kafka\.static_membership: who worked under this worker's name is a member"):
+    with pytest.raises(
+        Unreachable, match=r"kafka\.static_membership: an earlier process is still a member under this worker's name"
+    ):
         until(lambda: False, lambda: (first.poll(20), second.poll(20)))
     assert told.owned
     second.close()
