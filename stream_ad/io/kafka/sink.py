@@ -63,12 +63,13 @@ class KafkaSink:
         transactional_id: str = "",
         max_record_bytes: int = 900_000,
         stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
         self._id = transactional_id
         self._exactly = delivery == "exactly_once"
-        self._stopping = stopping
+        self._stopping, self._clock = stopping, clock
         self._producer: Any = None
         self._losses = Losses()
         self._born_s = 0.0
@@ -150,7 +151,7 @@ class KafkaSink:
                 producer.init_transactions(TRANSACTION_S)
             except KafkaException as error:
                 raise failure(error.args[0], self._kafka) from None
-        self._producer, self._begun, self._born_s = producer, False, time.monotonic()
+        self._producer, self._begun, self._born_s = producer, False, self._clock()
 
     def _begin(self) -> None:
         """What was under way on a connection that is lost may reach the brokers late, and would be taken for a part of
@@ -189,7 +190,7 @@ class KafkaSink:
         if error.code() == KafkaError._FENCED:
             self._producer, self._begun = None, False
             # the coordinator fences what timed out as well, but nothing can have timed out so soon
-            kind = Fenced if time.monotonic() - self._born_s < TRANSACTION_S else TransactionFailed
+            kind = Fenced if self._clock() - self._born_s < TRANSACTION_S else TransactionFailed
             return kind(f"another process works as {self._id!r} ({error.str()})")
         if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
             self._producer, self._begun = None, False
