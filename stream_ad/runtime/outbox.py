@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,21 @@ class Waiting:
 class Outbox:
     """The device explains while the pipeline folds on."""
 
-    def __init__(self, config: Config, spec: FeatureSpec, topic: str, models: Models, sink: Sink) -> None:
+    def __init__(
+        self,
+        config: Config,
+        spec: FeatureSpec,
+        topic: str,
+        models: Models,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config, self._spec, self._topic = config, spec, topic
-        self._models, self._sink = models, sink
+        self._models, self._sink, self._clock = models, sink, clock
         self._redaction = Redaction(config.sink.redact, config.record.key)
         self._waiting: deque[Waiting] = deque()
         self._rejected = 0
-        self._told_at = time.monotonic() - TOLD_S
+        self._told_at = clock() - TOLD_S
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,7 +86,7 @@ class Outbox:
 
     def _tell(self, rejects: RejectBatch) -> None:
         """Code and field of the latest one; what the field held is for the rejects topic alone."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._told_at < TOLD_S:
             return
         raw, why = rejects.raw, ": ".join(rejects.reason[-1].split(": ")[:2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from stream_ad import build, config, metrics
+from stream_ad.checkpoint import save
 from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import TOGETHER_EVENTS, Recovery
 from stream_ad.checkpoint.save import Saver
@@ -24,9 +25,9 @@ from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.loop import Pipeline
 from tests.support.assignments import judging
+from tests.support.waiting import WAIT_S, until
 
 EVENTS = 400
-WAIT_S = 30.0
 FIELDS: dict[str, Any] = {
     "source": {"topic": "t"},
     "record": {"key": "k", "timestamp": "t", "timestamp_format": "ms"},
@@ -45,13 +46,6 @@ SPEC = FeatureSpec.of(CONFIG)
 FOLDS = build.folds(CONFIG, SPEC)
 LINES = [orjson.dumps({"k": "x", "t": 1_700_000_000_000 + 1000 * at, "a": at % 7}) for at in range(EVENTS)]
 LOG = {part: [Record(None, line) for line in LINES] for part in (0, 1, 2)}
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.002)
 
 
 class Store(MemoryStateStore):
@@ -318,7 +312,11 @@ def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -
     saver.close()
 
 
-def test_a_store_that_is_away_is_asked_again_later_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_away_is_asked_again_later_and_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(save, "AWAY_S", 3600.0)
+
     class Away(Store):
         away = True
 
@@ -338,6 +336,7 @@ def test_a_store_that_is_away_is_asked_again_later_and_said_once(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == ["snapshots wait, scoring goes on: away"]
     assert all(one.unsaved == 5 for one in ours)
     store.away = False
+    monkeypatch.setattr(save, "AWAY_S", 0.0)
     until(lambda: (saver.finish(ours), store.offset(19) == 5)[1])
     assert [store.offset(part) for part in range(20)] == [5] * 20
     saver.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.reader import DEPTH_BATCHES as READER_BATCHES
 from stream_ad.runtime.reader import Decoded, Reader
 from tests.support.judged import scores, verdicts
+from tests.support.waiting import WAIT_S, until
 
 CONFIG = config.parse({"window": {"rows": 1}, "features": {"event": ["gap"]}})
 
@@ -86,12 +86,9 @@ class Endless:
 def test_the_reader_waits_for_the_pipeline_and_loses_nothing() -> None:
     source = Endless()
     with Reader(source, build.codec(CONFIG)) as reader:
-        deadline = time.monotonic() + 30
-        while source.polls <= READER_BATCHES:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: source.polls > READER_BATCHES)
         for expected in range(3 * READER_BATCHES):
-            item = reader.get(30)
+            item = reader.get(WAIT_S)
             assert isinstance(item, Decoded)
             assert item.raw.next_offset == expected + 1
             assert source.polls <= expected + 1 + READER_BATCHES + 1  # one more waits to be put

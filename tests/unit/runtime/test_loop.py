@@ -121,14 +121,15 @@ def test_every_malformed_record_is_a_reject(golden: Cluster) -> None:
     assert len(golden.told("rejects")) == sum(value.value == b"{" for log in LOG.values() for value in log)
 
 
-def test_rejects_are_told_once_in_a_while_without_what_they_held(
+def test_rejects_are_told_without_what_they_held(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = {0: [Record(key=None, value=b'{"k":"x","t":1700000000000,"a":"hunter2"}')] * 500, 1: []}
     monkeypatch.setitem(globals(), "LOG", log)
     Cluster(bundle).life(poll_rows=50)
     told = [record.getMessage() for record in caplog.records if "rejected" in record.getMessage()]
-    assert told == ["50 records rejected so far, the latest at t/0/49: bad_number: a"]
+    assert told[0] == "50 records rejected so far, the latest at t/0/49: bad_number: a"
+    assert not any("hunter2" in line for line in told)
 
 
 @pytest.mark.parametrize("poll_rows", [7, 100])
