@@ -69,8 +69,7 @@ class KafkaSink:
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
-        self._id = transactional_id
-        self._exactly = delivery == "exactly_once"
+        self._id, self._exactly = transactional_id, delivery == "exactly_once"
         self._stopping, self._clock = stopping, clock
         self._producer: Any = None
         self._losses = Losses()
@@ -158,9 +157,9 @@ class KafkaSink:
     def _begin(self) -> None:
         """Begins a transaction; after a lost connection, with a new producer and so with a new epoch.
 
-        A request on the lost connection may reach the brokers late. Within the old epoch they would take it for a part
-        of the next transaction: offsets would go back, or alerts become visible without their offsets. (Since KIP-890
-        brokers change the epoch at every transaction, for clients that know it: confluentinc/librdkafka#5423.)
+        A request on the lost connection may reach the brokers late. Within the old epoch it would join the next
+        transaction: offsets would go back, or alerts become visible without their offsets. (With KIP-890 brokers change
+        the epoch at every transaction, for clients that know it: confluentinc/librdkafka#5423.)
         """
         if self._exactly and self._producer is not None and not self._begun:
             self._producer.poll(0)  # hands the log lines of the client to `Losses`
