@@ -39,15 +39,15 @@ class Ports:
 
 
 def codec(config: Config) -> Codec:
-    found = registry.lookup("codec", config.record.format, "record.format")
+    made = registry.codec(config.record.format)
     numeric, categorical = tuple(config.features.numeric), tuple(config.features.categorical)
-    return GuardedCodec(found(config.record, numeric, categorical), config.record, len(numeric), len(categorical))
+    return GuardedCodec(made(config.record, numeric, categorical), config.record, len(numeric), len(categorical))
 
 
 def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Folds:
     key_bytes = config.record.max_key_bytes
-    window = registry.lookup("window", config.window.kind, "window.kind")
-    threshold = registry.lookup("threshold", config.threshold.kind, "threshold.kind")
+    window = registry.window(config.window.kind)
+    threshold = registry.threshold(config.threshold.kind)
     layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled])
     return Folds(
         keys=Keys(config.window, key_bytes),

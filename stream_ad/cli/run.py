@@ -40,6 +40,8 @@ def run(
 
     FeatureSpec.of(found)
     setup_logging("run")
+    for unused in found.unused:
+        logging.getLogger(__name__).warning("%s", unused)
     kafka_admin.create_outputs(found)
     try:
         redis.reach(found.redis)

@@ -44,8 +44,8 @@ def train(
         task = bar.add_task("", total=None, said="")
 
         def learning(epoch: int, train_loss: float, held_loss: float) -> None:
-            said = f"epoch {epoch + 1}/{found.train.epochs}, loss {train_loss:.4f}, held back {held_loss:.4f}"
-            bar.update(task, total=found.train.epochs, completed=epoch + 1, said=said)
+            said = f"epoch {epoch + 1}, loss {train_loss:.4f}, held back {held_loss:.4f}"
+            bar.update(task, said=said)
 
         bundle = training.fit(
             found, source, name, lambda events: bar.update(task, said=f"{events:,} events read"), learning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from stream_ad.state.shard import UNKNOWN, Folds, Shard
 if TYPE_CHECKING:
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.train import Progress
+
+log = logging.getLogger(__name__)
 
 READ_S = 0.5
 
@@ -99,6 +102,8 @@ def fit(
     from stream_ad.score.signature import Trust, signature
     from stream_ad.score.train import train
 
+    for unused in config.unused:
+        log.warning("%s", unused)
     spec = FeatureSpec.of(config)
     Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
     if config.models.signing_key:

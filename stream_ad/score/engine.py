@@ -2,7 +2,7 @@
 
 Rows go to the scorer in chunks of one fixed size, the last one filled up with absent rows.
 So every matrix product has one shape, and a row's score does not depend, to the bit, on the
-batch that it came in (measured: below about 12 rows it would). A scorer that is `rowwise`
+batch that it came in (measured: below about 12 rows it would). A scorer that is `Rowwise`
 sees to that itself, and on the CPU gets a batch in one piece.
 
 This is also the scorer's border. A row for which the scorer raises, gives another shape, or gives a score
@@ -28,7 +28,7 @@ from stream_ad.batch import F32, F64, Explanation
 from stream_ad.border import ContractBroken, Failed, check_array, isolated
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ModelError, StreamAdError
-from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
+from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer, is_rowwise
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.signature import Trust
 from stream_ad.score.statistical import Statistical
@@ -72,7 +72,7 @@ class Engine:
         if blob is None:
             return self._tried(Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu")))
         bundle = Bundle.from_bytes(blob, self.spec, self._trust)
-        kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
+        kind = registry.trainable(bundle.manifest.kind, f"model {bundle.version}")
         try:
             return self._tried(Loaded(bundle.version, kind.of(bundle, self.device), self.device))
         except StreamAdError:
@@ -228,7 +228,7 @@ def _explained(loaded: Loaded, row: Tensor) -> Explanation:
 
 
 def _on_cpu(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
-    size = rows if getattr(loaded.scorer, "rowwise", False) else CPU_ROWS
+    size = rows if is_rowwise(loaded.scorer) else CPU_ROWS
     padded = torch.empty((-(-rows // size) * size, *xs[0].shape[1:]))
     _fill(padded, xs, 0)
     return np.concatenate([_chunk_scores(loaded, chunk).numpy() for chunk in torch.split(padded, size)])

@@ -14,8 +14,7 @@ import numpy as np
 from stream_ad.batch import F64, KeyedBatch, Scores, Verdicts, WindowBatch
 from stream_ad.border import ContractBroken, check_array, reason
 from stream_ad.errors import ConfigError, StreamAdError
-from stream_ad.protocols import Fold
-from stream_ad.state.shard import ThresholdFold
+from stream_ad.protocols import Fold, Threshold
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -36,9 +35,9 @@ class GuardedWindow:
 
 
 class GuardedThreshold:
-    """ThresholdFold: a threshold whose answers keep the contract."""
+    """Threshold: a threshold whose answers keep the contract."""
 
-    def __init__(self, fold: ThresholdFold) -> None:
+    def __init__(self, fold: Threshold) -> None:
         self._fold = fold
 
     def init(self, capacity: int) -> Any:

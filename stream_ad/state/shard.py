@@ -23,7 +23,7 @@ from stream_ad.batch import (
 )
 from stream_ad.errors import ConfigError, StateError, TransactionFailed
 from stream_ad.fold import state as columns
-from stream_ad.protocols import Fold, Swap
+from stream_ad.protocols import Fold, Swap, Threshold, Window
 from stream_ad.state.snapshot import Damaged, Newer, Opened, Snapshot
 
 UNKNOWN = -1
@@ -35,10 +35,6 @@ class KeyFold(Fold[Any, EventBatch, KeyedBatch], Protocol):
     def latest_ms(self, state: Any) -> int: ...
 
 
-class ThresholdFold(Fold[Any, Scores, Verdicts], Protocol):
-    def carry(self, state: Any, old: F64, new: F64) -> None: ...
-
-
 class RecentFold(Fold[Any, FeatureBatch, None], Protocol):
     def windows(self, state: Any) -> F32: ...
 
@@ -48,10 +44,10 @@ class Folds:
     """The pipeline's folds, shared by all shards; each shard has its own states."""
 
     keys: KeyFold
-    window: Fold[Any, KeyedBatch, WindowBatch]
+    window: Window
     features: Fold[Any, WindowBatch, FeatureBatch]
     recent: RecentFold
-    threshold: ThresholdFold
+    threshold: Threshold
     incidents: Fold[Any, Verdicts, Alerts]
     silence: Fold[Any, Verdicts, Alerts]
     capacity: int

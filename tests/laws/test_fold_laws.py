@@ -68,7 +68,7 @@ def flagged(batch: Scores) -> Any:
 JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
     **{
         f"threshold {name}": (
-            lambda name=name: registry.lookup("threshold", name, "threshold.kind")(CONFIG.threshold),
+            lambda name=name: registry.threshold(name)(CONFIG.threshold),
             lambda batch: batch,
         )
         for name in registry.names("threshold")
@@ -103,7 +103,7 @@ def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at:
         return Keys(CONFIG.window, 64)
 
     def window() -> Any:
-        return registry.lookup("window", name, "window.kind")(CONFIG.window, len(SPEC.numeric))
+        return registry.window(name)(CONFIG.window, len(SPEC.numeric))
 
     check_split_invariance(keys, batch, cuts, CAPACITY)
     keyed: KeyedBatch = keys().step(keys().init(CAPACITY), batch)
@@ -216,7 +216,7 @@ class Nosy(PerBatch):
     """A threshold that looks at the row of another key."""
 
     def init(self, capacity: int) -> Any:
-        return registry.lookup("threshold", "ewma", "")(CONFIG.threshold).init(capacity)
+        return registry.threshold("ewma")(CONFIG.threshold).init(capacity)
 
     def step(self, state: Any, batch: Scores) -> Any:
         slots = batch.features.windows.keyed.slot

@@ -17,7 +17,7 @@ BAD = [b"", b"{", b"\xff", b"[]", b"null", b'{"k": 1}', b'{"k": "x", "t": -1}', 
 @pytest.mark.parametrize("name", registry.names("codec"))
 def test_a_codec_keeps_records_apart(name: str) -> None:
     record = config.Record(format=name, key="k", timestamp="t", timestamp_format="ms")
-    codec = registry.lookup("codec", name, "record.format")(record, ("a",), ("c",))
+    codec = registry.codec(name)(record, ("a",), ("c",))
     good = [GOOD % (number, number) for number in range(40)]
     mixed = [value for number, value in enumerate(good) for value in (value, BAD[number % len(BAD)])]
     check_codec_isolation(codec, mixed)
