@@ -12,6 +12,7 @@ import orjson
 from stream_ad import registry
 from stream_ad.batch import RawBatch, Scores, Verdicts
 from stream_ad.checkpoint.restore import Recovery
+from stream_ad.codec.border import GuardedCodec
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.features.featuriser import Featuriser
@@ -23,6 +24,7 @@ from stream_ad.protocols import Codec, ModelLog, ModelStore, Role, Sink, Source,
 from stream_ad.runtime.loop import Pipeline
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
+from stream_ad.state.border import GuardedThreshold, GuardedWindow
 from stream_ad.state.shard import Folds, Shard
 
 RECENT_ROWS = 256
@@ -38,7 +40,8 @@ class Ports:
 
 def codec(config: Config) -> Codec:
     made = registry.codec(config.record.format)
-    return made(config.record, tuple(config.features.numeric), tuple(config.features.categorical))
+    numeric, categorical = tuple(config.features.numeric), tuple(config.features.categorical)
+    return GuardedCodec(made(config.record, numeric, categorical), config.record, len(numeric), len(categorical))
 
 
 def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Folds:
@@ -48,10 +51,10 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
     layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled])
     return Folds(
         keys=Keys(config.window, key_bytes),
-        window=window(config.window, len(spec.numeric)),
+        window=GuardedWindow(window(config.window, len(spec.numeric))),
         features=Featuriser(spec),
         recent=Recent(RECENT_ROWS, spec.rows, len(spec.features)),
-        threshold=threshold(config.threshold),
+        threshold=GuardedThreshold(threshold(config.threshold)),
         incidents=Incidents(config.incidents, key_bytes),
         silence=Silence(config.silence, key_bytes),
         capacity=capacity or config.window.max_keys,

@@ -10,6 +10,8 @@ Laws that every part keeps (`stream_ad.testing` checks them):
 3. Isolation: a malformed record is one reject and touches no neighbour.
 4. Scoring is pure: same rows, same scores, whatever else is in the batch.
 5. Keys are independent, except through pooled priors, which are folds of the log.
+6. Borders are guarded: what a part raises, or answers in another shape than its contract says, harms nothing
+   but its own verdicts. A part that cannot work at all raises a `StreamAdError`, which ends the run.
 
 A fold sees no clock, no network, no randomness and does not log.
 """

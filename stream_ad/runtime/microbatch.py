@@ -59,9 +59,9 @@ class Flight:
         for item in self.items:
             scores = shadow_scores = None
             if item.features is not None:
-                scores = Scores(item.features, self.version, next(live))
+                scores = Scores.of(item.features, self.version, next(live))
                 if self.shadow is not None:
-                    shadow_scores = Scores(item.features, self.shadow.version, next(beside))
+                    shadow_scores = Scores.of(item.features, self.shadow.version, next(beside))
             yield Scored(item, scores, self.shadow, shadow_scores)
 
 

@@ -135,11 +135,13 @@ class Models:
         return self._engine.explain(self._loaded[self.version(version)], x)
 
     def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:
-        """Scores [r] of the shard's recent windows by its own model and by `version`."""
+        """Scores [r] of the shard's recent windows by its own model and by `version`, where both have one."""
         x = shard.recent_windows()
         if not len(x):
             return np.zeros(0), np.zeros(0)
-        return self.submit(shard.version, [x]).result()[0], self.submit(version, [x]).result()[0]
+        old, new = self.submit(shard.version, [x]).result()[0], self.submit(version, [x]).result()[0]
+        usable = np.isfinite(old) & np.isfinite(new)
+        return old[usable], new[usable]
 
     def swap(self, shard: Shard, version: str) -> None:
         """`version` judges from `shard.next_offset` on; thresholds are carried over by the recent windows."""
