@@ -44,6 +44,16 @@ def stretch(
     return target
 
 
+def halves(file: Path, rows: int) -> tuple[Path, Path]:
+    """Two CSV files beside it that hold its rows, each with its header."""
+    header, *lines = file.read_text().splitlines(keepends=True)
+    assert len(lines) == rows
+    made = file.with_suffix(".first.csv"), file.with_suffix(".second.csv")
+    for path, part in zip(made, (lines[: rows // 2], lines[rows // 2 :]), strict=True):
+        path.write_text(header + "".join(part))
+    return made
+
+
 @dataclass
 class Program:
     """`stream-ad` with the configuration of one pipeline."""
