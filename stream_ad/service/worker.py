@@ -112,6 +112,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     from stream_ad.io.kafka.admin import partitions, reach
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.runtime.registry_follower import RegistryFollower
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
     from stream_ad.service.memory_limit import spare_bytes
@@ -122,8 +123,9 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     parts = build.folds(config, spec)
     build.warm(config, spec)
     model_log = build.kafka_log(config)
-    models = build.models(config, spec, RedisModelStore(config.redis), model_log)
-    models.follow()
+    store = RedisModelStore(config.redis)
+    models = build.models(config, spec, store, model_log)
+    follower = RegistryFollower(store, models)
     spare_the_collector()
     fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
     progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
@@ -177,6 +179,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
             stop.wait(RESTART_S)
     finally:
         watch.close()
+        follower.close()
         models.close()
         if server is not None:
             server.close()
