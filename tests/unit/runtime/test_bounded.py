@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad import build, config
+from stream_ad import config
 from stream_ad.batch import Explanation, Message, RawBatch
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.incidents import Incidents
@@ -15,6 +15,7 @@ from stream_ad.runtime.outbox import DEPTH_BATCHES as OUTBOX_BATCHES
 from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.reader import DEPTH_BATCHES as READER_BATCHES
 from stream_ad.runtime.reader import Decoded, Reader
+from stream_ad.state import assemble
 from tests.support.judged import scores, verdicts
 
 CONFIG = config.parse({"window": {"rows": 1}, "features": {"event": ["gap"]}})
@@ -85,7 +86,7 @@ class Endless:
 
 def test_the_reader_waits_for_the_pipeline_and_loses_nothing() -> None:
     source = Endless()
-    with Reader(source, build.codec(CONFIG)) as reader:
+    with Reader(source, assemble.codec(CONFIG)) as reader:
         deadline = time.monotonic() + 30
         while source.polls <= READER_BATCHES:
             assert time.monotonic() < deadline

@@ -25,6 +25,7 @@ from stream_ad.io.memory import (
 from stream_ad.jobs import train as training
 from stream_ad.protocols import Role
 from stream_ad.score.bundle import Bundle
+from stream_ad.state import assemble
 
 EVENTS = 3000
 CONFIG = config.parse(
@@ -84,7 +85,7 @@ class Cluster:
         source = kind("t", LOG, self.kafka, poll_rows)
         ports = build.Ports(source, sink, self.states, log)
         try:
-            build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held).run(lambda: False)
+            build.pipeline(CONFIG, SPEC, assemble.folds(CONFIG, SPEC), ports, held).run(lambda: False)
         finally:
             held.close()
 
