@@ -9,6 +9,7 @@ from stream_ad.batch import Verdicts
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
+from stream_ad.messages.encoder import Encoder
 from stream_ad.protocols import ModelLog, ModelStore, Role, Sink, Source, StateStore
 from stream_ad.runtime.loop import Pipeline
 from stream_ad.runtime.models import Models
@@ -43,7 +44,7 @@ def pipeline(
     observe: Callable[[Verdicts], None] | None = None,
 ) -> Pipeline:
     recovery = Recovery(parts, ports.states, ports.log, config.redis)
-    outbox = Outbox(config, spec, ports.source.topic, held, ports.sink)
+    outbox = Outbox(Encoder(config, spec), held, ports.sink)
     return Pipeline(config, ports.source, codec(config), ports.sink, held, recovery, outbox, observe)
 
 

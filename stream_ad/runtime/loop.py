@@ -178,7 +178,7 @@ class Pipeline:
         if len(alerts) and shard.replaying:
             alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
         if len(alerts):
-            self.outbox.add(shard.partition, verdicts, alerts)
+            self.outbox.add(verdicts, alerts)
         return verdicts
 
     def finish(self) -> None:
