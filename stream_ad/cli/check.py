@@ -60,10 +60,10 @@ def check(
 
 
 def _memory(config: Config, spec: FeatureSpec) -> dict[str, Any]:
-    from stream_ad import build
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes
 
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     return {
         "bytes_per_key": per_key,
         "bytes_at_max_keys": fixed + per_key * config.window.max_keys,

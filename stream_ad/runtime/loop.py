@@ -187,7 +187,7 @@ class Pipeline:
         if len(alerts) and assignment.replays:
             alerts = alerts.take(np.flatnonzero(alerts.offset >= assignment.mute_until))
         if len(alerts):
-            self.outbox.add(assignment.partition, verdicts, alerts)
+            self.outbox.add(verdicts, alerts)
         return verdicts
 
     def commit(self) -> None:

@@ -127,7 +127,7 @@ class Models:
     def submit(self, version: str, x: list[F32]) -> Future:
         return self._engine.submit(self.load(version), x)
 
-    def explain(self, version: str, x: F32) -> Explaining:
+    def explaining(self, version: str, x: F32) -> Explaining:
         return self._engine.explain(self.load(version), x)
 
     def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:

@@ -116,18 +116,19 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
     from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes, too_much
 
     stop = ending.stop
     spec = FeatureSpec.of(config)
-    parts = build.folds(config, spec)
-    build.warm(config, spec)
+    parts = assemble.folds(config, spec)
+    assemble.warm(config, spec)
     model_log = build.kafka_log(config)
     store = RedisModelStore(config.redis)
     models = build.models(config, spec, store, model_log)
     follower = RegistryFollower(store, models)
     spare_the_collector()
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
     watch = Watch(config.run, progress.ask, per_key, ending.ask)
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import build, registry
+from stream_ad import registry
 from stream_ad.config import Config, load
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import KINDS
 from stream_ad.errors import ConfigError
+from stream_ad.state import assemble
 from tests.support.engines import HALF, ROOT, guided, thorough
 from tests.support.poison import changed
 
@@ -88,7 +89,7 @@ def check(content: bytes, environ: dict[str, str]) -> Config | None:
     try:
         config, said = load(FILE, environ), ""
         assert FeatureSpec.of(config).features
-        build.codec(config)
+        assemble.codec(config)
     except ConfigError as error:
         config, said = None, str(error)
     if config is None:

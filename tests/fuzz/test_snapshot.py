@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import build, config
+from stream_ad import config
 from stream_ad.batch import Scores
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
+from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
 from stream_ad.state.snapshot import MAGIC
 from tests.support.batches import events
@@ -35,7 +36,7 @@ CONFIG = config.parse(
         "silence": {"enabled": True},
     }
 )
-FOLDS = build.folds(CONFIG, FeatureSpec.of(CONFIG))
+FOLDS = assemble.folds(CONFIG, FeatureSpec.of(CONFIG))
 PARTITION = 3
 START = len(MAGIC) + 32
 MOST_BYTES = 64 << 20  # of memory, whatever a header asks for

@@ -24,6 +24,7 @@ from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, Memor
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.loop import Pipeline
+from stream_ad.state import assemble
 from tests.support.assignments import judging
 from tests.support.waiting import WAIT_S, until
 
@@ -43,7 +44,7 @@ def configured(**redis: object) -> config.Config:
 
 CONFIG = configured()
 SPEC = FeatureSpec.of(CONFIG)
-FOLDS = build.folds(CONFIG, SPEC)
+FOLDS = assemble.folds(CONFIG, SPEC)
 LINES = [orjson.dumps({"k": "x", "t": 1_700_000_000_000 + 1000 * at, "a": at % 7}) for at in range(EVENTS)]
 LOG = {part: [Record(None, line) for line in LINES] for part in (0, 1, 2)}
 

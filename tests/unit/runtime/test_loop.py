@@ -26,6 +26,7 @@ from stream_ad.jobs import train as training
 from stream_ad.protocols import Role
 from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
+from stream_ad.state import assemble
 
 EVENTS = 3000
 CONFIG = config.parse(
@@ -85,7 +86,7 @@ class Cluster:
         source = kind("t", LOG, self.kafka, poll_rows)
         ports = build.Ports(source, sink, self.states, log)
         try:
-            build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held).run(lambda: False)
+            build.pipeline(CONFIG, SPEC, assemble.folds(CONFIG, SPEC), ports, held).run(lambda: False)
         finally:
             follower.close()
             held.close()
