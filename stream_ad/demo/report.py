@@ -1,4 +1,4 @@
-"""The HTML file a demo leaves: one file, nothing loaded from elsewhere."""
+"""The HTML report of a demo: one file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ td.w { white-space: nowrap } svg { max-width: 100%; height: auto } .indent { pad
 
 
 def figures(watch: Watch) -> dict[str, Any]:
-    """What the summary says, as plain data."""
+    """The summary as plain data."""
     return {
         "scenario": watch.scenario.name,
         "events": watch.feed.history_records + watch.feed.live_records,

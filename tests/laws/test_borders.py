@@ -27,6 +27,7 @@ from stream_ad.protocols import BUILT_IN
 from stream_ad.score import engine as engines
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.statistical import Statistical
+from stream_ad.state import assemble
 from stream_ad.state.border import GuardedThreshold, GuardedWindow
 from tests.support.judged import scores
 from tests.support.models import CONFIG, SPEC, windows
@@ -342,7 +343,7 @@ def life(
     held = build.models(RUN, spec, None, models)
     ports = build.Ports(source("t", {0: log()}, kafka, poll_rows), MemorySink(kafka), MemoryStateStore(), models)
     try:
-        build.pipeline(RUN, spec, build.folds(RUN, spec), ports, held).run(lambda: False)
+        build.pipeline(RUN, spec, assemble.folds(RUN, spec), ports, held).run(lambda: False)
     finally:
         held.close()
     return [orjson.loads(message.value or b"") for message in kafka.published["alerts"]]

@@ -180,7 +180,7 @@ class Outbox:
     def __init__(self, sink: Any) -> None:
         self._sink, self._waiting = sink, []  # type: ignore[var-annotated]
 
-    def add(self, partition: int, verdicts: Verdicts, alerts: Alerts) -> None:
+    def add(self, verdicts: Verdicts, alerts: Alerts) -> None:
         self._waiting += alerts.texts
 
     def reject(self, rejects: RejectBatch) -> None:

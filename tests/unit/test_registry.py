@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stream_ad import build, config, registry
+from stream_ad import config, registry
 from stream_ad.config import parse
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import KINDS
@@ -127,7 +127,7 @@ def test_an_old_threshold_gets_the_section_as_it_was(install: Install) -> None:
     made = parse({"features": FEATURES, "threshold": {"kind": "old", "half_life_rows": 50, "false_alarm_rate": 0.01}})
     assert type(made.threshold) is config.Threshold
     assert made.unused == []
-    folds = build.folds(made, FeatureSpec.of(made), capacity=2)
+    folds = assemble.folds(made, FeatureSpec.of(made), capacity=2)
     assert folds.threshold.level == 0.5  # type: ignore[attr-defined]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stream_ad.demo import report, view
 from stream_ad.demo.feed import Placed
-from stream_ad.demo.measure import Heard, matches, measure
+from stream_ad.demo.measure import ReceivedAlert, matches, measure
 from stream_ad.demo.scenarios import SCENARIOS
 from stream_ad.demo.simulate import HOUR_MS, START_MS, Episode
 from stream_ad.demo.watch import Watch
@@ -45,8 +45,8 @@ def body(offset: int, key: str, at_ms: int, **changed: Any) -> dict[str, Any]:
     }
 
 
-def heard(*args: Any, latency_ms: float | None = None, **changed: Any) -> Heard:
-    return Heard.of(orjson.dumps(body(*args, **changed)), latency_ms)
+def heard(*args: Any, latency_ms: float | None = None, **changed: Any) -> ReceivedAlert:
+    return ReceivedAlert.of(orjson.dumps(body(*args, **changed)), latency_ms)
 
 
 def episode(number: int, key: str, start_h: float, end_h: float, kind: str = "port scan") -> Episode:

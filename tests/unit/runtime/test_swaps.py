@@ -103,7 +103,7 @@ def test_thirty_promotions_leave_few_models_loaded_and_the_way_back_open(
     held = build.models(CONFIG, SPEC, registry, log)
     source, loaded, first = Promoting("t", LOG, cluster, ROWS), [], []
     ports = build.Ports(source, MemorySink(cluster), MemoryStateStore(), log)
-    pipeline = build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held)
+    pipeline = build.pipeline(CONFIG, SPEC, assemble.folds(CONFIG, SPEC), ports, held)
     follower = RegistryFollower(registry, held)
 
     def promote() -> None:
