@@ -17,6 +17,7 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import KINDS
 from stream_ad.errors import ConfigError, ModelError
 from stream_ad.score.bundle import Bundle, Manifest
+from stream_ad.state import assemble
 
 Install = Callable[[str, str, str], None]
 FEATURES = {"numeric": {"a": ["raw"]}}

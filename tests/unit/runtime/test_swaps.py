@@ -28,6 +28,7 @@ from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.models import SPARE, Models
 from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
+from stream_ad.state import assemble
 
 PROMOTIONS = 30
 ROWS = 20
