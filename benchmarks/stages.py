@@ -123,7 +123,7 @@ class Run:
             held.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
 
         groups = [x[first : first + 4] for first in range(0, len(x), 4)]
-        held.version(self._bundles[topic].version)
+        held.load(self._bundles[topic].version)
         try:
             return rate(groups, step, sum(map(len, x)))
         finally:
@@ -138,7 +138,7 @@ class Run:
 
         kafka_admin.create_outputs(config)
         held = self._models(config)
-        held.version(self._bundles[topic].version)
+        held.load(self._bundles[topic].version)
         until = kafka_admin.end_offsets(config.kafka, topic)
         ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)

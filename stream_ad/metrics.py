@@ -32,6 +32,9 @@ SNAPSHOT_LAG = Gauge(
     "stream_ad_snapshot_lag_events", "events judged since the last snapshot", ["partition"], registry=REGISTRY
 )
 STORE_UP = Gauge("stream_ad_store_up", "1 while Redis answers", registry=REGISTRY)
+REGISTRY_ERRORS = Counter(
+    "stream_ad_registry_errors", "looks at the registry that ended in an error not foreseen", registry=REGISTRY
+)
 SWAPS = Counter("stream_ad_swaps", "model swaps", registry=REGISTRY)
 SHADOW = Counter(
     "stream_ad_shadow_events",

@@ -22,13 +22,14 @@ import numpy as np
 
 from stream_ad import metrics
 from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
-from stream_ad.checkpoint.assignment import Assignment
+from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.checkpoint.throughput import PACE
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import Codec, Sink, Source
+from stream_ad.runtime import swaps
 from stream_ad.runtime.microbatch import FLIGHT_S, Flights, Item, Scored
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
@@ -109,13 +110,15 @@ class Pipeline:
         self.outbox.send_ready()
         if time.monotonic() - self._committed_at >= self.config.sink.commit_interval / 1000:
             self.commit()
+            self.evict()
         self.begin_restored()
-        due = [] if self.models.store_away else self.recovery.saver.due(self.folding)
+        if self.models.choice.store_away:
+            return
+        due = self.recovery.saver.due(self.folding)
         if due:
             self.checkpoint(due)
-        version = self.models.wanted()
-        if version is not None and not self.models.store_away:
-            self.swap(version)
+        if self.models.choice.wanted is not None:
+            self.swap(self.models.choice.wanted)
 
     # ── the way of a record ──────────────────────────────────────────────────────────────
 
@@ -133,7 +136,7 @@ class Pipeline:
             self._fold(assignment, raw, events.slice(0, cut), before, swap.offset)
             events, rejects = events.slice(cut, len(events)), after
             self.finish()
-            self.models.swap(assignment.shard, self.models.version(swap.version))
+            swaps.repeat(self.models, assignment, swap.version)
         self._fold(assignment, raw, events, rejects, raw.next_offset)
 
     def _fold(
@@ -228,17 +231,24 @@ class Pipeline:
         self.commit()
         begun = time.monotonic()
         for assignment in due:
-            self.models.swap_saved(assignment, version, self.recovery.saver)
+            swaps.make(self.models, self.recovery.saver, assignment, version)
             if time.monotonic() - begun > SWAP_S:
                 return
         metrics.SWAPS.inc()
+
+    def evict(self) -> None:
+        """Forgets models that nobody uses; not while a partition is restored, as the restoring thread may count on one
+        of which there is no other copy."""
+        assignments = self.assignments.values()
+        if not any(assignment.state is State.RESTORING for assignment in assignments):
+            self.models.evict(self._flights.versions().union(*(assignment.versions for assignment in assignments)))
 
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
 
     def assigned(self, partitions: Sequence[int]) -> None:
         new = {partition: Assignment(partition) for partition in partitions}
         self.assignments.update(new)
-        self.recovery.begin(list(new.values()), self.source.committed, self.models.current(), self.models.has)
+        self.recovery.begin(list(new.values()), self.source.committed, self.models.choice.current, self.models.has)
 
     def begin_restored(self) -> None:
         """Goes on with the partitions whose turn it is. Raises what restoring raised."""
@@ -279,7 +289,7 @@ class Pipeline:
             "replaying": replaying,
             "restoring": waiting,
             "models": sorted({assignment.shard.version for assignment in folding}),
-            "store": not (self.recovery.saver.store_away or self.models.store_away),
+            "store": not (self.recovery.saver.store_away or self.models.choice.store_away),
         }
 
     def progress(self) -> dict[int, Progress]:

@@ -89,6 +89,11 @@ class Flights:
             patience = min(patience, self._since_s + self._latency_s - time.monotonic())
         return max(0.0, patience)
 
+    def versions(self) -> set[str]:
+        """Those that score what is under way, shadows included."""
+        shadows = {flight.shadow.version for flight in self._under_way if flight.shadow is not None}
+        return shadows | {flight.version for flight in self._under_way}
+
     def landed(self) -> Iterator[Scored]:
         """What is ready; waits only where more than `in_flight` batches are under way."""
         late = self._waiting and time.monotonic() - self._since_s >= self._latency_s
@@ -110,7 +115,7 @@ class Flights:
             group = [item for item in items if item.assignment.shard.version == version]
             x = [item.features.x for item in group if item.features is not None]
             future = self._models.submit(version, x) if x else None
-            shadow = self._models.shadow() if x else None
+            shadow = self._models.choice.shadow if x else None
             beside = self._models.submit(shadow.version, x) if shadow is not None else None
             metrics.BATCH_ROWS.observe(sum(map(len, x)))
             self._under_way.append(Flight(group, version, future, shadow, beside))

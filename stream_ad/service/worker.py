@@ -107,6 +107,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     from stream_ad.io.kafka.admin import partitions, reach
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.runtime.registry_follower import RegistryFollower
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
     from stream_ad.service.memory_limit import spare_bytes
@@ -117,8 +118,9 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     parts = build.folds(config, spec)
     build.warm(config, spec)
     log_of_models = build.kafka_log(config)
-    held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
-    held.follow()
+    store = RedisModelStore(config.redis)
+    held = build.models(config, spec, store, log_of_models)
+    follower = RegistryFollower(store, held)
     spare_the_collector()
     fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
     progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
@@ -172,6 +174,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
             stop.wait(RESTART_S)
     finally:
         watch.close()
+        follower.close()
         held.close()
         if server is not None:
             server.close()

@@ -24,6 +24,7 @@ from stream_ad.io.memory import (
 )
 from stream_ad.jobs import train as training
 from stream_ad.protocols import Role
+from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
 
 EVENTS = 3000
@@ -77,7 +78,7 @@ class Cluster:
     ) -> None:
         log = MemoryModelLog(self.kafka)
         held = build.models(CONFIG, SPEC, self.registry, log)
-        held.follow()
+        follower = RegistryFollower(self.registry, held)
         sink = MemorySink(self.kafka)
         if wrap is not None:
             wrap(sink)
@@ -86,6 +87,7 @@ class Cluster:
         try:
             build.pipeline(CONFIG, SPEC, build.folds(CONFIG, SPEC), ports, held).run(lambda: False)
         finally:
+            follower.close()
             held.close()
 
     def told(self, role: Role) -> list[bytes]:
