@@ -151,6 +151,11 @@ class Assignment:
         """The log knows which version judges: only then another one may follow it."""
         return self.state is State.JUDGING and self.shard.next_offset != UNKNOWN and self.announcement is None
 
+    @property
+    def versions(self) -> set[str]:
+        """The one that judges, and those that the log swaps to further on."""
+        return {self.shard.version, *(swap.version for swap in self.swaps)}
+
     # ── what the states are about ────────────────────────────────────────────────────────
 
     def read(self, raw: RawBatch) -> None:

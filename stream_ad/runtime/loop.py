@@ -237,15 +237,11 @@ class Pipeline:
         metrics.SWAPS.inc()
 
     def evict(self) -> None:
-        """Forgets models that nobody uses. In use are also those that the log swaps to further on: every partition that
-        is folded again comes to them. While a partition is restored none is forgotten: the restoring thread may count
-        on one of which there is no other copy."""
+        """Forgets models that nobody uses; not while a partition is restored, as the restoring thread may count on one
+        of which there is no other copy."""
         assignments = self.assignments.values()
-        if any(assignment.state is State.RESTORING for assignment in assignments):
-            return
-        judging = {assignment.shard.version for assignment in assignments}
-        ahead = {swap.version for assignment in assignments for swap in assignment.swaps}
-        self.models.evict(judging | ahead | self._flights.versions())
+        if not any(assignment.state is State.RESTORING for assignment in assignments):
+            self.models.evict(self._flights.versions().union(*(assignment.versions for assignment in assignments)))
 
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ import pytest
 
 from stream_ad import build, config
 from stream_ad.batch import RawBatch
+from stream_ad.checkpoint.assignment import Assignment
 from stream_ad.config.features import FeatureSpec
 from stream_ad.io.memory import (
     MemoryCluster,
@@ -29,6 +30,7 @@ from stream_ad.runtime.models import SPARE, Models
 from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
 from stream_ad.state import assemble
+from tests.support.assignments import judging, ready
 
 PROMOTIONS = 30
 ROWS = 20
@@ -129,4 +131,26 @@ def test_thirty_promotions_leave_few_models_loaded_and_the_way_back_open(
         assert bundles[0].version in held.loaded
     finally:
         follower.close()
+        held.close()
+
+
+def test_nothing_is_forgotten_while_a_partition_is_restored(bundles: list[Bundle], registry: MemoryModelStore) -> None:
+    cluster = MemoryCluster()
+    log = MemoryModelLog(cluster)
+    held = build.models(CONFIG, SPEC, registry, log)
+    folds = assemble.folds(CONFIG, SPEC)
+    ports = build.Ports(MemorySource("t", LOG, cluster), MemorySink(cluster), MemoryStateStore(), log)
+    pipeline = build.pipeline(CONFIG, SPEC, folds, ports, held)
+    versions = [bundle.version for bundle in bundles[: SPARE + 2]]
+    try:
+        for version in versions:
+            held.load(version)
+        pipeline.assignments = {0: judging(folds), 1: Assignment(1)}
+        pipeline.evict()
+        assert held.loaded == versions
+        pipeline.assignments[1] = ready(folds, 1)
+        pipeline.assignments[1].shard.version = versions[0]
+        pipeline.evict()
+        assert held.loaded == [versions[0], *versions[2:]], "what a partition will judge by stays"
+    finally:
         held.close()
