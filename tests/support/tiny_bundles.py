@@ -24,7 +24,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 @functools.cache
 def bundle(kind: str) -> Bundle:
     architecture = ARCHITECTURES[kind]
-    shapes = registry.lookup("scorer", kind, "scorer").shapes(architecture)
+    shapes = registry.trainable(kind).shapes(architecture)
     integers = ("feature",)
     tensors = {
         name: torch.ones(shape, dtype=torch.int64 if name in integers else torch.float32)
