@@ -33,6 +33,7 @@ from stream_ad.errors import TransactionFailed
 from stream_ad.fold import state as columns
 from stream_ad.io.redis.stores import RedisStateStore
 from stream_ad.service.worker import RESTART_S
+from stream_ad.state import assemble
 from stream_ad.state.shard import Folds, Shard, States
 
 FEW = 20_000  # keys that really fold events; the others are copies of them
@@ -53,7 +54,7 @@ class Restores:
         config = load.config("127.0.0.1:1", redis, "t", "bench-recovery", keys)
         self._config = config
         spec = FeatureSpec.of(config)
-        self.folds = build.folds(config, spec)
+        self.folds = assemble.folds(config, spec)
         self.shard = many(self.folds, few(config, spec), keys)
         self.millions = keys / 1e6
         self.store = RedisStateStore(Redis(url=redis, prefix="bench-recovery"))
@@ -79,7 +80,7 @@ class Restores:
     def _restore(self) -> None:
         parts = self.store.load(0)
         assert parts is not None
-        assert Shard.restore(self.folds, 0, parts).used == self.shard.used
+        assert Shard.restore(self.folds, 0, parts)[0].used == self.shard.used
 
     def sizes(self) -> dict[str, float]:
         snapshot = self.shard.snapshot()
@@ -88,8 +89,8 @@ class Restores:
 
 
 def few(config: Config, spec: FeatureSpec) -> Shard:
-    shard = Shard(build.folds(config, spec, FEW), 0, 0, "v")
-    codec, noise = build.codec(config), np.random.default_rng(3)
+    shard = Shard(assemble.folds(config, spec, FEW), 0, 0, "v")
+    codec, noise = assemble.codec(config), np.random.default_rng(3)
     stream = load.records(FEW * EVENTS_PER_KEY, FEW)
     for first in range(0, FEW * EVENTS_PER_KEY, 8000):
         rows = list(itertools.islice(stream, 8000))
@@ -134,7 +135,7 @@ def work(data: dict[str, Any], index: int, path: Path, stop: Event) -> None:
     """A worker process."""
     config = parse(data)
     spec = FeatureSpec.of(config)
-    build.warm(config, spec)
+    assemble.warm(config, spec)
     log = build.kafka_log(config)
     models = build.models(config, spec, None, log)
     with path.open("w", buffering=1) as notes:
@@ -143,7 +144,7 @@ def work(data: dict[str, Any], index: int, path: Path, stop: Event) -> None:
             sink: Any = Noting(ports.sink, notes)
             parts = build.Ports(ports.source, sink, ports.states, log)
             try:
-                build.pipeline(config, spec, build.folds(config, spec), parts, models).run(stop.is_set)
+                build.pipeline(config, spec, assemble.folds(config, spec), parts, models).run(stop.is_set)
             except TransactionFailed:
                 time.sleep(RESTART_S)
             finally:

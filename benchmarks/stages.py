@@ -28,6 +28,7 @@ from stream_ad.protocols import Source
 from stream_ad.runtime.reader import Decoded
 from stream_ad.score.bundle import Bundle
 from stream_ad.service.worker import spare_the_collector
+from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class Run:
         return total / spent
 
     def decode(self, topic: str) -> float:
-        codec = build.codec(self.config(topic, 1))
+        codec = assemble.codec(self.config(topic, 1))
         batches = self._batches(topic)
         return rate(batches, codec.decode)
 
@@ -103,8 +104,8 @@ class Run:
         """All folds, with a constant score."""
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
-        build.warm(config, spec)
-        codec, folds = build.codec(config), build.folds(config, spec)
+        assemble.warm(config, spec)
+        codec, folds = assemble.codec(config), assemble.folds(config, spec)
         shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
 
         def step(item: Decoded) -> None:
@@ -123,7 +124,7 @@ class Run:
             models.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
 
         groups = [x[first : first + 4] for first in range(0, len(x), 4)]
-        models.version(self._bundles[topic].version)
+        models.load(self._bundles[topic].version)
         try:
             return rate(groups, step, sum(map(len, x)))
         finally:
@@ -133,12 +134,12 @@ class Run:
         """From Kafka to Kafka, exactly once, in this process; timed from the first events to the last commit."""
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
-        build.warm(config, spec)
+        assemble.warm(config, spec)
         from stream_ad.io.kafka.admin import create_outputs, end_offsets
 
         create_outputs(config)
         models = self._models(config)
-        models.version(self._bundles[topic].version)
+        models.load(self._bundles[topic].version)
         until = end_offsets(config.kafka, topic)
         ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)
@@ -151,7 +152,7 @@ class Run:
         pipeline = build.pipeline(
             config,
             spec,
-            build.folds(config, spec),
+            assemble.folds(config, spec),
             build.Ports(timed, ports.sink, ports.states, ports.log),
             models,
             observe,
@@ -193,7 +194,7 @@ class Run:
 
         config = self.config("few", keys)
         spec = FeatureSpec.of(config)
-        _, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+        _, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
         return {"bytes_per_key": per_key, "window_bytes": 8 * spec.rows * len(spec.numeric)}
 
     def _models(self, config: Config) -> build.Models:
@@ -203,7 +204,7 @@ class Run:
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
         spec = FeatureSpec.of(config)
-        codec, folds = build.codec(config), build.folds(config, spec)
+        codec, folds = assemble.codec(config), assemble.folds(config, spec)
         shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
         return [shards[raw.partition].submit(codec.decode(raw)[0]) for raw in self._batches(topic)]
 

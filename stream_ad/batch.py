@@ -60,6 +60,10 @@ class Strings:
         start = self.start[first : last + 1]
         return Strings(self.data[start[0] : start[-1]], start - start[0])
 
+    @staticmethod
+    def concat(parts: Iterable[Strings]) -> Strings:
+        return Strings.of([row for part in parts for row in part.tolist()])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBatch:
@@ -186,7 +190,15 @@ class FeatureBatch:
 class Scores:
     features: FeatureBatch
     version: str  # of the model that scored
-    score: F64  # [m]  calibrated: about mean 0, standard deviation 1 on normal data
+    score: F64  # [m]  finite; calibrated: about mean 0, standard deviation 1 on normal data
+
+    @classmethod
+    def of(cls, features: FeatureBatch, version: str, score: F64) -> Self:
+        """From the engine's scores: a row without a usable one (NaN) is left out, as a row that the hop skips."""
+        usable = np.isfinite(score)
+        if not usable.all():
+            features = FeatureBatch(features.windows, features.row[usable], features.x[usable], features.base[usable])
+        return cls(features, version, score[usable])
 
     def __len__(self) -> int:
         return len(self.score)
@@ -262,7 +274,7 @@ class Alerts:
         def joined(name: str) -> object:
             values = [getattr(part, name) for part in columns]
             if isinstance(values[0], Strings):
-                return Strings.of([row for value in values for row in value.tolist()])
+                return Strings.concat(values)
             return np.concatenate(values)
 
         return Alerts(**{column.name: joined(column.name) for column in fields(Alerts)})  # type: ignore[arg-type]

@@ -30,10 +30,19 @@ REPLAY = Gauge("stream_ad_replay_events", "events left to fold silently", ["part
 MODEL = Gauge("stream_ad_model", "1 for the version in use", ["partition", "version"], registry=REGISTRY)
 SCORE = Gauge("stream_ad_score", "score of the latest judged event", registry=REGISTRY)
 THRESHOLD = Gauge("stream_ad_threshold", "threshold of that event", registry=REGISTRY)
+SCORER_FAULTS = Counter(
+    "stream_ad_scorer_faults",
+    "scores and explanations of a model that cannot be used: it raised, gave another shape or no finite number",
+    ["version", "answer"],
+    registry=REGISTRY,
+)
 SNAPSHOT_LAG = Gauge(
     "stream_ad_snapshot_lag_events", "events judged since the last snapshot", ["partition"], registry=REGISTRY
 )
 STORE_UP = Gauge("stream_ad_store_up", "1 while Redis answers", registry=REGISTRY)
+REGISTRY_ERRORS = Counter(
+    "stream_ad_registry_errors", "looks at the registry that ended in an error not foreseen", registry=REGISTRY
+)
 SWAPS = Counter("stream_ad_swaps", "model swaps", registry=REGISTRY)
 SHADOW = Counter(
     "stream_ad_shadow_events",

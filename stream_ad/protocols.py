@@ -1,4 +1,7 @@
-"""The contracts of the parts: three kinds of part (`Fold`, `Scorer`, `Codec`), four ports.
+"""The contracts of the parts: their kinds (`Codec`, `Window`, `Threshold`, `Scorer`, `Trainable`), and the ports.
+
+A part is made as its contract's `__init__` says; the section that it gets holds its own options, where its
+class declares some (`Options`, see `stream_ad.config.parts`).
 
 Laws that every part keeps (`stream_ad.testing` checks them):
 
@@ -7,22 +10,40 @@ Laws that every part keeps (`stream_ad.testing` checks them):
 3. Isolation: a malformed record is one reject and touches no neighbour.
 4. Scoring is pure: same rows, same scores, whatever else is in the batch.
 5. Keys are independent, except through pooled priors, which are folds of the log.
+6. Borders are guarded: what a part raises, or answers in another shape than its contract says, harms nothing
+   but its own verdicts. A part that cannot work at all raises a `StreamAdError`, which ends the run.
 
 A fold sees no clock, no network, no randomness and does not log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from stream_ad.batch import EventBatch, Explanation, Message, RawBatch, RejectBatch
+from stream_ad.batch import (
+    F64,
+    EventBatch,
+    Explanation,
+    KeyedBatch,
+    Message,
+    RawBatch,
+    RejectBatch,
+    Scores,
+    Verdicts,
+    WindowBatch,
+)
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from stream_ad import config
+    from stream_ad.score.bundle import Bundle
+
 S = TypeVar("S")
+O_contra = TypeVar("O_contra", bound="config.ScorerOptions", contravariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
@@ -45,12 +66,44 @@ class Fold(Protocol[S, A_contra, B_co]):
         ...
 
 
-class Scorer(Protocol):
-    """A model: stateless at scoring time; scoring never learns.
+@runtime_checkable
+class Window(Fold[Any, KeyedBatch, WindowBatch], Protocol):
+    """Which events of its key a score looks at."""
 
-    Chunks of one fixed number of rows are scored, unless the scorer has an attribute `rowwise`
-    that is true: a row's bits then depend on that row alone, for any n, and n may be anything.
-    """
+    def __init__(self, section: config.Window, fields: int) -> None:
+        """`fields`: d, the number of numeric fields. Raises `ConfigError`."""
+        ...
+
+
+@runtime_checkable
+class Threshold(Fold[Any, Scores, Verdicts], Protocol):
+    """Which scores are flagged."""
+
+    def __init__(self, section: config.ThresholdOptions) -> None:
+        """Raises `ConfigError`."""
+        ...
+
+    def carry(self, state: Any, old: F64, new: F64) -> None:
+        """A new model judges from here on; `old`, `new` [r] are both models' scores of the same recent windows."""
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """How records become events."""
+
+    def __init__(self, record: config.Record, numeric: Sequence[str], categorical: Sequence[str]) -> None:
+        """`numeric` (d) and `categorical` (c) are the fields wanted, as dotted paths. Raises `ConfigError`."""
+        ...
+
+    def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
+        """Every record is in exactly one of the two; order is kept."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A model: stateless at scoring time; scoring never learns. A bundle makes it (`Trainable.of`)."""
 
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f], NaN = absent or missing -> float32 [n], higher = more anomalous.
@@ -64,10 +117,50 @@ class Scorer(Protocol):
         ...
 
 
-class Codec(Protocol):
-    def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
-        """Every record is in exactly one of the two; order is kept."""
+@runtime_checkable
+class Rowwise(Scorer, Protocol):
+    """A scorer that says how many rows it may be given at once; one that does not say gets chunks of one size."""
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether a row's bits depend on that row alone, for any n."""
         ...
+
+
+def is_rowwise(scorer: Scorer) -> bool:
+    return isinstance(scorer, Rowwise) and scorer.rowwise
+
+
+Progress = Callable[[int, float, float], None]  # epoch (from 0), training loss, held-back loss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What a trainable scorer learnt."""
+
+    architecture: Mapping[str, Any]  # numbers, lists and text: whatever JSON can hold
+    tensors: Mapping[str, Tensor]
+    curve: tuple[tuple[float, float], ...]  # training and held-back loss of each epoch
+    held_loss: float
+    baseline_loss: float  # of predicting each feature's median
+
+
+@runtime_checkable
+class Trainable(Protocol[O_contra]):
+    """A scorer's class that `train` can build and a bundle can hold."""
+
+    @classmethod
+    def fit(cls, x: Tensor, held: Tensor, options: O_contra, progress: Progress) -> Fitted:
+        """x [n,w,f] earlier rows to learn from, held [h,w,f] later ones to stop and calibrate by."""
+        ...
+
+    @classmethod
+    def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Of every tensor in a bundle of this architecture."""
+        ...
+
+    @classmethod
+    def of(cls, bundle: Bundle, device: torch.device) -> Scorer: ...
 
 
 class Listener(Protocol):

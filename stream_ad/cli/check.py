@@ -14,6 +14,7 @@ from stream_ad.errors import InputError, StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
+    from stream_ad.config.features import FeatureSpec
 
 _SAMPLE_ROWS = 500
 
@@ -33,7 +34,7 @@ def check(
 
     config = load(path)
     spec = FeatureSpec.of(config)
-    facts: dict[str, Any] = {"features": [feature.name for feature in spec.features]}
+    facts: dict[str, Any] = {"features": [feature.name for feature in spec.features], "unused": config.unused}
     problems: list[StreamAdError] = []
 
     def attempt(part: Callable[[], dict[str, Any]]) -> None:
@@ -58,11 +59,11 @@ def check(
         raise typer.Exit(problems[0].exit_code)
 
 
-def _memory(config: Config, spec: Any) -> dict[str, Any]:
-    from stream_ad import build
+def _memory(config: Config, spec: FeatureSpec) -> dict[str, Any]:
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes
 
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     return {
         "bytes_per_key": per_key,
         "bytes_at_max_keys": fixed + per_key * config.window.max_keys,
@@ -102,7 +103,7 @@ def _records(config: Config) -> dict[str, Any]:
     return {"looked_at": count, "would_be_rejected": len(reasons), "first_reason": reasons[0] if reasons else None}
 
 
-def _registry(config: Config, spec: Any) -> dict[str, Any]:
+def _registry(config: Config, spec: FeatureSpec) -> dict[str, Any]:
     from stream_ad.io.redis.stores import RedisModelStore, reach
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
@@ -122,6 +123,8 @@ def _print(facts: dict[str, Any]) -> None:
         out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
 
     line("[green]✓[/]", f"{len(facts['features'])} features: {', '.join(facts['features'])}")
+    for unused in facts["unused"]:
+        line("[yellow]![/]", escape(unused))
     if "bytes_per_key" in facts:
         mib = facts["bytes_at_max_keys"] / 2**20
         line(

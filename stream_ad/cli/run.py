@@ -40,6 +40,8 @@ def run(
 
     FeatureSpec.of(config)
     setup_logging("run")
+    for unused in config.unused:
+        logging.getLogger(__name__).warning("%s", unused)
     admin.create_outputs(config)
     try:
         stores.reach(config.redis)

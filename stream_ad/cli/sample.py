@@ -52,8 +52,8 @@ def reject_reasons(config: Config, sample: Sample) -> list[str]:
     """One reason per record that this configuration would reject. It takes the records' own times as valid."""
     import numpy as np
 
-    from stream_ad import build
     from stream_ad.batch import RawBatch
+    from stream_ad.state import assemble
 
     count = len(sample.value)
     raw = RawBatch(
@@ -66,4 +66,4 @@ def reject_reasons(config: Config, sample: Sample) -> list[str]:
         headers=lambda row: [],
         next_offset=count,
     )
-    return build.codec(config).decode(raw)[1].reason
+    return assemble.codec(config).decode(raw)[1].reason

@@ -42,10 +42,12 @@ def train(
     source = bounded(config, name, first, last, 1)
     with progress("train") as bar:
         task = bar.add_task("", total=None, status="")
+        epochs = dict(config.train).get("epochs")  # of scorers that have this option
 
         def learning(epoch: int, train_loss: float, held_loss: float) -> None:
-            status = f"epoch {epoch + 1}/{config.train.epochs}, loss {train_loss:.4f}, held back {held_loss:.4f}"
-            bar.update(task, total=config.train.epochs, completed=epoch + 1, status=status)
+            of = f"/{epochs}" if epochs else ""
+            status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
+            bar.update(task, total=epochs, completed=epoch + 1, status=status)
 
         bundle = fit(config, source, name, lambda events: bar.update(task, status=f"{events:,} events read"), learning)
     if report is not None:

@@ -22,6 +22,7 @@ from stream_ad.io.atomic_file import replaced
 from stream_ad.io.files import JsonLinesSink
 from stream_ad.io.memory import MemoryModelLog, MemoryStateStore
 from stream_ad.protocols import BUILT_IN, ModelStore, Source
+from stream_ad.state import assemble
 
 SCHEMA = pa.schema(
     [
@@ -127,7 +128,7 @@ def replayed(
             told(result.events)
 
         ports = build.Ports(source, sink, MemoryStateStore(), log)
-        build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
+        build.pipeline(config, spec, assemble.folds(config, spec), ports, held, observe).run(lambda: False)
     result.alerts, result.rejects = sink.sent("alerts"), sink.sent("rejects")
     return result
 

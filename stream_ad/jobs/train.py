@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad import build
 from stream_ad.batch import F32, I64, FeatureBatch
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.protocols import ModelInfo, ModelStore, Source
 from stream_ad.runtime.reader import Decoded, Finished, Question, Reader
+from stream_ad.state import assemble
 from stream_ad.state.shard import UNKNOWN, Folds, Shard
 
 if TYPE_CHECKING:
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.train import Progress
+
+log = logging.getLogger(__name__)
 
 READ_S = 0.5
 
@@ -75,8 +78,8 @@ def collect(
     config: Config, spec: FeatureSpec, source: Source, progress: Callable[[int], None] | None = None
 ) -> Collector:
     """Reads a bounded source to its end. `progress` is told the number of events so far."""
-    found = Collector(source, build.folds(config, spec), config.train.max_rows)
-    with Reader(source, build.codec(config)) as reader:
+    found = Collector(source, assemble.folds(config, spec), config.train.max_rows)
+    with Reader(source, assemble.codec(config)) as reader:
         while not isinstance(item := reader.get(READ_S), Finished):
             if isinstance(item, Question):
                 item.settle(found)
@@ -99,6 +102,8 @@ def fit(
     from stream_ad.score.signature import Trust, signature
     from stream_ad.score.train import train
 
+    for unused in config.unused:
+        log.warning("%s", unused)
     spec = FeatureSpec.of(config)
     Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
     if config.models.signing_key:

@@ -149,7 +149,7 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, shares
     else:
         opening = f"{key} is anomalous"
     reasons = "; ".join(share.text for share in shares)
-    return f"{opening}: {reasons}." if reasons else f"{opening}."
+    return f"{opening}: {reasons}." if reasons else f"{opening}; the model gives no reasons."
 
 
 def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Redaction, room: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stream_ad.batch import F32, Bool, Explanation
+from stream_ad.config import ScorerOptions
 from stream_ad.config.features import FeatureSpec
 from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
@@ -30,6 +31,8 @@ class Statistical:
 
     Always computed on the CPU.
     """
+
+    Options = ScorerOptions  # it has none of its own
 
     def __init__(self, spec: FeatureSpec) -> None:
         kinds = [feature.kind for feature in spec.features]

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from stream_ad import metrics
 from stream_ad.config import Run
 from stream_ad.errors import STUCK, Stalled, StreamAdError
-from stream_ad.runtime.loop import Pipeline, Progress
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.runtime.progress import Progress
 from stream_ad.service.memory_limit import spare_bytes
 from stream_ad.service.watchdog import Stall, Watchdog
 

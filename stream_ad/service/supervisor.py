@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
@@ -45,8 +45,14 @@ class Interrupted(Exception):
 class Supervisor:
     """Starts workers, restarts dead ones, and stops all on SIGTERM or Ctrl-C."""
 
-    def __init__(self, config: Config, workers: int, until: Mapping[int, int] | None) -> None:
-        self._config, self._until = config, until
+    def __init__(
+        self,
+        config: Config,
+        workers: int,
+        until: Mapping[int, int] | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._until, self._clock = config, until, clock
         self._stop = Stop()
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
@@ -64,7 +70,7 @@ class Supervisor:
         def interrupted(number: int, _frame: object) -> None:
             nonlocal code
             code = 130 if number == signal.SIGINT else 0
-            self._asked_s = min(self._asked_s, time.monotonic())
+            self._asked_s = min(self._asked_s, self._clock())
             self._stop.ask()
             if self._starting:
                 raise Interrupted
@@ -92,7 +98,7 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for index, process in self._workers.items():
-            if process is None and time.monotonic() >= self._due[index]:
+            if process is None and self._clock() >= self._due[index]:
                 started = CONTEXT.Process(
                     target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
                 )
@@ -116,7 +122,7 @@ class Supervisor:
             why = " (its watchdog: it was stuck)" if code == STUCK else ""
             log.warning("worker %d ended with %d%s; starts again in %.0f s", index, code, why, RESTART_S)
             self._workers[index] = None
-            self._due[index] = time.monotonic() + RESTART_S
+            self._due[index] = self._clock() + RESTART_S
         if all(process is not None and process.exitcode == 0 for process in self._workers.values()):
             return 0
         return None
@@ -150,10 +156,10 @@ class Supervisor:
         running = [*workers, self._trainer] if self._trainer is not None else workers
         for process in running:
             process.terminate()
-        now = time.monotonic()
+        now = self._clock()
         deadline = min(now, self._asked_s) + self._config.run.stop / 1000 * STOP_SHARE
         for process in running:
-            process.join(max(0.0, deadline - time.monotonic()))
+            process.join(max(0.0, deadline - self._clock()))
             if process.exitcode is None:
                 log.error("%s did not stop within %.1f s and is killed", process.name, deadline - now)
                 process.kill()

@@ -112,20 +112,23 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     from stream_ad.io.kafka.admin import partitions, reach
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.runtime.registry_follower import RegistryFollower
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
     from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes, too_much
 
     stop = ending.stop
     spec = FeatureSpec.of(config)
-    parts = build.folds(config, spec)
-    build.warm(config, spec)
+    parts = assemble.folds(config, spec)
+    assemble.warm(config, spec)
     model_log = build.kafka_log(config)
-    models = build.models(config, spec, RedisModelStore(config.redis), model_log)
-    models.follow()
+    store = RedisModelStore(config.redis)
+    models = build.models(config, spec, store, model_log)
+    follower = RegistryFollower(store, models)
     spare_the_collector()
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
     watch = Watch(config.run, progress.ask, per_key, ending.ask)
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
@@ -177,6 +180,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
             stop.wait(RESTART_S)
     finally:
         watch.close()
+        follower.close()
         models.close()
         if server is not None:
             server.close()

@@ -9,7 +9,8 @@ import pytest
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, Unreachable
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Protocol, Told, group_of, until
+from tests.support.listening import Protocol, Told, group_of
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])

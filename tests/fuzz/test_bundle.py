@@ -42,7 +42,7 @@ MOST_BYTES = 64 << 20  # of memory, whatever a header asks for
 @functools.cache
 def bundle(kind: str) -> Bundle:
     architecture = ARCHITECTURES[kind]
-    shapes = registry.lookup("scorer", kind, "scorer").shapes(architecture)
+    shapes = registry.trainable(kind).shapes(architecture)
     integers = ("feature",)
     tensors = {
         name: torch.ones(shape, dtype=torch.int64 if name in integers else torch.float32)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stream_ad import config, registry
 from stream_ad.batch import KeyedBatch, Scores, Verdicts, WindowBatch
 from stream_ad.config.features import FeatureSpec
+from stream_ad.config.parts import KINDS
 from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
@@ -25,15 +26,17 @@ from tests.support.judged import NOW, scores, verdicts
 from tests.support.strategies import streams
 
 CAPACITY = 6
+THRESHOLD = {"false_alarm_rate": 0.05, "escape_rows": 3, "escape_after": "5s", "half_life_rows": 20}
+WINDOW = {"rows": 4, "hop": 2, "max_keys": CAPACITY}
 CONFIG = config.parse(
     {
-        "window": {"rows": 4, "hop": 2, "max_keys": CAPACITY},
+        "window": WINDOW,
         "features": {
             "event": ["gap", "count:10s", "time_of_day"],
             "numeric": {"a": ["raw", "zscore", "ew_std:10", "sum:1m"], "b": ["diff", "missing"]},
             "categorical": {"c": ["novelty", "frequency_overall"]},
         },
-        "threshold": {"false_alarm_rate": 0.05, "escape_rows": 3, "escape_after": "5s", "half_life_rows": 20},
+        "threshold": THRESHOLD,
         "incidents": {"resolve_after": "10s", "resolve_rows": 3, "cooldown": "20s", "update_factor": 2},
         "silence": {"enabled": True, "min_gap": "4s", "deviations": 2, "min_events": 3},
     }
@@ -68,7 +71,7 @@ def flagged(batch: Scores) -> Any:
 JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
     **{
         f"threshold {name}": (
-            lambda name=name: registry.lookup("threshold", name, "threshold.kind")(CONFIG.threshold),
+            lambda name=name: registry.threshold(name)(KINDS["threshold"].read({"kind": name, **THRESHOLD})),
             lambda batch: batch,
         )
         for name in registry.names("threshold")
@@ -103,7 +106,7 @@ def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at:
         return Keys(CONFIG.window, 64)
 
     def window() -> Any:
-        return registry.lookup("window", name, "window.kind")(CONFIG.window, len(SPEC.numeric))
+        return registry.window(name)(KINDS["window"].read({"kind": name, **WINDOW}), len(SPEC.numeric))
 
     check_split_invariance(keys, batch, cuts, CAPACITY)
     keyed: KeyedBatch = keys().step(keys().init(CAPACITY), batch)
@@ -216,7 +219,7 @@ class Nosy(PerBatch):
     """A threshold that looks at the row of another key."""
 
     def init(self, capacity: int) -> Any:
-        return registry.lookup("threshold", "ewma", "")(CONFIG.threshold).init(capacity)
+        return registry.threshold("ewma")(CONFIG.threshold).init(capacity)
 
     def step(self, state: Any, batch: Scores) -> Any:
         slots = batch.features.windows.keyed.slot

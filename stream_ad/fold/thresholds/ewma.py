@@ -27,9 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_ad import config
 from stream_ad.batch import F64, I32, I64, Bool, Scores, Verdicts
 from stream_ad.fold.state import per_key
+from stream_ad.fold.thresholds.options import EwmaOptions
 from stream_ad.kernel import kernel, prefetch
 
 # columns of ThresholdState.key
@@ -75,7 +75,9 @@ class ThresholdState:
 class EwmaThreshold:
     """Fold[ThresholdState, Scores, Verdicts]; the module says how. Labels are never used."""
 
-    def __init__(self, section: config.Threshold) -> None:
+    Options = EwmaOptions
+
+    def __init__(self, section: EwmaOptions) -> None:
         self._rate = section.false_alarm_rate
         self._alpha = 1.0 - 0.5 ** (1.0 / section.half_life_rows)
         self._prior = section.prior_rows

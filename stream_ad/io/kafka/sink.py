@@ -65,12 +65,12 @@ class KafkaSink:
         transactional_id: str = "",
         max_record_bytes: int = 900_000,
         stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
-        self._id = transactional_id
-        self._exactly = delivery == "exactly_once"
-        self._stopping = stopping
+        self._id, self._exactly = transactional_id, delivery == "exactly_once"
+        self._stopping, self._clock = stopping, clock
         self._producer: Any = None
         self._losses = Losses()
         self._born_s = 0.0
@@ -152,14 +152,14 @@ class KafkaSink:
                 producer.init_transactions(TRANSACTION_S)
             except KafkaException as error:
                 raise failure(error.args[0], self._kafka) from None
-        self._producer, self._begun, self._born_s = producer, False, time.monotonic()
+        self._producer, self._begun, self._born_s = producer, False, self._clock()
 
     def _begin(self) -> None:
         """Begins a transaction; after a lost connection, with a new producer and so with a new epoch.
 
-        A request on the lost connection may reach the brokers late. Within the old epoch they would take it for a part
-        of the next transaction: offsets would go back, or alerts become visible without their offsets. (Since KIP-890
-        brokers change the epoch at every transaction, for clients that know it: confluentinc/librdkafka#5423.)
+        A request on the lost connection may reach the brokers late. Within the old epoch it would join the next
+        transaction: offsets would go back, or alerts become visible without their offsets. (With KIP-890 brokers change
+        the epoch at every transaction, for clients that know it: confluentinc/librdkafka#5423.)
         """
         if self._exactly and self._producer is not None and not self._begun:
             self._producer.poll(0)  # hands the log lines of the client to `Losses`
@@ -194,7 +194,7 @@ class KafkaSink:
         if error.code() == KafkaError._FENCED:
             self._producer, self._begun = None, False
             # the coordinator also fences a transaction that timed out, but so early none can have
-            error_type = Fenced if time.monotonic() - self._born_s < TRANSACTION_S else TransactionFailed
+            error_type = Fenced if self._clock() - self._born_s < TRANSACTION_S else TransactionFailed
             return error_type(f"another process works as {self._id!r} ({error.str()})")
         if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
             self._producer, self._begun = None, False

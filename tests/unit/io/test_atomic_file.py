@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from stream_ad.io.atomic_file import replaced
+from tests.support.waiting import WAIT_S
 
 CONFIG = """
 [source]
@@ -39,7 +40,7 @@ def limited(size: int, *command: str, **environ: str) -> subprocess.CompletedPro
         [sys.executable, *command],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_S,
         env={**os.environ, **environ},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
         check=False,

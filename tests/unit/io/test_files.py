@@ -134,7 +134,7 @@ cells = (
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=8))
 @example([(5, 0)] * 2 + [(" ", "\u2003"), (" NaN", "\t")])
 @example([(5, 1.5), ("\t5", " 5 "), ("null", "nan")])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_csv_column_is_all_numbers_or_all_text(tmp_path, table):
     path = tmp_path / "f.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -240,7 +240,7 @@ def polled(source: FileSource, start: int = 0):
     st.integers(1, 5),
     st.integers(0, 4),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_file_is_read_as_a_fresh_topic_would_be(tmp_path, keys, partitions, start):
     path = written(tmp_path / "f.jsonl", "".join(json.dumps({"key": key, "n": n}) + "\n" for n, key in enumerate(keys)))
     topic: dict[int, list] = defaultdict(list)

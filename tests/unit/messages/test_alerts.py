@@ -149,7 +149,8 @@ def test_what_is_not_meant_is_null_and_what_is_silent_says_since_when():
 
 
 def test_phases_are_told_in_words():
-    assert body_of(phase=Phase.updated, events=4)["summary"] == "card-17 is still anomalous, 4 events in 1 min."
+    updated = "card-17 is still anomalous, 4 events in 1 min; the model gives no reasons."
+    assert body_of(phase=Phase.updated, events=4)["summary"] == updated
     assert body_of(phase=Phase.resolved, events=4)["summary"] == "card-17 is normal again after 4 events in 1 min."
     assert "new level" in body_of(rule=Rule.shift)["summary"]
     assert body_of(rule=Rule.silence, phase=Phase.resolved)["summary"] == "card-17 speaks again."

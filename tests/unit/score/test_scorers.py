@@ -102,7 +102,7 @@ def test_shares_sum_to_one_even_of_nothing():
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae"])
 def test_the_fused_loop_scores_as_torch_does(kind):
-    scorer = registry.lookup("scorer", kind, "").of(bundle(kind), CPU)
+    scorer = registry.trainable(kind).of(bundle(kind), CPU)
     x = np.concatenate([windows(300, seed=4)[0], np.full((2, *windows(1)[0].shape[1:]), np.nan, np.float32)])
     x[5] *= 1e20
     found = scorer.score(torch.from_numpy(x))
@@ -267,7 +267,7 @@ def test_samples_of_the_reconstruction_probability_are_part_of_the_bundle():
 def _scorer(kind: str, samples: int = 0):
     from stream_ad import registry
 
-    return registry.lookup("scorer", kind, "").of(bundle(kind, samples), CPU)
+    return registry.trainable(kind).of(bundle(kind, samples), CPU)
 
 
 def test_blocks_are_all_rows_in_order():
