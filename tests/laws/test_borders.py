@@ -23,7 +23,7 @@ from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.fold.thresholds.ewma import EwmaThreshold
 from stream_ad.fold.windows import CountWindow
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
-from stream_ad.protocols import BUILT_IN
+from stream_ad.protocols import BUILT_IN, is_rowwise
 from stream_ad.score import engine as engines
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.statistical import Statistical
