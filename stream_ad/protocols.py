@@ -10,10 +10,9 @@ Laws that every part keeps (`stream_ad.testing` checks them):
 3. Isolation: a malformed record is one reject and touches no neighbour.
 4. Scoring is pure: same rows, same scores, whatever else is in the batch.
 5. Keys are independent, except through pooled priors, which are folds of the log.
-6. Borders are guarded: what a part raises, or answers in another shape than its contract says, harms nothing
-   but its own verdicts. A part that cannot work at all raises a `StreamAdError`, which ends the run.
+6. Borders are guarded: what a part raises, or answers against its contract, harms its own verdicts only.
 
-A fold sees no clock, no network, no randomness and does not log.
+A fold sees no clock, no network, no randomness and does not log. A part that cannot work raises a `StreamAdError`.
 """
 
 from __future__ import annotations

@@ -51,6 +51,14 @@ def of_numbers(leaves: Sequence[Any], unit: str) -> I64:
     return ms
 
 
+def written(ms: int, form: str) -> str | int | float:
+    """A time in milliseconds as what `of_iso` (for the form `iso`) or `of_numbers` reads back."""
+    if form == "iso":
+        return f"{np.datetime64(ms, 'ms')}Z"
+    times, divisor = _TO_MS[form]
+    return ms / times if times > 1 else ms * divisor
+
+
 def _of_floats(values: F64, to_ms: float) -> I64:
     inside = (values >= 0) & (values < END_MS / to_ms)
     us = np.rint(np.where(inside, values, 0.0) * (to_ms * 1000)).astype(np.int64)

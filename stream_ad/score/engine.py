@@ -89,7 +89,7 @@ class Engine:
 
     def _answer_absent(self, loaded: Loaded) -> None:
         """Raises what the scorer raises for a row without values."""
-        _answer(loaded, [np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)], 1)
+        answer(loaded, [np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)], 1)
 
     def info(self, blob: bytes) -> ModelInfo:
         """What a registry keeps beside a bundle. Raises `ModelError`."""
@@ -119,7 +119,7 @@ class Engine:
         scores = np.full(sum(sizes), np.nan)
         failed: list[Failed] = []
 
-        for outcome in isolated(len(scores), lambda first, last: _answer(loaded, _cut(xs, first, last), last - first)):
+        for outcome in isolated(len(scores), lambda first, last: answer(loaded, _cut(xs, first, last), last - first)):
             if isinstance(outcome, Failed):
                 failed.append(outcome)
             else:
@@ -139,7 +139,7 @@ class Engine:
         row = torch.empty((1, w, f))
         for at in range(k):
             _fill(row, [x], at)
-            (outcome,) = isolated(1, lambda *_: _explained(loaded, row.to(loaded.device)))
+            (outcome,) = isolated(1, lambda *_: explained(loaded, row.to(loaded.device)))
             if isinstance(outcome, Failed):
                 failed.append(outcome)
                 continue
@@ -198,7 +198,7 @@ def _fill(chunk: Tensor, xs: Sequence[F32], first: int) -> int:
     return filled
 
 
-def _answer(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
+def answer(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
     """Scores [rows] of all `xs`. Raises what the scorer raises; memory of the device is the machine's matter."""
     try:
         return (_on_cpu if loaded.device.type == "cpu" else _on_cuda)(loaded, xs, rows)[:rows]
@@ -215,7 +215,7 @@ def _chunk_scores(loaded: Loaded, x: Tensor) -> Tensor:
     return scores.to(torch.float32)
 
 
-def _explained(loaded: Loaded, row: Tensor) -> Explanation:
+def explained(loaded: Loaded, row: Tensor) -> Explanation:
     """Of [1,w,f]. Raises `ContractBroken` for other shapes, and for what is not finite."""
     try:
         given = loaded.scorer.explain(row)
