@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from stream_ad.batch import EventBatch, Explanation, Message, RawBatch, RejectBatch
+from stream_ad.batch import F32, F64, EventBatch, Explanation, Message, RawBatch, RejectBatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +61,21 @@ class Scorer(Protocol):
 
     def explain(self, x: Tensor) -> Explanation:
         """[k,w,f] -> contribution and expected value per lag and feature; flagged rows only."""
+        ...
+
+
+class Inference(Protocol):
+    """Models by version, as those ask who judge: what comes back is there, on whatever device it was computed.
+
+    Raises `ModelError` where a version cannot be had.
+    """
+
+    def score(self, version: str, xs: Sequence[F32]) -> Sequence[F64]:
+        """Scores of each [m_i,w,f] as [m_i]. A row's score does not depend on the other rows."""
+        ...
+
+    def explain(self, version: str, x: F32) -> Explanation:
+        """Of [k,w,f]."""
         ...
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_ad import metrics
-from stream_ad.batch import F32, F64, Message
+from stream_ad.batch import F32, F64, Explanation, Message
 from stream_ad.errors import ConnectionFailed, ModelError, StreamAdError
 from stream_ad.messages.models import encode_bundle
 from stream_ad.protocols import BUILT_IN, ModelLog, ModelStore
@@ -127,18 +127,24 @@ class Models:
         found = set(judging)
         self._judging = found.pop() if len(found) == 1 else None
 
-    def submit(self, version: str, x: list[F32]) -> Future:
-        return self._engine.submit(self._loaded[self.version(version)], x)
+    def submit(self, version: str, xs: Sequence[F32]) -> Future:
+        return self._engine.submit(self._loaded[self.version(version)], xs)
+
+    def score(self, version: str, xs: Sequence[F32]) -> list[F64]:
+        return self.submit(version, xs).result()
 
     def explaining(self, version: str, x: F32) -> Explaining:
         return self._engine.explain(self._loaded[self.version(version)], x)
+
+    def explain(self, version: str, x: F32) -> Explanation:
+        return self.explaining(version, x).result()
 
     def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:
         """Scores [r] of the shard's recent windows by its own model and by `version`."""
         x = shard.recent_windows()
         if not len(x):
             return np.zeros(0), np.zeros(0)
-        return self.submit(shard.version, [x]).result()[0], self.submit(version, [x]).result()[0]
+        return self.score(shard.version, [x])[0], self.score(version, [x])[0]
 
     def swap(self, shard: Shard, version: str) -> None:
         """`version` judges from `shard.next_offset` on; thresholds are carried over by the recent windows."""
