@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from stream_ad.batch import (
+    F32,
     F64,
     EventBatch,
     Explanation,
@@ -128,6 +129,18 @@ class Rowwise(Scorer, Protocol):
 
 def is_rowwise(scorer: Scorer) -> bool:
     return isinstance(scorer, Rowwise) and scorer.rowwise
+
+
+class Inference(Protocol):
+    """The models, by version, of those who judge. Raises `ModelError` where a version cannot be loaded."""
+
+    def score(self, version: str, xs: Sequence[F32]) -> Sequence[F64]:
+        """Scores of each [m_i,w,f] as [m_i]. A row's score does not depend on the other rows."""
+        ...
+
+    def explain(self, version: str, x: F32) -> Explanation:
+        """Of [k,w,f]."""
+        ...
 
 
 Progress = Callable[[int, float, float], None]  # epoch (from 0), training loss, held-back loss

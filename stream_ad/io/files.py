@@ -1,4 +1,4 @@
-"""CSV, JSON Lines and Parquet as records, as a bounded source, and a sink of JSON Lines.
+"""CSV, JSON Lines and Parquet as records, as a bounded source, and files of JSON Lines.
 
 A row becomes the same bytes, on the same partition and at the same offset, whether `produce`
 writes it to a new topic or `FileSource` reads it here. So a replay of the file equals a replay of the topic.
@@ -6,7 +6,6 @@ writes it to a new topic or `FileSource` reads it here. So a replay of the file 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,7 @@ from stream_ad.io.partition import partition_of
 from stream_ad.io.seeks import Seeks
 from stream_ad.io.tables import documents
 from stream_ad.messages.alerts import text_of
-from stream_ad.protocols import Listener, Role
+from stream_ad.protocols import Listener
 
 POLL_ROWS = 4096
 NO_TIME_MS = -1
@@ -167,50 +166,35 @@ class FileSource:
         )
 
 
-class JsonLinesSink:
+class JsonLines:
     """Writes alerts and rejects to a file each, one JSON object per line; a reject has its key and value as text.
 
-    `commit` writes the lines of what was sent. Raises `InputError` when a file cannot be written.
+    Raises `InputError` when a file cannot be written.
     """
 
     def __init__(self, alerts: Path | None = None, rejects: Path | None = None) -> None:
-        self._files: dict[Role, TextIO] = {}
-        self._waiting: list[tuple[Role, Message]] = []
-        self._sent: Counter[Role] = Counter()
-        targets: dict[Role, Path | None] = {"alerts": alerts, "rejects": rejects}
-        for role, path in targets.items():
-            if path is not None:
-                try:
-                    self._files[role] = path.open("w", encoding="utf-8", newline="\n")
-                except OSError as error:
-                    raise InputError(f"{path}: cannot be written: {error}") from None
+        self._alerts, self._rejects = _opened(alerts), _opened(rejects)
 
-    def send(self, role: Role, messages: Sequence[Message]) -> None:
-        self._waiting += [(role, message) for message in messages]
-
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        for role, message in self._waiting:
-            self._sent[role] += 1
-            if role in self._files:
-                self._files[role].write((_alert_line if role == "alerts" else _reject_line)(message) + "\n")
-        self._waiting = []
-
-    def sent(self, role: Role) -> int:
-        """Messages committed so far, whether or not there is a file for them."""
-        return self._sent[role]
-
-    def abort(self) -> None:
-        self._waiting = []
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+    def write(self, alerts: Sequence[Message], rejects: Sequence[Message]) -> None:
+        if self._alerts is not None:
+            self._alerts.writelines(f"{_alert_line(message)}\n" for message in alerts)
+        if self._rejects is not None:
+            self._rejects.writelines(f"{_reject_line(message)}\n" for message in rejects)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for file in (self._alerts, self._rejects):
+            if file is not None:
+                file.close()
+
+
+def _opened(path: Path | None) -> TextIO | None:
+    try:
+        return path.open("w", encoding="utf-8", newline="\n") if path is not None else None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}") from None
 
 
 def _alert_line(message: Message) -> str:

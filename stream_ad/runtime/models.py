@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad.batch import F32, F64, Message
+from stream_ad.batch import F32, F64, Explanation, Message
 from stream_ad.errors import ConnectionFailed, ModelError, StreamAdError
 from stream_ad.messages.models import encode_bundle
 from stream_ad.protocols import BUILT_IN, ModelInfo, ModelLog, ModelStore
@@ -124,11 +124,17 @@ class Models:
 
     # ── scores ───────────────────────────────────────────────────────────────────────────
 
-    def submit(self, version: str, x: list[F32]) -> Future:
-        return self._engine.submit(self.load(version), x)
+    def submit(self, version: str, xs: Sequence[F32]) -> Future:
+        return self._engine.submit(self.load(version), xs)
+
+    def score(self, version: str, xs: Sequence[F32]) -> list[F64]:
+        return self.submit(version, xs).result()
 
     def explaining(self, version: str, x: F32) -> Explaining:
         return self._engine.explain(self.load(version), x)
+
+    def explain(self, version: str, x: F32) -> Explanation:
+        return self.explaining(version, x).result()
 
     def compared(self, shard: Shard, version: str) -> tuple[F64, F64]:
         """Scores [r] of the shard's recent windows by its own model and by `version`, where both have one."""

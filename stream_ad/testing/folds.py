@@ -180,4 +180,5 @@ def _restored(fold: Fold[Any, Any, Any], state: Any, into: Fold[Any, Any, Any], 
     shard = Shard(folds(fold), 0, 0, "law")
     shard.states.window = state
     shard.states.keys.count[0] = used
-    return Shard.restore(folds(into), 0, shard.snapshot().parts()).states.window
+    restored, _ = Shard.restore(folds(into), 0, shard.snapshot().parts())
+    return restored.states.window

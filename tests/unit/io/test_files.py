@@ -7,7 +7,6 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from stream_ad.batch import Message
 from stream_ad.config import parse
 from stream_ad.errors import InputError
-from stream_ad.io.files import POLL_ROWS, FileSource, JsonLinesSink, Layout, moment_ms, rows, stamp_ms
+from stream_ad.io.files import POLL_ROWS, FileSource, JsonLines, Layout, moment_ms, rows, stamp_ms
 from stream_ad.io.partition import partition_of
 
 LAYOUT = Layout("key", "timestamp")
@@ -143,26 +142,20 @@ def test_a_missing_file_is_said(tmp_path):
         with pytest.raises(InputError, match="no such file"):
             list(rows(tmp_path / name, LAYOUT))
     with pytest.raises(InputError, match="cannot be written"):
-        JsonLinesSink(tmp_path / "absent" / "f.jsonl")
+        JsonLines(tmp_path / "absent" / "f.jsonl")
 
 
-def test_lines_are_written_when_they_are_committed(tmp_path):
+def test_a_message_is_a_line_in_the_file_of_its_kind(tmp_path):
     alerts, rejects = tmp_path / "alerts.jsonl", tmp_path / "rejects.jsonl"
     reject = Message(
         None,
         b"\xff{",
         [("own", b"1"), ("reject_code", b"bad_json"), ("reject_partition", b"2"), ("reject_offset", b"6")],
     )
-    with JsonLinesSink(alerts, rejects) as sink:
-        sink.send("alerts", [Message(b"k", b'{"id":1}', [])])
-        sink.send("models", [Message(b"k", b"{}", [])])
-        sink.abort()
-        sink.send("alerts", [Message(b"k", b'{"id":2}', []), Message(b"k", b'{"id":3}', [])])
-        sink.send("rejects", [reject])
-        sink.commit({0: np.int64(7)})
-        sink.send("alerts", [Message(b"k", b'{"id":4}', [])])
-    assert (sink.sent("alerts"), sink.sent("rejects"), sink.sent("models")) == (2, 1, 0)
-    assert alerts.read_text() == '{"id":2}\n{"id":3}\n'
+    with JsonLines(alerts, rejects) as lines:
+        lines.write([Message(b"k", b'{"id":2}', []), Message(b"k", b'{"id":3}', [])], [reject])
+        lines.write([Message(b"k", b'{"id":4}', [])], [])
+    assert alerts.read_text() == '{"id":2}\n{"id":3}\n{"id":4}\n'
     assert json.loads(rejects.read_text()) == {
         "code": "bad_json", "partition": 2, "offset": 6, "key": None, "value": "hex:ff7b",
     }  # fmt: skip
