@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEPTH_BATCHES = 64
-TOLD_S = 10.0
+LOGGED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Outbox:
         self._redaction = Redaction(config.sink.redact, config.record.key)
         self._waiting: deque[Waiting] = deque()
         self._rejected = 0
-        self._told_at = time.monotonic() - TOLD_S
+        self._logged_at = time.monotonic() - LOGGED_S
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -73,17 +73,17 @@ class Outbox:
         for reason in rejects.reason:
             metrics.REJECTS.labels(reason.partition(":")[0]).inc()
         self._rejected += len(rejects)
-        self._tell(rejects)
+        self._log(rejects)
 
-    def _tell(self, rejects: RejectBatch) -> None:
+    def _log(self, rejects: RejectBatch) -> None:
         """Code and field of the latest one; what the field held is for the rejects topic alone."""
         now = time.monotonic()
-        if now - self._told_at < TOLD_S:
+        if now - self._logged_at < LOGGED_S:
             return
         raw, why = rejects.raw, ": ".join(rejects.reason[-1].split(": ")[:2])
         where = f"{raw.topic}/{raw.partition}/{raw.offset[rejects.row[-1]]}"
         log.warning("%d records rejected so far, the latest at %s: %s", self._rejected, where, why)
-        self._told_at = now
+        self._logged_at = now
 
     def send_ready(self) -> None:
         while self._waiting and (self._waiting[0].explaining is None or self._waiting[0].explaining.done()):
@@ -94,15 +94,15 @@ class Outbox:
             self._send(self._waiting.popleft())
 
     def _send(self, waiting: Waiting) -> None:
-        told = {}
+        reasons = {}
         if waiting.explaining is not None:
             batch, rows = waiting.verdicts.scores.features, waiting.rows
-            reasons = contributors(batch, rows, waiting.explaining.result(), self._spec)
-            told = dict(zip(rows.tolist(), reasons, strict=True))
+            explained = contributors(batch, rows, waiting.explaining.result(), self._spec)
+            reasons = dict(zip(rows.tolist(), explained, strict=True))
         messages = alert.encode(
             waiting.alerts,
             waiting.verdicts,
-            told,
+            reasons,
             pipeline=self._config.pipeline,
             topic=self._topic,
             partition=waiting.partition,
