@@ -87,13 +87,13 @@ class Assignment:
 
     # ── transitions ──────────────────────────────────────────────────────────────────────
 
-    def restored(self, found: Restored) -> None:
+    def restored(self, result: Restored) -> None:
         """Takes what the restoring thread has brought. By `Recovery`."""
         self._become(State.READY)
-        self._shard, self.mute_until, self.swaps = found.shard, found.mute_until, found.swaps
-        self.announcement, self.events_per_s = found.announcement, found.events_per_s
-        self.saved_offset, self.tried_offset = found.saved_offset, found.shard.next_offset
-        self._read_to = found.shard.next_offset
+        self._shard, self.mute_until, self.swaps = result.shard, result.mute_until, result.swaps
+        self.announcement, self.events_per_s = result.announcement, result.events_per_s
+        self.saved_offset, self.tried_offset = result.saved_offset, result.shard.next_offset
+        self._read_to = result.shard.next_offset
 
     def begin(self) -> None:
         """It is this partition's turn to be folded on. By `Recovery`."""

@@ -86,7 +86,7 @@ class Recovery:
                 under_way += assignment.to_replay
                 assignment.begin()
                 begun.append(assignment)
-                _tell(assignment)
+                _say(assignment)
         return begun
 
     def drop(self, partition: int) -> None:
@@ -207,7 +207,7 @@ class Recovery:
         return max(began, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else began
 
 
-def _tell(assignment: Assignment) -> None:
+def _say(assignment: Assignment) -> None:
     partition, to_replay = assignment.partition, assignment.to_replay
     metrics.MUTED.labels(partition).set(int(assignment.replays))
     metrics.REPLAY.labels(partition).set(to_replay)
