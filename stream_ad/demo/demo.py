@@ -137,7 +137,7 @@ def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Sh
 
 def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
     if watch.figures is None:
-        return "the worker is starting (the first time it compiles its kernels)"
+        return "the worker starts (the first time it compiles its kernels)"
     if live_since is None:
         return f"quiet history: {judged:,} of {HISTORY_RECORDS:,} events"
     if watch.swapped_s is not None:

@@ -7,7 +7,7 @@ Nothing here may start a thread or open a connection: neither survives a fork.
 import gc
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the group; the supervisor passes it on
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
 gc.disable()  # modules are no garbage; the collector would take a tenth of the time
 
 from stream_ad import build  # noqa: E402, F401

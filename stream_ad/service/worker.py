@@ -58,9 +58,7 @@ class Ending:
 
     def follow(self) -> None:
         """Stops on SIGTERM and when the parent process ends. Call it before any other thread starts."""
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches every process of the group; the supervisor passes it on
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         parent = multiprocessing.parent_process()
         waits: list[Callable[[], object]] = [lambda: signal.sigwait({signal.SIGTERM})]

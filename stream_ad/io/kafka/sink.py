@@ -18,9 +18,7 @@ from stream_ad.io.kafka.client import ANSWER_S, AWAY, LOG, Losses, client, failu
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 
-TRANSACTION_S = (
-    30.0  # brokers end a dead worker's transaction after it; until then it holds up partitions and hides alerts
-)
+TRANSACTION_S = 30.0  # brokers end a dead worker's transaction by then; it hides alerts, holds up partitions
 COMMIT_S = 20.0  # a commit without an answer by then has failed
 OFFSETS_S = 5.0  # the same for handing the offsets to the group's coordinator
 REACH_S = 2.0
