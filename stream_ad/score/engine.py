@@ -50,6 +50,7 @@ class Loaded:
     version: str
     scorer: Scorer
     device: torch.device
+    rowwise: bool
 
 
 class Engine:
@@ -70,18 +71,19 @@ class Engine:
     def load(self, blob: bytes | None) -> Loaded:
         """A bundle, or the statistical scorer for None. Raises `ModelError` where it does not fit."""
         if blob is None:
-            return self._tried(Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu")))
+            return self._tried(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
         bundle = Bundle.from_bytes(blob, self.spec, self._trust)
         kind = registry.trainable(bundle.manifest.kind, f"model {bundle.version}")
         try:
-            return self._tried(Loaded(bundle.version, kind.of(bundle, self.device), self.device))
+            return self._tried(bundle.version, kind.of(bundle, self.device), self.device)
         except StreamAdError:
             raise
         except Exception as error:
             raise ModelError(f"model {bundle.version}: cannot score: {error!r:.300}") from None
 
-    def _tried(self, loaded: Loaded) -> Loaded:
+    def _tried(self, version: str, scorer: Scorer, device: torch.device) -> Loaded:
         """The first score compiles what is to be compiled, and shows whether the scorer can."""
+        loaded = Loaded(version, scorer, device, is_rowwise(scorer))
         self._scoring.submit(self._answer_absent, loaded).result()
         return loaded
 
@@ -228,7 +230,7 @@ def explained(loaded: Loaded, row: Tensor) -> Explanation:
 
 
 def _on_cpu(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
-    size = rows if is_rowwise(loaded.scorer) else CPU_ROWS
+    size = rows if loaded.rowwise else CPU_ROWS
     padded = torch.empty((-(-rows // size) * size, *xs[0].shape[1:]))
     _fill(padded, xs, 0)
     return np.concatenate([_chunk_scores(loaded, chunk).numpy() for chunk in torch.split(padded, size)])

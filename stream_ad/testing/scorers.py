@@ -58,7 +58,7 @@ def _check_in_engine(scorer: Scorer, x: F32, expected: F32, tensor: Callable[[F3
     """Scores and explains as a worker does."""
     from stream_ad.score.engine import Loaded, answer, explained
 
-    loaded = Loaded("law", scorer, tensor(x[:1]).device)
+    loaded = Loaded("law", scorer, tensor(x[:1]).device, is_rowwise(scorer))
     assert (answer(loaded, [x[:100], x[100:]], ROWS) == expected).all(), "the engine gets other scores"
     for row in range(EXPLAINED_ROWS):
         try:
