@@ -23,7 +23,7 @@ from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.fold.thresholds.ewma import EwmaThreshold
 from stream_ad.fold.windows import CountWindow
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
-from stream_ad.protocols import BUILT_IN, is_rowwise
+from stream_ad.protocols import BUILT_IN
 from stream_ad.score import engine as engines
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.statistical import Statistical
@@ -74,7 +74,7 @@ class Faulty(Statistical):
 def faulty(fault: Fault) -> Loaded:
     scorer = Faulty(SPEC)
     scorer.fault = fault  # type: ignore[method-assign]
-    return Loaded("faulty", scorer, CPU, is_rowwise(scorer))
+    return Loaded("faulty", scorer, CPU, rowwise=False)
 
 
 def counted(answer: str, version: str = "faulty") -> float:
@@ -107,7 +107,7 @@ def test_a_row_that_fails_has_no_score_and_its_neighbours_keep_theirs(
     parts = np.split(x, np.cumsum(sizes))
     before = counted("score")
     got = engine.submit(faulty(FAULTS[name]), parts).result()
-    expected = engine.submit(Loaded("sound", Statistical(SPEC), CPU, is_rowwise(Statistical(SPEC))), parts).result()
+    expected = engine.submit(Loaded("sound", Statistical(SPEC), CPU, rowwise=False), parts).result()
     assert [len(part) for part in got] == [len(part) for part in parts]
     wanted = np.concatenate(expected)
     wanted[rows] = np.nan
@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_explained_has_no_contributions_and_its_neighbours_
     x[[3, 4], -1, 0] = BAD
     before = counted("explanation")
     got = engine.explain(faulty(raising), x).result()
-    sound = engine.explain(Loaded("sound", Statistical(SPEC), CPU, is_rowwise(Statistical(SPEC))), x).result()
+    sound = engine.explain(Loaded("sound", Statistical(SPEC), CPU, rowwise=False), x).result()
     others = np.delete(np.arange(40), [3, 4])
     assert not got.contribution[[3, 4]].any()
     assert np.array_equal(got.contribution[others], sound.contribution[others])
@@ -143,7 +143,7 @@ def test_an_explanation_of_another_shape_is_none(engine: Engine, change: Callabl
     scorer = Statistical(SPEC)
     explain = scorer.explain
     scorer.explain = lambda x: change(explain(x))  # type: ignore[method-assign]
-    got = engine.explain(Loaded("faulty", scorer, CPU, is_rowwise(scorer)), X[:2]).result()
+    got = engine.explain(Loaded("faulty", scorer, CPU, rowwise=False), X[:2]).result()
     assert not got.contribution.any()
     assert np.isfinite(got.expected).all()
 

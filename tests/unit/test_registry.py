@@ -128,8 +128,8 @@ def test_an_old_threshold_gets_the_section_as_it_was(install: Install) -> None:
     made = parse({"features": FEATURES, "threshold": {"kind": "old", "half_life_rows": 50, "false_alarm_rate": 0.01}})
     assert type(made.threshold) is config.Threshold
     assert made.unused == []
-    folds = assemble.folds(made, FeatureSpec.of(made), capacity=2)
-    assert folds.threshold.level == 0.5  # type: ignore[attr-defined]
+    assemble.folds(made, FeatureSpec.of(made), capacity=2)
+    assert registry.threshold("old")(made.threshold).level == 0.5  # type: ignore[attr-defined]
 
 
 def test_an_old_scorer_gets_the_section_as_it_was(install: Install) -> None:
