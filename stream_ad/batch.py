@@ -129,29 +129,15 @@ class EventBatch:
         return len(self.offset)
 
     def slice(self, first: int, last: int) -> EventBatch:
-        cut = slice(first, last)
-        return EventBatch(
-            raw=self.raw,
-            row=self.row[cut],
-            offset=self.offset[cut],
-            ts_ms=self.ts_ms[cut],
-            key=self.key.slice(first, last),
-            values=self.values[cut],
-            cats=tuple(column.slice(first, last) for column in self.cats),
-            codes=self.codes[cut],
-        )
+        cats = tuple(column.slice(first, last) for column in self.cats)
+        return self._part(slice(first, last), self.key.slice(first, last), cats)
 
     def take(self, rows: I64) -> EventBatch:
-        return EventBatch(
-            raw=self.raw,
-            row=self.row[rows],
-            offset=self.offset[rows],
-            ts_ms=self.ts_ms[rows],
-            key=self.key.take(rows),
-            values=self.values[rows],
-            cats=tuple(column.take(rows) for column in self.cats),
-            codes=self.codes[rows],
-        )
+        return self._part(rows, self.key.take(rows), tuple(column.take(rows) for column in self.cats))
+
+    def _part(self, rows: slice | I64, key: Strings, cats: tuple[Strings, ...]) -> EventBatch:
+        at, offset, ts_ms = self.row[rows], self.offset[rows], self.ts_ms[rows]
+        return EventBatch(self.raw, at, offset, ts_ms, key, self.values[rows], cats, self.codes[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,9 +79,9 @@ def judge(parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[RawBat
     for version, waiting in folded.items():
         scores = models.score(version, [features.x for _, features in waiting])
         for (shard, features), score in zip(waiting, scores, strict=True):
-            verdicts, alerts = shard.finish(Scores(features, version, score))
+            verdicts, alerts = shard.finish(Scores.of(features, version, score))
             rows = explained_rows(alerts)
-            explanation = models.explain(version, features.x[rows]) if len(rows) else None
+            explanation = models.explain(version, verdicts.scores.features.x[rows]) if len(rows) else None
             judged.verdicts.append(verdicts)
             judged.alerts.extend(parts.encoder.alerts(verdicts, alerts, explanation))
     return judged

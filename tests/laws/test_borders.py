@@ -29,9 +29,9 @@ from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.statistical import Statistical
 from stream_ad.state import assemble
 from stream_ad.state.border import GuardedThreshold, GuardedWindow
+from tests.support.batches import raw_batch
 from tests.support.judged import scores
 from tests.support.models import CONFIG, SPEC, windows
-from tests.unit.codec.test_json import raw_batch
 
 BAD = 777.0  # where the newest lag's first feature has this value, the scorer fails
 CPU = torch.device("cpu")
