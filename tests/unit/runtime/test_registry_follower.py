@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,8 +17,7 @@ from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.engine import Engine
 from tests.support.models import CONFIG, SPEC, bundle
-
-WAIT_S = 60.0
+from tests.support.waiting import until
 
 
 class Registry(MemoryModelStore):
@@ -48,13 +46,6 @@ def held(registry: Registry) -> Iterator[Models]:
 
 
 GOOD = bundle("autoencoder")
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.002)
 
 
 def errors() -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -31,10 +30,10 @@ from stream_ad.runtime.registry_follower import RegistryFollower
 from stream_ad.score.bundle import Bundle
 from stream_ad.state import assemble
 from tests.support.assignments import judging, ready
+from tests.support.waiting import until
 
 PROMOTIONS = 30
 ROWS = 20
-WAIT_S = 120.0
 CONFIG = config.parse(
     {
         "source": {"topic": "t"},
@@ -76,13 +75,6 @@ def bundles() -> list[Bundle]:
     return [
         Bundle.of(replace(first.manifest, source=f"number {number}"), first.tensors) for number in range(PROMOTIONS)
     ]
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.001)
 
 
 def scored(held: Models, version: str) -> bytes:
