@@ -1,7 +1,5 @@
-"""The contracts of the parts: their kinds (`Codec`, `Window`, `Threshold`, `Scorer`, `Trainable`), and the ports.
-
-A part is made as its contract's `__init__` says; the section that it gets holds its own options, where its
-class declares some (`Options`, see `stream_ad.config.parts`).
+"""The contracts of the kinds of part (`Fold`, `Window`, `Threshold`, `Codec`, `Scorer`), and the ports.
+The section that a part gets holds the options that its class declares: see `stream_ad.config.parts`.
 
 Laws that every part keeps (`stream_ad.testing` checks them):
 
@@ -12,12 +10,12 @@ Laws that every part keeps (`stream_ad.testing` checks them):
 5. Keys are independent, except through pooled priors, which are folds of the log.
 6. Borders are guarded: what a part raises, or answers against its contract, harms its own verdicts only.
 
-A fold sees no clock, no network, no randomness and does not log. A part that cannot work raises a `StreamAdError`.
+A fold sees no clock, network or randomness and does not log. A part that cannot work raises a `StreamAdError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 
     from stream_ad import config
     from stream_ad.score.bundle import Bundle
+    from stream_ad.score.train import Fitted, Progress
 
 S = TypeVar("S")
 O_contra = TypeVar("O_contra", bound="config.ScorerOptions", contravariant=True)
@@ -71,20 +70,16 @@ class Window(Fold[Any, KeyedBatch, WindowBatch], Protocol):
 
     def __init__(self, section: config.Window, fields: int) -> None:
         """`fields`: d, the number of numeric fields. Raises `ConfigError`."""
-        ...
 
 
 @runtime_checkable
 class Threshold(Fold[Any, Scores, Verdicts], Protocol):
     """Which scores are flagged."""
 
-    def __init__(self, section: config.ThresholdOptions) -> None:
-        """Raises `ConfigError`."""
-        ...
+    def __init__(self, section: config.ThresholdOptions) -> None: ...
 
     def carry(self, state: Any, old: F64, new: F64) -> None:
         """A new model judges from here on; `old`, `new` [r] are both models' scores of the same recent windows."""
-        ...
 
 
 @runtime_checkable
@@ -93,7 +88,6 @@ class Codec(Protocol):
 
     def __init__(self, record: config.Record, numeric: Sequence[str], categorical: Sequence[str]) -> None:
         """`numeric` (d) and `categorical` (c) are the fields wanted, as dotted paths. Raises `ConfigError`."""
-        ...
 
     def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
         """Every record is in exactly one of the two; order is kept."""
@@ -118,30 +112,14 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Rowwise(Scorer, Protocol):
-    """A scorer that says how many rows it may be given at once; one that does not say gets chunks of one size."""
+    """A scorer that says whether a row's bits depend on that row alone, for any n; else n is always the same."""
 
     @property
-    def rowwise(self) -> bool:
-        """Whether a row's bits depend on that row alone, for any n."""
-        ...
+    def rowwise(self) -> bool: ...
 
 
 def is_rowwise(scorer: Scorer) -> bool:
     return isinstance(scorer, Rowwise) and scorer.rowwise
-
-
-Progress = Callable[[int, float, float], None]  # epoch (from 0), training loss, held-back loss
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """What a trainable scorer learnt."""
-
-    architecture: Mapping[str, Any]  # numbers, lists and text: whatever JSON can hold
-    tensors: Mapping[str, Tensor]
-    curve: tuple[tuple[float, float], ...]  # training and held-back loss of each epoch
-    held_loss: float
-    baseline_loss: float  # of predicting each feature's median
 
 
 @runtime_checkable
@@ -151,12 +129,10 @@ class Trainable(Protocol[O_contra]):
     @classmethod
     def fit(cls, x: Tensor, held: Tensor, options: O_contra, progress: Progress) -> Fitted:
         """x [n,w,f] earlier rows to learn from, held [h,w,f] later ones to stop and calibrate by."""
-        ...
 
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         """Of every tensor in a bundle of this architecture."""
-        ...
 
     @classmethod
     def of(cls, bundle: Bundle, device: torch.device) -> Scorer: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +15,28 @@ from stream_ad.batch import F32, I64
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import SCORER
 from stream_ad.errors import InputError
-from stream_ad.protocols import Fitted, Progress, Scorer, Trainable
+from stream_ad.protocols import Scorer, Trainable
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.statistical import Statistical
 
-__all__ = ["Fitted", "Progress", "Trainable", "split", "train"]  # plug-ins import the first three from here
+__all__ = ["Fitted", "Progress", "Trainable", "split", "train"]
 
 MIN_ROWS = 64  # held back; fewer cannot calibrate a score
 QUALITY_ROWS = 20_000  # scored, and
 EXPLAINED_ROWS = 2_000  # explained for the report
+
+Progress = Callable[[int, float, float], None]  # epoch (from 0), training loss, held-back loss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What a trainable scorer learnt."""
+
+    architecture: Mapping[str, Any]  # numbers, text and lists of them
+    tensors: Mapping[str, Tensor]
+    curve: tuple[tuple[float, float], ...]  # training and held-back loss of each epoch
+    held_loss: float
+    baseline_loss: float  # of predicting each feature's median
 
 
 def split(ts_ms: I64, held_back: float) -> tuple[I64, I64]:

@@ -10,10 +10,10 @@ from river.anomaly import HalfSpaceTrees as RiverTrees
 from torch import Tensor
 
 from stream_ad.batch import Explanation
-from stream_ad.protocols import Fitted, Progress
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.density.options import TreesOptions
 from stream_ad.score.scaling import Calibration, Scaler, blocks, robust_spread, shares
+from stream_ad.score.train import Fitted, Progress
 
 MOST_HEIGHT = 24  # of a bundle; a tree doubles with each
 LEARNT_ROWS = 10_000  # at most, evenly spaced: river learns row by row

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stream_ad.batch import Explanation
-from stream_ad.protocols import Fitted, Progress
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.reconstruction.fused import Fused, Layer
 from stream_ad.score.reconstruction.options import NetworkOptions
 from stream_ad.score.scaling import LINEAR, Calibration, Scaler, blocks, lag_weights, robust_spread, row_error, shares
+from stream_ad.score.train import Fitted, Progress
 
 LEARNING_RATE = 2e-3
 LINE = 16  # floats of a cache line

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 from typer.testing import CliRunner
 
 from stream_ad.cli.commands import app
 
 TOML = """
-[kafka]
-brokers = "127.0.0.1:1"
+[kafka.options]
+"no.such.option" = "so that no broker is waited for"
 [redis]
 url = "redis://127.0.0.1:1/0"
 [features.numeric]
@@ -27,6 +26,5 @@ def test_keys_that_the_chosen_part_does_not_use_are_named(tmp_path: Path) -> Non
     path = tmp_path / "stream_ad.toml"
     path.write_text(TOML)
     line = "train.hidden: the scorer half_space_trees does not use it; remove it"
-    assert orjson.loads(CliRunner().invoke(app, ["check", "--json", "--config", str(path)]).stdout)["unused"] == [line]
     said = CliRunner().invoke(app, ["check", "--config", str(path)]).output
     assert f"! {line}\n" in said
