@@ -25,6 +25,7 @@ F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 Headers: TypeAlias = list[tuple[str, bytes | None]]
+Rows: TypeAlias = slice | I64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +136,7 @@ class EventBatch:
     def take(self, rows: I64) -> EventBatch:
         return self._part(rows, self.key.take(rows), tuple(column.take(rows) for column in self.cats))
 
-    def _part(self, rows: slice | I64, key: Strings, cats: tuple[Strings, ...]) -> EventBatch:
+    def _part(self, rows: Rows, key: Strings, cats: tuple[Strings, ...]) -> EventBatch:
         at, offset, ts_ms = self.row[rows], self.offset[rows], self.ts_ms[rows]
         return EventBatch(self.raw, at, offset, ts_ms, key, self.values[rows], cats, self.codes[rows])
 
