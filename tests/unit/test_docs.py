@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from stream_ad.cli.commands import app
 from stream_ad.config import load, parse
 from stream_ad.config.environment import ENV_PREFIX
 from stream_ad.config.features import FeatureSpec
+from stream_ad.io.files import FileSource
+from stream_ad.jobs.backtest import replayed
+from stream_ad.protocols import BUILT_IN as BUILT_IN_MODEL
 from stream_ad.registry import BUILT_IN
 from stream_ad.score.engine import Engine
 from stream_ad.score.train import train
@@ -123,6 +127,29 @@ def test_the_scorer_of_the_guide_trains_scores_and_explains(guide: str) -> None:
     assert alone == [float(scores[row]) for row in (0, 7, 8, 299)]
     assert told.contribution[0, -1, 0] == told.contribution.max()
     assert told.contribution.sum() == pytest.approx(1.0)
+
+
+def test_the_notebook_of_the_guide_says_what_a_replay_says_without_its_shell(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = [text for language, text in CODE.findall(guide) if language == "python"]
+    (tmp_path / "stream_ad.toml").write_text(
+        '[record]\nkey = "k"\ntimestamp = "t"\ntimestamp_format = "s"\n[window]\nrows = 4\nmax_keys = 10\n'
+        '[features.numeric]\na = ["raw", "zscore"]\n[threshold]\nfalse_alarm_rate = 2e-3\n'
+        '[redis]\nurl = "redis://127.0.0.1:1"\nwait = "1ms"\n'
+    )
+    noise = np.random.default_rng(1)
+    values = [noise.normal(10) + (60 if at % 100 == 99 else 0) for at in range(1000)]
+    rows = [{"k": f"pump-{at % 5}", "t": 1_700_000_000 + at, "a": value} for at, value in enumerate(values)]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shell = ("prometheus_client", "confluent_kafka", "redis", "stream_ad.metrics", "stream_ad.runtime")
+    code += f"\nimport sys\nassert not [name for name in {shell} if name in sys.modules]\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = load(tmp_path / "stream_ad.toml", {})
+    source, alerts = FileSource(tmp_path / "events.jsonl", config), tmp_path / "alerts.jsonl"
+    replayed(config, source, alerts, None, None, BUILT_IN_MODEL, swaps=False, told=lambda events: None)
+    assert done.stdout
+    assert done.stdout == alerts.read_text()
 
 
 # deploy/
