@@ -57,8 +57,8 @@ def check_codec(codec: Codec, encode: Encode, numeric: int, categorical: int, se
 
 
 def _damaged(record: bytes, rng: np.random.Generator) -> bytes | None:
-    how = rng.integers(4)
-    at = int(rng.integers(len(record)))
+    how = int(rng.integers(4)) if record else 3
+    at = int(rng.integers(max(len(record), 1)))
     if how == 0:
         return record[:at]
     if how == 1:

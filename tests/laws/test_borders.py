@@ -14,22 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stream_ad import build, config, metrics
+from stream_ad import config, metrics
 from stream_ad.batch import EventBatch, Explanation, RawBatch, RejectBatch, Strings
 from stream_ad.codec.border import GuardedCodec
 from stream_ad.codec.json import JsonCodec
-from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.fold.thresholds.ewma import EwmaThreshold
 from stream_ad.fold.windows import CountWindow
-from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
+from stream_ad.io.memory import MemorySource, Record
 from stream_ad.protocols import BUILT_IN
 from stream_ad.score import engine as engines
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.statistical import Statistical
-from stream_ad.state import assemble
 from stream_ad.state.border import GuardedThreshold, GuardedWindow
 from tests.support.batches import raw_batch
+from tests.support.in_memory import life
 from tests.support.judged import scores
 from tests.support.models import CONFIG, SPEC, windows
 
@@ -331,27 +330,19 @@ class Unreliable(Statistical):
         return super().explain(x)
 
 
-def life(
+def alerts_of(
     monkeypatch: pytest.MonkeyPatch,
     scorer: type[Statistical],
     poll_rows: int,
     source: type[MemorySource] = MemorySource,
 ) -> list[dict[str, Any]]:
     monkeypatch.setattr(engines, "Statistical", scorer)
-    spec, kafka = FeatureSpec.of(RUN), MemoryCluster()
-    models = MemoryModelLog(kafka)
-    held = build.models(RUN, spec, None, models)
-    ports = build.Ports(source("t", {0: log()}, kafka, poll_rows), MemorySink(kafka), MemoryStateStore(), models)
-    try:
-        build.pipeline(RUN, spec, assemble.folds(RUN, spec), ports, held).run(lambda: False)
-    finally:
-        held.close()
-    return [orjson.loads(message.value or b"") for message in kafka.published["alerts"]]
+    return [orjson.loads(one.value or b"") for one in life(RUN, log(), poll_rows, source).published["alerts"]]
 
 
 def test_a_scorer_that_fails_for_some_rows_stops_nothing_and_poisons_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = counted("score", BUILT_IN)
-    alerts = life(monkeypatch, Unreliable, poll_rows=1000)
+    alerts = alerts_of(monkeypatch, Unreliable, poll_rows=1000)
     values = [orjson.loads(one.value or b"")["a"] for one in log()]
     flagged = [one for one in alerts if one["phase"] == "opened"]
     about = {values[one["position"]["offset"]] for one in flagged}
@@ -364,7 +355,7 @@ def test_a_scorer_that_fails_for_some_rows_stops_nothing_and_poisons_nothing(mon
         assert (one["contributors"] == []) == unexplained
         assert one["summary"].endswith("the model gives no reasons.") == unexplained
     for poll_rows in (1, 7):  # whoever the neighbours are
-        assert life(monkeypatch, Unreliable, poll_rows) == alerts
+        assert alerts_of(monkeypatch, Unreliable, poll_rows) == alerts
 
 
 def test_a_slow_answer_delays_verdicts_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,6 +376,6 @@ def test_a_slow_answer_delays_verdicts_and_changes_none(monkeypatch: pytest.Monk
                 read.set()
             return done
 
-    slow = life(monkeypatch, Slow, 100, Read)
+    slow = alerts_of(monkeypatch, Slow, 100, Read)
     assert slow
-    assert slow == life(monkeypatch, Statistical, 100)
+    assert slow == alerts_of(monkeypatch, Statistical, 100)

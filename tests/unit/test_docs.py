@@ -18,17 +18,12 @@ import typer.main
 from stream_ad.cli.commands import app
 from stream_ad.config import load, parse
 from stream_ad.config.environment import ENV_PREFIX
-from stream_ad.config.features import FeatureSpec
 from stream_ad.io.files import FileSource
 from stream_ad.jobs.backtest import replayed
 from stream_ad.protocols import BUILT_IN as BUILT_IN_MODEL
-from stream_ad.registry import BUILT_IN
-from stream_ad.score.engine import Engine
-from stream_ad.score.train import train
+from tests.support.guides import CODE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-CODE = re.compile(r"```(\w*)\n(.*?)```", re.S)
 
 
 def name(path: Path) -> str:
@@ -56,19 +51,7 @@ def test_no_metric_and_no_key_is_left_without_words() -> None:
     assert [row for row in rows if row.split("|")[-2].strip() == ""] == []
 
 
-@pytest.fixture
-def guide(monkeypatch: pytest.MonkeyPatch) -> str:
-    """docs/writing-a-scorer.md; its scorer is registered."""
-    text = (ROOT / "docs" / "writing-a-scorer.md").read_text(encoding="utf-8")
-    (code,) = [code for language, code in CODE.findall(text) if language == "python"]
-    module = ModuleType("guide")
-    monkeypatch.setitem(sys.modules, "guide", module)
-    exec(compile(code, "writing-a-scorer.md", "exec"), module.__dict__)
-    monkeypatch.setitem(BUILT_IN["scorer"], "distance", "guide:Distance")
-    return text
-
-
-@pytest.mark.usefixtures("guide")
+@pytest.mark.usefixtures("guides")
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_toml_examples_are_valid_configurations(path: Path) -> None:
     for language, text in CODE.findall(path.read_text(encoding="utf-8")):
@@ -100,33 +83,6 @@ def test_every_test_that_is_named_as_proof_exists(path: Path) -> None:
     for file, _, function in re.findall(r"`(tests/[\w/]+\.py)(::(\w+))?`", path.read_text(encoding="utf-8")):
         assert (ROOT / file).exists(), f"{name(path)} names {file}"
         assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), f"{name(path)} names {function}"
-
-
-def test_the_scorer_of_the_guide_trains_scores_and_explains(guide: str) -> None:
-    (text,) = [text for language, text in CODE.findall(guide) if language == "toml"]
-    assert "percentile = 75\n" in text
-    config = parse(tomllib.loads(text) | {"window": {"rows": 4}, "features": {"numeric": {"a": ["raw"]}}})
-    spec = FeatureSpec.of(config)
-    x = np.random.default_rng(0).normal(size=(900, spec.rows, len(spec.features))).astype(np.float32)
-    bundle = train(x[:600], np.arange(600), spec, config.train, "noise", 0)
-    assert float(bundle.tensors["spread"][0]) == pytest.approx(1.15, abs=0.15)  # of a Gaussian; its median is 0.67
-    engine = Engine(config.scoring, spec)
-    try:
-        scorer = engine.load(bundle.to_bytes())
-        odd = x[600:].copy()
-        odd[7, -1, 0] = 50.0
-        odd[8] = np.nan
-        (scores,) = engine.submit(scorer, [odd]).result()
-        alone = [float(engine.submit(scorer, [odd[row : row + 1]]).result()[0][0]) for row in (0, 7, 8, 299)]
-        told = engine.explain(scorer, odd[7:8]).result()
-    finally:
-        engine.close()
-    assert np.isfinite(scores).all()
-    assert int(scores.argmax()) == 7
-    assert abs(float(np.median(scores))) < 1
-    assert alone == [float(scores[row]) for row in (0, 7, 8, 299)]
-    assert told.contribution[0, -1, 0] == told.contribution.max()
-    assert told.contribution.sum() == pytest.approx(1.0)
 
 
 def test_the_notebook_of_the_guide_says_what_a_replay_says_without_its_shell(tmp_path: Path) -> None:
