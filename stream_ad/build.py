@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from stream_ad import metrics
 from stream_ad.batch import Verdicts
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.config import Config
@@ -32,7 +33,8 @@ def models(
     from stream_ad.score.engine import Engine
     from stream_ad.score.signature import Trust
 
-    return Models(Engine(config.scoring, spec, Trust(config.models.verify_keys)), store, log, default)
+    engine = Engine(config.scoring, spec, Trust(config.models.verify_keys), metrics.scorer_faults)
+    return Models(engine, store, log, default)
 
 
 def pipeline(

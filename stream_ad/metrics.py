@@ -74,3 +74,7 @@ def model(partition: int, old: str | None, new: str) -> None:
     if old is not None:
         MODEL.labels(partition, old).set(0)
     MODEL.labels(partition, new).set(1)
+
+
+def scorer_faults(version: str, answer: str, rows: int) -> None:
+    SCORER_FAULTS.labels(version, answer).inc(rows)

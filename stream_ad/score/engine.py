@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future as _Future
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_ad import config, metrics, registry
+from stream_ad import config, registry
 from stream_ad.batch import F32, F64, Explanation
 from stream_ad.border import ContractBroken, Failed, check_array, isolated
 from stream_ad.config.features import FeatureSpec
@@ -40,6 +40,7 @@ FAULTS_S = 10.0  # between two lines of the log
 log = logging.getLogger(__name__)
 
 Future: TypeAlias = _Future[list[F64]]
+CountFaults: TypeAlias = Callable[[str, str, int], None]
 Explaining: TypeAlias = _Future[Explanation]
 
 
@@ -57,11 +58,18 @@ class Engine:
     """A thread that scores (on the CPU it does the work, for CUDA it feeds the device), and one that
     explains, so that an alert does not wait for what is being scored."""
 
-    def __init__(self, scoring: config.Scoring, spec: FeatureSpec, trust: Trust | None = None) -> None:
-        """Raises `ConfigError` where `scoring.device` cannot be had."""
+    def __init__(
+        self,
+        scoring: config.Scoring,
+        spec: FeatureSpec,
+        trust: Trust | None = None,
+        count_faults: CountFaults | None = None,
+    ) -> None:
+        """`count_faults` is called with the version, "score" or "explanation", and the number of rows without a
+        usable one. Raises `ConfigError` where `scoring.device` cannot be had."""
         self.device = _device(scoring.device)
         self.spec = spec
-        self._trust = trust
+        self._trust, self._count_faults = trust, count_faults
         self._scoring, self._explaining = (
             ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(1,))
             for name in ("scorer", "explainer")
@@ -151,7 +159,8 @@ class Engine:
         return told
 
     def _tell(self, loaded: Loaded, what: str, rows: int, why: str) -> None:
-        metrics.SCORER_FAULTS.labels(loaded.version, what).inc(rows)
+        if self._count_faults is not None:
+            self._count_faults(loaded.version, what, rows)
         now_s = time.monotonic()
         if now_s - self._logged_s >= FAULTS_S:
             self._logged_s = now_s

@@ -82,7 +82,7 @@ def counted(answer: str, version: str = "faulty") -> float:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine(CONFIG.scoring, SPEC)
+    engine = Engine(CONFIG.scoring, SPEC, count_faults=metrics.scorer_faults)
     yield engine
     engine.close()
 
