@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 
 from stream_ad import metrics
 from stream_ad.config import Config
-from stream_ad.config.features import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
+from stream_ad.config.feature_kinds import KINDS
+from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.sections import duration_ms, moment_ms
 from stream_ad.registry import BUILT_IN
 
@@ -28,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent
 
 HEAD = """# Configuration reference
 
-<!-- Generated from stream_ad/config/sections.py by `make docs`; do not edit. -->
+<!-- Generated from stream_ad/config/ by `make docs`; do not edit. -->
 
 One TOML file is one pipeline: `stream-ad init` writes it, `stream-ad check` checks it, and every command
 reads it (`--config`, `STREAM_AD_CONFIG`; default `./stream_ad.toml`). Every key has a default. An unknown
@@ -42,6 +43,14 @@ key is an error that names it and lists its neighbours.
   `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`.
 - **Secrets** are refused in the file. Put them into the environment, or name a file that holds one:
   `"sasl.password.file" = "/run/secrets/kafka"`. No error and no log repeats them.
+"""
+
+FEATURES = """
+`SPAN` is a duration of event time, `ROWS` a half-life in events of the key. A feature of a missing value or of
+a missing category is NaN, unless the table says otherwise. Values are cut at ±1e100, features at ±1e30.
+[Writing a feature](writing-a-feature.md) shows how to add one.
+
+The role is how the statistical scorer judges a feature:
 """
 
 UNITS = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
@@ -60,11 +69,14 @@ def configuration() -> str:
 
 def features() -> str:
     """What `features.event`, `features.numeric.*` and `features.categorical.*` may list."""
-    parameters = {None: "", "span": ":SPAN", "rows": ":ROWS"}
-    lines = ["| of | features |", "| --- | --- |"]
-    for of, kinds in (("the event", EVENT_KINDS), ("a number", NUMERIC_KINDS), ("a category", CATEGORICAL_KINDS)):
-        lines.append(f"| {of} | {', '.join(f'`{kind}{parameters[what]}`' for kind, what in kinds.items())} |")
-    return "\n".join(lines) + "\n\n`SPAN` is a duration of event time, `ROWS` a half-life in events of the key.\n"
+    lines = ["| of | feature | what it is | role |", "| --- | --- | --- | --- |"]
+    for kind in KINDS:
+        about = kind.about.replace("|", "\\|")
+        lines.append(f"| `{kind.of.value}` | `{kind.written}` | {about} | {kind.role.name.lower()} |")
+    roles = [f"- {role.name.lower()}: {role.value}" for role in Role]
+    return "\n".join(
+        [*lines, "", FEATURES, "", "The role is how the statistical scorer judges a feature:", "", *roles, ""]
+    )
 
 
 def registered() -> str:

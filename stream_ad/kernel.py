@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 LINE_BYTES, MOST_LINES = 64, 16
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,7 +53,8 @@ def cached(function: F) -> F:
 
 def _digest() -> bytes:
     package = Path(__file__).parent
-    sources = [*sorted(package.glob("*.py")), *sorted((package / "fold").rglob("*.py"))]
+    folders = [package / "fold", package / "config" / "feature_kinds"]
+    sources = [*sorted(package.glob("*.py")), *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
 
 
@@ -66,6 +67,16 @@ def kernel(function: F) -> F:
     # numba's own stamp is a hash of the loop's file: an edit of what it calls in another file would go unnoticed
     compiled._cache._cache_file._source_stamp = _SOURCES
     return cached(cast(F, compiled))
+
+
+def called_by_kernels(function: Callable[..., Any]) -> None:
+    """Lets kernels call a plain function, which stays as it is for everybody else."""
+    register_jitable(error_model="numpy")(function)
+
+
+def inlined(function: F) -> F:
+    """Compiles a part of kernels: it is copied into each that calls it, and cached with that one."""
+    return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 def _prefetch(typing: Any, array: Any, row: Any) -> Any:
