@@ -1,7 +1,7 @@
-"""`make bench`: each stage alone and the full path, side by side in one run, on a real broker.
+"""`make bench`: measures each stage alone and the full path, side by side in one run, on a real broker.
 
-Ratios are what counts: figures of one machine are no figures of another. ARGS="--quick" is a
-quarter of the size; ARGS=recovery measures restoring and rebalances instead.
+Compare the ratios: the figures of one machine do not hold for another. ARGS="--quick" runs a quarter
+of the size; ARGS=recovery measures restores and rebalances instead.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
     arguments.add_argument("what", nargs="?", choices=["speed", "recovery"], default="speed")
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
-    arguments.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (median)")
+    arguments.add_argument("--rounds", type=int, default=5, help="how often to take each figure (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
     chosen = arguments.parse_args()
     scale = 4 if chosen.quick else 1
     console = Console()
     with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
         if chosen.what == "recovery":
-            found = recovery.main(brokers, redis, Path(folder), console, chosen.rounds, scale)
+            measured = recovery.main(brokers, redis, Path(folder), console, chosen.rounds, scale)
             chosen.output.mkdir(parents=True, exist_ok=True)
-            (chosen.output / "recovery.json").write_text(json.dumps({**found, "at": time.time()}, indent=2))
+            (chosen.output / "recovery.json").write_text(json.dumps({**measured, "at": time.time()}, indent=2))
             return
         run = stages.Run(brokers, redis, Path(folder), console)
         few, many = 1_000, 1_000_000 // scale
@@ -75,11 +75,11 @@ def main() -> None:
     )
     stages.draw(figures, chosen.output / "bench.svg")
     console.print(f"{chosen.output}/bench.json, {chosen.output}/bench.svg")
-    gc.unfreeze()  # what is frozen at exit is reported as leaked by libraries of torch
+    gc.unfreeze()  # at exit, libraries of torch report frozen objects as leaked
 
 
 def paired(over: list[float], under: list[float]) -> list[float]:
-    """The ratio of each round: the machine's own speed drifts, and falls out of it."""
+    """The ratio of each round: it does not depend on the speed of the machine, which drifts between rounds."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 

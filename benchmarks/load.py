@@ -1,4 +1,4 @@
-"""The stream that is measured: card payments as JSON, about 150 bytes a record."""
+"""The stream for the measurements: card payments as JSON, about 150 bytes a record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MERCHANTS = 500
 
 
 def config(brokers: str, redis: str, topic: str, pipeline: str, max_keys: int) -> Config:
-    """Autoencoder on every event, exactly once; a record has two numbers and a category."""
+    """An autoencoder on every event, exactly once; a record has two numbers and a category."""
     return parse(
         {
             "pipeline": pipeline,
@@ -38,7 +38,7 @@ def config(brokers: str, redis: str, topic: str, pipeline: str, max_keys: int) -
 
 
 def records(events: int, keys: int, seed: int = 7) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) pairs; every key appears before any appears twice as often as another."""
+    """(key, value) pairs; the keys take turns, in one random order."""
     noise = random.Random(seed)
     amounts = np.random.default_rng(seed).lognormal(3.5, 0.8, 4096).round(2).tolist()
     order = np.random.default_rng(seed).permutation(keys).tolist()

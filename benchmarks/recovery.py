@@ -1,7 +1,7 @@
-"""`make bench ARGS=recovery`: how long a restore takes, and who is held up by a rebalance.
+"""`make bench ARGS=recovery`: how long a restore takes, and how long a rebalance holds up other partitions.
 
-Memory that the machine has not given to anybody yet can take many times as long to fill: so the first
-restore is told apart from the others.
+Memory that the machine gives out for the first time can take many times as long to fill. So the report shows the first
+restore apart from the others.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from stream_ad.errors import TransactionFailed
 from stream_ad.fold import state as columns
 from stream_ad.io.redis.stores import RedisStateStore
 from stream_ad.service.worker import RESTART_S
+from stream_ad.state import assemble
 from stream_ad.state.shard import Folds, Shard, States
 
-FEW = 20_000  # keys that are folded; the others are copies of them
+FEW = 20_000  # keys that really fold events; the others are copies of them
 EVENTS_PER_KEY = 12
 PARTITIONS = 64
-PER_S = 4_000  # of the stream while workers come and go
+PER_S = 4_000  # events, while workers come and go
 PHASE_S = 12.0
-SESSION_S = 6  # a dead worker's partitions come after so long: `tests/support/servers.py` sets it
+SESSION_S = 6  # the session timeout of a dead worker, which `tests/support/servers.py` sets
 QUIET = "nobody comes or goes"
 BESIDE = "a worker of another pipeline starts"
 GOAL_S = 2.0  # per million keys, at most
@@ -53,23 +54,23 @@ class Restores:
         config = load.config("127.0.0.1:1", redis, "t", "bench-recovery", keys)
         self._config = config
         spec = FeatureSpec.of(config)
-        self.folds = build.folds(config, spec)
+        self.folds = assemble.folds(config, spec)
         self.shard = many(self.folds, few(config, spec), keys)
         self.millions = keys / 1e6
         self.store = RedisStateStore(Redis(url=redis, prefix="bench-recovery"))
         self._owner = self.store.claim(0)
 
     def figures(self, rounds: int) -> dict[str, list[float]]:
-        """Seconds per million keys: by the clock, and of this process's work."""
-        deeds = {"copy": lambda: self.shard.snapshot(copied=True), "save": self._save, "restore": self._restore}
-        found: dict[str, list[float]] = {f"{name}{kind}": [] for name in deeds for kind in ("", ", CPU")}
+        """Seconds per million keys, by the wall clock and as CPU time of this process."""
+        steps = {"copy": lambda: self.shard.snapshot(copied=True), "save": self._save, "restore": self._restore}
+        seconds: dict[str, list[float]] = {f"{name}{clock}": [] for name in steps for clock in ("", ", CPU")}
         for _ in range(rounds + 1):
-            for name, deed in deeds.items():
+            for name, step in steps.items():
                 began, worked = time.perf_counter(), time.process_time()
-                deed()
-                found[name].append((time.perf_counter() - began) / self.millions)
-                found[f"{name}, CPU"].append((time.process_time() - worked) / self.millions)
-        return found
+                step()
+                seconds[name].append((time.perf_counter() - began) / self.millions)
+                seconds[f"{name}, CPU"].append((time.process_time() - worked) / self.millions)
+        return seconds
 
     def _save(self) -> None:
         self.shard.next_offset += 1
@@ -79,7 +80,7 @@ class Restores:
     def _restore(self) -> None:
         parts = self.store.load(0)
         assert parts is not None
-        assert Shard.restore(self.folds, 0, parts).used == self.shard.used
+        assert Shard.restore(self.folds, 0, parts)[0].used == self.shard.used
 
     def sizes(self) -> dict[str, float]:
         snapshot = self.shard.snapshot()
@@ -88,8 +89,8 @@ class Restores:
 
 
 def few(config: Config, spec: FeatureSpec) -> Shard:
-    shard = Shard(build.folds(config, spec, FEW), 0, 0, "v")
-    codec, noise = build.codec(config), np.random.default_rng(3)
+    shard = Shard(assemble.folds(config, spec, FEW), 0, 0, "v")
+    codec, noise = assemble.codec(config), np.random.default_rng(3)
     stream = load.records(FEW * EVENTS_PER_KEY, FEW)
     for first in range(0, FEW * EVENTS_PER_KEY, 8000):
         rows = list(itertools.islice(stream, 8000))
@@ -102,7 +103,7 @@ def few(config: Config, spec: FeatureSpec) -> Shard:
 
 
 def many(folds: Folds, small: Shard, keys: int) -> Shard:
-    """The rows of the small shard again and again: too far apart for the packing to see that they are the same."""
+    """Repeats the rows of the small shard, too far apart for the packing to find that they are equal."""
     shard = Shard(folds, 0, 0, "v")
     for name in fields(States):
         source, target = getattr(small.states, name.name), getattr(shard.states, name.name)
@@ -119,7 +120,7 @@ def many(folds: Folds, small: Shard, keys: int) -> Shard:
 
 
 class Noting:
-    """A sink that notes when which partitions were committed."""
+    """A sink that notes the time and the partitions of each commit."""
 
     def __init__(self, sink: Any, file: TextIO) -> None:
         self._sink, self._file = sink, file
@@ -134,25 +135,25 @@ def work(data: dict[str, Any], index: int, path: Path, stop: Event) -> None:
     """A worker process."""
     config = parse(data)
     spec = FeatureSpec.of(config)
-    build.warm(config, spec)
+    assemble.warm(config, spec)
     log = build.kafka_log(config)
-    held = build.models(config, spec, None, log)
+    models = build.models(config, spec, None, log)
     with path.open("w", buffering=1) as notes:
         while not stop.is_set():
             ports = build.kafka_ports(config, index, None, log)
             sink: Any = Noting(ports.sink, notes)
             parts = build.Ports(ports.source, sink, ports.states, log)
             try:
-                build.pipeline(config, spec, build.folds(config, spec), parts, held).run(stop.is_set)
+                build.pipeline(config, spec, assemble.folds(config, spec), parts, models).run(stop.is_set)
             except TransactionFailed:
                 time.sleep(RESTART_S)
             finally:
                 ports.sink.close()
-    held.close()
+    models.close()
 
 
 def feed(brokers: str, topic: str, keys: int, stop: Event) -> None:
-    """First every key once, as fast as can be; then all at random, steadily."""
+    """Sends every key once, as fast as possible; then random keys, `PER_S` events a second."""
     producer = Producer(
         {"bootstrap.servers": brokers, "linger.ms": 5, "partitioner": "murmur2", "enable.idempotence": True}
     )
@@ -183,10 +184,12 @@ def again(card: int, ts_ms: int) -> tuple[bytes, bytes]:
 
 
 def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Console) -> dict[str, float]:
-    """The longest times between two commits of a partition that stays with its worker, in seconds: while nobody
-    comes or goes, while a process starts beside that has no part in the group, while a second worker takes half of
-    the partitions, while it gives them back, and while they come back from a worker that was killed, with all
-    snapshots lost, to be folded again from the start."""
+    """The longest times between two commits of a partition that stays with its worker, in seconds, by phase.
+
+    The phases: nobody comes or goes; a worker of another pipeline starts; a second worker takes half of the
+    partitions; it gives them back; another one takes them and is killed, and all snapshots are lost, so that its
+    partitions are folded again from the start.
+    """
     topic = f"rebalance-{time.time_ns()}"
     config = load.config(brokers, redis, topic, topic, int(keys / PARTITIONS * 1.5) + 1000)
     data = config.model_dump(exclude_defaults=True)
@@ -194,11 +197,11 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
     data["kafka"] = {"brokers": brokers}
     data["sink"] = {"commit_interval": "100ms"}
     load.create(brokers, topic, PARTITIONS)
-    from stream_ad.io.kafka import admin as kafka_admin
+    from stream_ad.io.kafka.admin import create_outputs
 
     beside = {**data, "pipeline": f"{topic}-beside", "source": {**data["source"], "start": "latest"}}
     for each in (data, beside):
-        kafka_admin.create_outputs(parse(each))
+        create_outputs(parse(each))
     context = multiprocessing.get_context("spawn")
     fed, over, ends = context.Event(), context.Event(), [context.Event() for _ in range(3)]
     notes = [folder / f"worker-{number}.jsonl" for number in range(3)]
@@ -229,10 +232,10 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
             ("", workers[2].start, PHASE_S),
             ("half of them come, to be folded again from the start", kill, SESSION_S + 2 * PHASE_S),
         ]
-        for name, deed, spent_s in phases:
+        for name, begin, spent_s in phases:
             with console.status(name):
                 began = time.monotonic()
-                deed()
+                begin()
                 time.sleep(spent_s)
                 marks[name] = began, time.monotonic()
         moved = {part for path in notes[1:] for _, partitions, _ in commits(path) for part in partitions}
@@ -245,30 +248,30 @@ def rebalances(brokers: str, redis: str, folder: Path, keys: int, console: Conso
                 process.kill()
     stayed = set(range(PARTITIONS)) - moved
     first = commits(notes[0])
-    found = {name: longest(first, stayed, *when) for name, when in marks.items() if name}
+    gaps = {name: longest(first, stayed, *when) for name, when in marks.items() if name}
     back = {part for when, partitions, _ in first if when > began for part in partitions} & moved
-    return {**found, "partitions that moved": len(moved), "of them folded again": len(back)}
+    return {**gaps, "partitions that moved": len(moved), "of them folded again": len(back)}
 
 
 def wait(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
     while not done():
         if time.monotonic() > deadline:
-            raise RuntimeError("the workers do not get on")
+            raise RuntimeError("the workers make no progress")
         time.sleep(0.2)
 
 
 def commits(path: Path) -> list[tuple[float, set[int], int]]:
-    """When, which partitions, and the sum of their offsets; a line that is being written is left out."""
+    """(time, partitions, sum of their offsets) of each commit; without a line that is only half written."""
     text = path.read_text() if path.exists() else ""
-    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [(when, set(partitions), offsets) for when, partitions, offsets in found]
+    notes = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [(when, set(partitions), offsets) for when, partitions, offsets in notes]
 
 
-def longest(found: list[tuple[float, set[int], int]], partitions: set[int], began: float, ended: float) -> float:
+def longest(noted: list[tuple[float, set[int], int]], partitions: set[int], began: float, ended: float) -> float:
     gaps = []
     for partition in partitions:
-        times = [when for when, committed, _ in found if partition in committed and began < when < ended]
+        times = [when for when, committed, _ in noted if partition in committed and began < when < ended]
         gaps += [after - before for before, after in itertools.pairwise([began, *times, ended])]
     return max(gaps)
 

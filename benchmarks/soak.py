@@ -1,11 +1,11 @@
-"""`make soak`: MINUTES (30) at the highest rate, on real servers. Memory stays flat, nothing is lost.
+"""`make soak`: runs for MINUTES (30) at the highest rate, on real servers. Memory must stay flat, no event be lost.
 
-The feeder is always some seconds ahead of the program, and never more. Each second the memory of the
-program's processes is noted: what they hold, shared pages divided among those who share them. A line
-is drawn through what comes after the first quarter. Neighbouring samples are not independent, so the
-slope's error is that of Newey and West (1987). Flat: its 95 % interval reaches zero, or it is less
-than BYTES_PER_EVENT. Queues that are full or empty (the reader's holds some 130 MiB of this stream)
-are levels between which memory goes up and down where others use the machine: the longer, the clearer.
+The feeder stays a few seconds ahead of the program. Each second the benchmark samples the memory of the program's
+processes; a shared page counts in parts for those that share it. It fits a line to the samples after the first
+quarter. Neighbouring samples are not independent, so the error of the slope is that of Newey and West (1987). Memory
+is flat if the slope's 95 % interval reaches zero, or if the slope is below BYTES_PER_EVENT. Memory also changes as
+queues fill and empty (the reader's holds some 130 MiB of this stream), for instance when other programs use the
+machine; a longer run averages that out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.support.servers import free_port, kafka_broker, redis_server
 
 KEYS = 5_000
 POOL = 200_000  # records, sent again and again with new times
-AHEAD = 500_000  # events in the topic that are not judged yet: reading never waits for the feeder
+AHEAD = 500_000  # events in the topic that are not judged yet, so that the program never waits for the feeder
 BYTES_PER_EVENT = 0.1
 NORMAL_95 = 1.96
 RETENTION = {"retention.bytes": str(256 << 20), "segment.bytes": str(32 << 20)}
@@ -80,8 +80,8 @@ def main() -> None:
         samples, produced, judged, committed = soak(brokers, redis, Path(folder), chosen.minutes, console)
     verdict = judge(samples, produced, judged, committed)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(verdict), "samples": [asdict(sample) for sample in samples]}
-    (chosen.output / "soak.json").write_text(json.dumps(told, indent=1))
+    document = {**asdict(verdict), "samples": [asdict(sample) for sample in samples]}
+    (chosen.output / "soak.json").write_text(json.dumps(document, indent=1))
     draw(samples, verdict, chosen.output / "soak.png")
     console.print(asdict(verdict))
     sys.exit(0 if verdict.flat and not verdict.lost else 1)
@@ -90,7 +90,7 @@ def main() -> None:
 def soak(
     brokers: str, redis: str, folder: Path, minutes: float, console: Console
 ) -> tuple[list[Sample], int, int, int]:
-    """Samples; events produced, judged, and offsets committed."""
+    """The samples, and how many events were produced, judged and committed."""
     topic, port, file = "soak", free_port(), folder / "soak.toml"
     config = load.config(brokers, redis, topic, "soak", 2 * KEYS)
     text = toml(config).replace("server.port = 0", f"server.port = {port}")
@@ -172,7 +172,7 @@ def feed(brokers: str, topic: str, allowed: Any, produced: Any, stop: Any) -> No
 
 
 def judged_events(port: int) -> int:
-    """Judged, rejected or late; 0 while nothing answers yet."""
+    """Events judged, rejected or dropped as late; 0 while the run does not answer yet."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()
@@ -188,7 +188,7 @@ def sum_of(offsets: dict[int, int | None] | dict[int, int]) -> int:
 
 
 def memory_bytes(pid: int) -> int:
-    """Of a process and all below it."""
+    """The memory of a process and all its descendants."""
     total, waiting = 0, [pid]
     while waiting:
         folder = Path("/proc") / str(waiting.pop())
@@ -198,7 +198,7 @@ def memory_bytes(pid: int) -> int:
             for task in (folder / "task").iterdir():
                 waiting += [int(child) for child in (task / "children").read_text().split()]
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
     return total
 
 

@@ -1,4 +1,4 @@
-"""Each stage on its own, and all of them together."""
+"""Measures each stage on its own, and all of them together."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.io.kafka.range import KafkaRange, range_of
 from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.io.seeks import FromTheStart
-from stream_ad.jobs import train as training
+from stream_ad.jobs.train import fit, register
 from stream_ad.protocols import Source
 from stream_ad.runtime.reader import Decoded
 from stream_ad.score.bundle import Bundle
 from stream_ad.service.worker import spare_the_collector
+from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ TUNED = {"fetch.queue.backoff.ms": 2, "fetch.wait.max.ms": 10, "queued.min.messa
 
 
 class Timed:
-    """A source that notes when its first events came."""
+    """A source that notes when its first events came, and counts events."""
 
     def __init__(self, source: Source) -> None:
         self._source, self.topic = source, source.topic
@@ -47,16 +48,16 @@ class Timed:
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
         before = time.perf_counter()
-        found = self._source.poll(timeout_ms)
-        count = sum(map(len, found))
+        batches = self._source.poll(timeout_ms)
+        count = sum(map(len, batches))
         if count and not self.began:
             self.began = before
         self.events += count
-        return found
+        return batches
 
 
 class Run:
-    """One broker, one Redis, and a model for each topic: one that does not know its keys would flag half of them."""
+    """One broker, one Redis, and a model per topic: a model of other keys would flag half of the events."""
 
     def __init__(self, brokers: str, redis: str, folder: Path, console: Console) -> None:
         self._brokers, self._redis, self._folder, self._console = brokers, redis, folder, console
@@ -73,12 +74,12 @@ class Run:
         config = self.config(topic, keys)
         with self._console.status("training the autoencoder"):
             source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
-            bundle = training.fit(config, source, topic)
+            bundle = fit(config, source, topic)
         self._bundles[topic] = bundle
         spare_the_collector()
 
     def consume(self, topic: str) -> float:
-        """The client alone: messages fetched, nothing asked of them."""
+        """The client alone: it fetches messages, and nothing reads them."""
         consumer = Consumer(
             {"bootstrap.servers": self._brokers, "group.id": "none", "auto.offset.reset": "earliest", **TUNED}
         )
@@ -95,16 +96,16 @@ class Run:
         return total / spent
 
     def decode(self, topic: str) -> float:
-        codec = build.codec(self.config(topic, 1))
+        codec = assemble.codec(self.config(topic, 1))
         batches = self._batches(topic)
         return rate(batches, codec.decode)
 
     def fold(self, topic: str, keys: int) -> float:
-        """All folds; the score between them is a constant."""
+        """All folds, with a constant score."""
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
-        build.warm(config, spec)
-        codec, folds = build.codec(config), build.folds(config, spec)
+        assemble.warm(config, spec)
+        codec, folds = assemble.codec(config), assemble.folds(config, spec)
         shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
 
         def step(item: Decoded) -> None:
@@ -116,30 +117,30 @@ class Run:
 
     def score(self, topic: str, keys: int) -> float:
         config = self.config(topic, keys)
-        held = self._models(config)
+        models = self._models(config)
         x = [batch.x for batch in self._features(config, topic)]
 
         def step(chunk: list[object]) -> None:
-            held.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
+            models.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
 
         groups = [x[first : first + 4] for first in range(0, len(x), 4)]
-        held.version(self._bundles[topic].version)
+        models.load(self._bundles[topic].version)
         try:
             return rate(groups, step, sum(map(len, x)))
         finally:
-            held.close()
+            models.close()
 
     def full(self, topic: str, keys: int) -> float:
-        """Kafka to Kafka, exactly once, in this process; from the first events to the last commit."""
+        """From Kafka to Kafka, exactly once, in this process; timed from the first events to the last commit."""
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
-        build.warm(config, spec)
-        from stream_ad.io.kafka import admin as kafka_admin
+        assemble.warm(config, spec)
+        from stream_ad.io.kafka.admin import create_outputs, end_offsets
 
-        kafka_admin.create_outputs(config)
-        held = self._models(config)
-        held.version(self._bundles[topic].version)
-        until = kafka_admin.end_offsets(config.kafka, topic)
+        create_outputs(config)
+        models = self._models(config)
+        models.load(self._bundles[topic].version)
+        until = end_offsets(config.kafka, topic)
         ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)
         ended = 0.0
@@ -151,14 +152,14 @@ class Run:
         pipeline = build.pipeline(
             config,
             spec,
-            build.folds(config, spec),
+            assemble.folds(config, spec),
             build.Ports(timed, ports.sink, ports.states, ports.log),
-            held,
+            models,
             observe,
         )
         pipeline.run(lambda: False)
         ports.sink.close()
-        held.close()
+        models.close()
         return timed.events / (ended - timed.began)
 
     def first_score(self) -> float:
@@ -167,7 +168,7 @@ class Run:
         file = self._folder / "bench.toml"
         file.write_text(toml(config))
         store = RedisModelStore(config.redis)
-        training.register(store, self._bundles["few"], promote=True)
+        register(store, self._bundles["few"], promote=True)
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "stream_ad", "run", "--config", str(file)],
@@ -177,7 +178,7 @@ class Run:
         try:
             group = Consumer({"bootstrap.servers": self._brokers, "group.id": config.pipeline})
             partitions = [TopicPartition("few", partition) for partition in range(load.PARTITIONS)]
-            while all(found.offset <= 0 for found in group.committed(partitions, timeout=10)):
+            while all(part.offset <= 0 for part in group.committed(partitions, timeout=10)):
                 if process.poll() is not None:
                     raise RuntimeError(f"stream-ad run ended with {process.returncode}")
                 time.sleep(0.01)
@@ -193,17 +194,17 @@ class Run:
 
         config = self.config("few", keys)
         spec = FeatureSpec.of(config)
-        _, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+        _, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
         return {"bytes_per_key": per_key, "window_bytes": 8 * spec.rows * len(spec.numeric)}
 
     def _models(self, config: Config) -> build.Models:
         store, bundle = RedisModelStore(config.redis), self._bundles[config.source.topic]
-        training.register(store, bundle, promote=True)
+        register(store, bundle, promote=True)
         return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), bundle.version)
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
         spec = FeatureSpec.of(config)
-        codec, folds = build.codec(config), build.folds(config, spec)
+        codec, folds = assemble.codec(config), assemble.folds(config, spec)
         shards = {partition: Shard(folds, partition, 0, "") for partition in range(load.PARTITIONS)}
         return [shards[raw.partition].submit(codec.decode(raw)[0]) for raw in self._batches(topic)]
 
@@ -213,16 +214,16 @@ class Run:
             kafka = self.config(topic, 1).kafka
             source = KafkaRange(kafka, topic, *range_of(kafka, topic))
             source.open(FromTheStart(source))
-            found: list[RawBatch] = []
-            while sum(map(len, found)) < KEPT_ROWS and not source.finished():
-                found += [raw for raw in source.poll(100) if len(raw)]
+            batches: list[RawBatch] = []
+            while sum(map(len, batches)) < KEPT_ROWS and not source.finished():
+                batches += [raw for raw in source.poll(100) if len(raw)]
             source.close()
-            self._raw[topic] = found
+            self._raw[topic] = batches
         return self._raw[topic]
 
 
 def rate(items: Sequence[T], step: Callable[[T], object], rows: int | None = None) -> float:
-    """Events per second of `step` over `items`, the first tenth being the warm-up."""
+    """Events per second of `step` over `items`; the first tenth is the warm-up."""
     cut = max(1, len(items) // 10)
     for item in items[:cut]:
         step(item)

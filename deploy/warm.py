@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stream_ad import build
 from stream_ad.config import load
 from stream_ad.config.features import FeatureSpec
+from stream_ad.state import assemble
 
 config = load(Path(os.environ["STREAM_AD_CONFIG"]))
-build.warm(config, FeatureSpec.of(config))
+assemble.warm(config, FeatureSpec.of(config))

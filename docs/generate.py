@@ -19,17 +19,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stream_ad import metrics
-from stream_ad.config import Config
-from stream_ad.config.feature_kinds import KINDS
+from stream_ad.config import Config, feature_kinds
 from stream_ad.config.feature_kinds.row import Role
+from stream_ad.config.parts import KINDS, Kind
 from stream_ad.config.sections import duration_ms, moment_ms
-from stream_ad.registry import BUILT_IN
+from stream_ad.registry import BUILT_IN, KEYS
 
 FOLDER = Path(__file__).resolve().parent
 
 HEAD = """# Configuration reference
 
-<!-- Generated from stream_ad/config/ by `make docs`; do not edit. -->
+<!-- Generated from the schema (stream_ad/config/) by `make docs`; do not edit. -->
 
 One TOML file is one pipeline: `stream-ad init` writes it, `stream-ad check` checks it, and every command
 reads it (`--config`, `STREAM_AD_CONFIG`; default `./stream_ad.toml`). Every key has a default. An unknown
@@ -41,6 +41,10 @@ key is an error that names it and lists its neighbours.
 - **Environment**: `STREAM_AD__SECTION__KEY` overrides a key, as in `STREAM_AD__REDIS__URL`. Lists and tables
   are written as in TOML. Under `kafka.options`, underscores stand for dots:
   `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`.
+- **Options of parts**: a registered part (the last table) brings keys of its own to its section; those of the
+  built-in ones follow each section's table. A key that another part has is an error, with one exception: keys that
+  every part of the kind once had (`epochs`, `hidden`, `samples`, `half_life_rows`, `prior_rows`, `escape_after`,
+  `escape_rows`) may stand where the part does not use them; `check` and `run` say so.
 - **Secrets** are refused in the file. Put them into the environment, or name a file that holds one:
   `"sasl.password.file" = "/run/secrets/kafka"`. No error and no log repeats them.
 """
@@ -64,27 +68,36 @@ def configuration() -> str:
         if _is_section(field):
             section: type[BaseModel] = typing.cast(Any, field.annotation)
             parts += [f"\n## [{name}]\n\n{(section.__doc__ or '').strip()}\n\n", _table(section.model_fields)]
+            parts += options(KINDS[name]) if name in KINDS else []
     return "".join([*parts, "\n## Features\n\n", features(), "\n## Registered parts\n\n", registered()])
+
+
+def options(kind: Kind[Any]) -> list[str]:
+    """A table for each built-in part that brings options to the section."""
+    tables = []
+    for name in BUILT_IN[kind.name]:
+        fields = kind.model(name).model_fields
+        own = {key: field for key, field in fields.items() if key not in kind.common.model_fields}
+        if own:
+            tables.append(f"\nOptions of `{name}`:\n\n{_table(own)}")
+    return tables
 
 
 def features() -> str:
     """What `features.event`, `features.numeric.*` and `features.categorical.*` may list."""
     lines = ["| of | feature | what it is | role |", "| --- | --- | --- | --- |"]
-    for kind in KINDS:
+    for kind in feature_kinds.KINDS:
         about = kind.about.replace("|", "\\|")
         lines.append(f"| `{kind.of.value}` | `{kind.written}` | {about} | {kind.role.name.lower()} |")
     roles = [f"- {role.name.lower()}: {role.value}" for role in Role]
-    return "\n".join(
-        [*lines, "", FEATURES, "", "The role is how the statistical scorer judges a feature:", "", *roles, ""]
-    )
+    return "\n".join([*lines, FEATURES, *roles, ""])
 
 
 def registered() -> str:
     """What the registry knows without plug-ins."""
-    keys = {"codec": "record.format", "window": "window.kind", "threshold": "threshold.kind", "scorer": "train.scorer"}
     lines = ["| kind | key | built in | entry point group of plug-ins |", "| --- | --- | --- | --- |"]
     for kind, names in BUILT_IN.items():
-        lines.append(f"| {kind} | `{keys[kind]}` | {', '.join(f'`{name}`' for name in names)} | `stream_ad.{kind}` |")
+        lines.append(f"| {kind} | `{KEYS[kind]}` | {', '.join(f'`{name}`' for name in names)} | `stream_ad.{kind}` |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,7 @@ def main() -> None:
         if error.errno not in FULL:
             raise
         print(f"error: the answer cannot be written: {error.strerror}", file=sys.stderr)
-        os._exit(InputError.exit_code)  # another attempt to flush would be told by the interpreter, in its own words
+        os._exit(InputError.exit_code)  # a normal exit would flush again and print a stack trace
     except StreamAdError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

@@ -3,14 +3,14 @@
 Letters in shapes: `n` events of a batch, `m` scored rows (`m <= n`), `w` lags of a
 window (oldest first, the newest is `[:, -1]`), `d` numeric fields, `c` categorical
 fields, `f` features, `k` alerts, `b` bytes. Every batch belongs to one partition and
-keeps the order of the log. Arrays of a batch are never written to once it is made.
+keeps the order of the log. Nothing writes to the arrays of a batch once it is made.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Self, TypeAlias
 
@@ -25,6 +25,7 @@ F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
 Headers: TypeAlias = list[tuple[str, bytes | None]]
+Rows: TypeAlias = slice | I64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +61,10 @@ class Strings:
         start = self.start[first : last + 1]
         return Strings(self.data[start[0] : start[-1]], start - start[0])
 
+    @staticmethod
+    def concat(parts: Iterable[Strings]) -> Strings:
+        return Strings.of([row for part in parts for row in part.tolist()])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBatch:
@@ -71,11 +76,21 @@ class RawBatch:
     timestamp_ms: I64  # [n]  the record's own (broker or producer) time; -1 = none
     key: list[bytes | None]  # [n]
     value: list[bytes | None]  # [n]  None = tombstone
-    headers: Callable[[int], Headers]  # row -> headers; asked for rejects only
-    next_offset: int  # where to read on; beyond control records too
+    headers: Callable[[int], Headers]  # row -> headers; called for rejects only
+    next_offset: int  # the offset to read next; also after control records
 
     def __len__(self) -> int:
         return len(self.value)
+
+    def split(self, offset: int) -> tuple[RawBatch, RawBatch]:
+        """Those below `offset`, and the rest."""
+        cut = int(np.searchsorted(self.offset, offset))
+        return self._slice(0, cut, offset), self._slice(cut, len(self), self.next_offset)
+
+    def _slice(self, first: int, last: int, next_offset: int) -> RawBatch:
+        at = slice(first, last)
+        part = replace(self, offset=self.offset[at], timestamp_ms=self.timestamp_ms[at], next_offset=next_offset)
+        return replace(part, key=self.key[at], value=self.value[at], headers=lambda row: self.headers(first + row))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,36 +130,22 @@ class EventBatch:
         return len(self.offset)
 
     def slice(self, first: int, last: int) -> EventBatch:
-        cut = slice(first, last)
-        return EventBatch(
-            raw=self.raw,
-            row=self.row[cut],
-            offset=self.offset[cut],
-            ts_ms=self.ts_ms[cut],
-            key=self.key.slice(first, last),
-            values=self.values[cut],
-            cats=tuple(column.slice(first, last) for column in self.cats),
-            codes=self.codes[cut],
-        )
+        cats = tuple(column.slice(first, last) for column in self.cats)
+        return self._part(slice(first, last), self.key.slice(first, last), cats)
 
     def take(self, rows: I64) -> EventBatch:
-        return EventBatch(
-            raw=self.raw,
-            row=self.row[rows],
-            offset=self.offset[rows],
-            ts_ms=self.ts_ms[rows],
-            key=self.key.take(rows),
-            values=self.values[rows],
-            cats=tuple(column.take(rows) for column in self.cats),
-            codes=self.codes[rows],
-        )
+        return self._part(rows, self.key.take(rows), tuple(column.take(rows) for column in self.cats))
+
+    def _part(self, rows: Rows, key: Strings, cats: tuple[Strings, ...]) -> EventBatch:
+        at, offset, ts_ms = self.row[rows], self.offset[rows], self.ts_ms[rows]
+        return EventBatch(self.raw, at, offset, ts_ms, key, self.values[rows], cats, self.codes[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyedBatch:
-    """Events with their key's row in the shard; late ones may be gone (the late policy)."""
+    """Events with their key's row in the shard. The late policy may have removed late ones."""
 
-    events: EventBatch  # [n]  rows that go on
+    events: EventBatch  # [n]  the events that remain
     slot: I32  # [n]  row of the key in every per-key state array
     fresh: Bool  # [n]  the slot is (re)assigned to a new key here: forget what it held
     watermark: I64  # [n]  ms; the partition's watermark once this event is seen
@@ -157,13 +158,13 @@ class KeyedBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowBatch:
-    """Every event with the window of its key that ends with it."""
+    """Every event, with the window of its key that ends with this event."""
 
     keyed: KeyedBatch
     values: F64  # [n,w,d]  NaN where the lag is absent or the value missing
     age_ms: I64  # [n,w]  event time of the newest row less that of the lag; -1 = absent
     count: I32  # [n]  lags present, the event included
-    emit: Bool  # [n]  to be scored (the hop)
+    emit: Bool  # [n]  whether the event is scored (the hop)
 
     def __len__(self) -> int:
         return len(self.count)
@@ -171,7 +172,7 @@ class WindowBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:
-    """What the scorer sees, and what an explanation needs to speak in original units."""
+    """The input of the scorer, and what an explanation needs to speak in original units."""
 
     windows: WindowBatch
     row: I64  # [m]  rows of `windows` that are scored
@@ -186,7 +187,15 @@ class FeatureBatch:
 class Scores:
     features: FeatureBatch
     version: str  # of the model that scored
-    score: F64  # [m]  calibrated: about mean 0, standard deviation 1 on normal data
+    score: F64  # [m]  finite; calibrated: about mean 0, standard deviation 1 on normal data
+
+    @classmethod
+    def of(cls, features: FeatureBatch, version: str, score: F64) -> Self:
+        """From the engine's scores: a row without a usable one (NaN) is left out, as a row that the hop skips."""
+        usable = np.isfinite(score)
+        if not usable.all():
+            features = FeatureBatch(features.windows, features.row[usable], features.x[usable], features.base[usable])
+        return cls(features, version, score[usable])
 
     def __len__(self) -> int:
         return len(self.score)
@@ -225,7 +234,7 @@ class Phase(IntEnum):
 class Alerts:
     """Changes of incidents, in the order in which the log caused them.
 
-    An alert is caused by the event at `offset` (muting and exactly-once go by it), and is
+    An alert is caused by the event at `offset` (which decides on muting and exactly-once), and is
     about the key's event at `about`; the two differ when the watermark made it due.
     """
 
@@ -262,7 +271,7 @@ class Alerts:
         def joined(name: str) -> object:
             values = [getattr(part, name) for part in columns]
             if isinstance(values[0], Strings):
-                return Strings.of([row for value in values for row in value.tolist()])
+                return Strings.concat(values)
             return np.concatenate(values)
 
         return Alerts(**{column.name: joined(column.name) for column in fields(Alerts)})  # type: ignore[arg-type]

@@ -1,31 +1,21 @@
-"""The composition root: configuration -> parts. The only module that imports everything."""
+"""Ports -> pipeline: the one place that makes adapters and joins them to what decides a verdict."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import orjson
-
-from stream_ad import registry
-from stream_ad.batch import RawBatch, Scores, Verdicts
+from stream_ad.batch import Verdicts
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
-from stream_ad.fold.features.featuriser import Featuriser
-from stream_ad.fold.incidents import Incidents
-from stream_ad.fold.keys import Keys
-from stream_ad.fold.recent import Recent
-from stream_ad.fold.silence import Silence
-from stream_ad.protocols import Codec, ModelLog, ModelStore, Role, Sink, Source, StateStore
+from stream_ad.messages.encoder import Encoder
+from stream_ad.protocols import ModelLog, ModelStore, Role, Sink, Source, StateStore
 from stream_ad.runtime.loop import Pipeline
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
-from stream_ad.state.shard import Folds, Shard
-
-RECENT_ROWS = 256
+from stream_ad.state.assemble import codec
+from stream_ad.state.shard import Folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +24,6 @@ class Ports:
     sink: Sink
     states: StateStore
     log: ModelLog
-
-
-def codec(config: Config) -> Codec:
-    found = registry.lookup("codec", config.record.format, "record.format")
-    made: Codec = found(config.record, tuple(config.features.numeric), tuple(config.features.categorical))
-    return made
-
-
-def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Folds:
-    key_bytes = config.record.max_key_bytes
-    window = registry.lookup("window", config.window.kind, "window.kind")
-    threshold = registry.lookup("threshold", config.threshold.kind, "threshold.kind")
-    layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled])
-    return Folds(
-        keys=Keys(config.window, key_bytes),
-        window=window(config.window, len(spec.numeric)),
-        features=Featuriser(spec),
-        recent=Recent(RECENT_ROWS, spec.rows, len(spec.features)),
-        threshold=threshold(config.threshold),
-        incidents=Incidents(config.incidents, key_bytes),
-        silence=Silence(config.silence, key_bytes),
-        capacity=capacity or config.window.max_keys,
-        layout=hashlib.sha256(layout).hexdigest(),
-    )
 
 
 def models(
@@ -78,27 +44,8 @@ def pipeline(
     observe: Callable[[Verdicts], None] | None = None,
 ) -> Pipeline:
     recovery = Recovery(parts, ports.states, ports.log, config.redis)
-    outbox = Outbox(config, spec, ports.source.topic, held, ports.sink)
+    outbox = Outbox(Encoder(config, spec), held, ports.sink)
     return Pipeline(config, ports.source, codec(config), ports.sink, held, recovery, outbox, observe)
-
-
-def warm(config: Config, spec: FeatureSpec) -> None:
-    """Loads (or, the first time, compiles) every kernel before the first event waits for it."""
-    made = codec(config)
-    raw = RawBatch("warm", 0, np.zeros(1, np.int64), np.zeros(1, np.int64), [b"k"], [b"{}"], lambda _: [], 1)
-    events, _ = made.decode(raw)
-    if not len(events):
-        from stream_ad.batch import EventBatch, Strings
-
-        d, c = len(spec.numeric), len(spec.categorical)
-        zero = np.zeros(1, np.int64)
-        blank = Strings.of([b""])
-        events = EventBatch(
-            raw, zero, zero, zero, Strings.of([b"k"]), np.zeros((1, d)), (blank,) * c, np.zeros((1, c), np.uint64)
-        )
-    shard = Shard(folds(config, spec, capacity=4), 0, 0, "")
-    batch = shard.submit(events)
-    shard.finish(Scores(batch, "", np.zeros(len(batch))))
 
 
 def kafka_log(config: Config) -> ModelLog:

@@ -3,19 +3,19 @@
 StreamAdError                 exit code 1
 ├── ConfigError               2   the configuration file, an option, an environment variable
 ├── ConnectionFailed          3   Kafka or Redis cannot be reached or refuses us
-│   ├── Unreachable           3   no broker answers: a matter of waiting
+│   ├── Unreachable           3   no broker answers: waiting may help
 │   └── StoreRefuses          3   Redis answers, but with an error
-│       └── NotAllowed        3   and will do so until somebody changes the user, its rights or a certificate
+│       └── NotAllowed        3   until somebody changes the user, its rights or a certificate
 ├── InputError                4   a file or topic that cannot be read as configured, a file that cannot be written
 ├── ModelError                5   a bundle or a version that cannot be used
 ├── StateError                6   a snapshot that cannot be restored
 ├── TransactionFailed         7   a commit that failed: drop the shards, restore, go on
-│   ├── Fenced                7   since another works under the same name: the same, once
+│   ├── Fenced                7   another process works under the same name: the same, once
 │   └── Stalled               7   a partition that stands still: the same
 ├── Unfinished                8   a stop that left something to be judged again
-└── MemoryShort               9   so little memory is left that going on would do damage
+└── MemoryShort               9   too little memory is left to go on safely
 
-A worker that its watchdog ends, since nothing within can, has the exit code STUCK = 10.
+A worker that its watchdog ends, because its pipeline is stuck, has the exit code STUCK = 10.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class StreamAdError(Exception):
     exit_code = 1
 
     def __init__(self, text: str) -> None:
-        # names and values come from files and topics: none of them is to steer a terminal
+        # names and values come from files and topics: they must not control the terminal
         super().__init__("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
@@ -42,15 +42,15 @@ class ConnectionFailed(StreamAdError):
 
 
 class Unreachable(ConnectionFailed):
-    """Nobody answers; in a run that has begun this is waited for."""
+    """No broker answers. A run that has begun waits until they do."""
 
 
 class StoreRefuses(ConnectionFailed):
-    """It answers, but with an error: full, read-only, or without the right."""
+    """Redis answers with an error: it is full or read-only, or a right is missing."""
 
 
 class NotAllowed(StoreRefuses):
-    """Who we are, or what it is, is not accepted. Not a matter of waiting."""
+    """Redis does not accept us, or we do not accept its certificate. Waiting does not help."""
 
 
 class InputError(StreamAdError):
@@ -70,11 +70,11 @@ class TransactionFailed(StreamAdError):
 
 
 class Fenced(TransactionFailed):
-    """By another live process, or once by a late request of our own (confluentinc/librdkafka#5423)."""
+    """Another live process fences this one; or, once, a late request of its own does (confluentinc/librdkafka#5423)."""
 
 
 class Stalled(TransactionFailed):
-    """What is uncommitted is dropped as after a failed commit."""
+    """A partition stands still. The worker drops what is uncommitted, as after a failed commit."""
 
 
 class Unfinished(StreamAdError):

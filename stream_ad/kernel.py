@@ -26,10 +26,25 @@ LINE_BYTES, MOST_LINES = 64, 16
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def cached(function: F) -> F:
-    """Around `njit(cache=True)`. A full disk costs the next start its time; what is compiled is used all the same."""
-    cache: Any = function._cache  # type: ignore[attr-defined]
+# folders of loops, and of what loops call; with the modules of the package itself they are all that a loop may call
+ROOMS = ("codec", "config/feature_kinds", "fold", "score")
+
+
+def kernel(function: F, fastmath: bool | set[str] = False) -> F:
+    """Compiles a loop: without the interpreter's lock, cached on disk, IEEE arithmetic as written (x / 0 = ±inf).
+
+    `fastmath`: the rules of IEEE that may be broken all the same, in LLVM's words.
+    """
+    compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath=fastmath)(function)
+    _keep_apart(compiled._cache)
+    return cast(F, compiled)
+
+
+def _keep_apart(cache: Any) -> None:
+    """Gives each code a file of its own. A full disk costs the next start its time; this one has what is compiled."""
     file, save_overload = cache._cache_file, cache.save_overload
+    # numba's own stamp is a hash of the loop's file: an edit of what it calls in another file would go unnoticed
+    file._source_stamp = (file._source_stamp, _SOURCES)
 
     def save(key: Any, data: Any) -> None:
         folder = Path(file._cache_path)
@@ -48,25 +63,15 @@ def cached(function: F) -> F:
             save_overload(*arguments)
 
     file.save, cache.save_overload = save, saved
-    return function
 
 
 def _digest() -> bytes:
     package = Path(__file__).parent
-    folders = [package / "fold", package / "config" / "feature_kinds"]
-    sources = [*sorted(package.glob("*.py")), *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
+    sources = [*package.glob("*.py"), *(path for room in ROOMS for path in (package / room).rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).digest()
 
 
 _SOURCES = _digest()
-
-
-def kernel(function: F) -> F:
-    """Compiles a loop: without the interpreter's lock, cached on disk, IEEE arithmetic as written (x / 0 = ±inf)."""
-    compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
-    # numba's own stamp is a hash of the loop's file: an edit of what it calls in another file would go unnoticed
-    compiled._cache._cache_file._source_stamp = _SOURCES
-    return cached(cast(F, compiled))
 
 
 def called_by_kernels(function: Callable[..., Any]) -> None:

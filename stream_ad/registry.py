@@ -1,15 +1,24 @@
 """Which class a name in the configuration stands for: built in, or an entry point of another package.
 
-Entry-point groups: `stream_ad.codec`, `stream_ad.window`, `stream_ad.threshold`, `stream_ad.scorer`.
+Entry-point groups: `stream_ad.codec`, `stream_ad.window`, `stream_ad.threshold`, `stream_ad.scorer`. A class
+that lacks a method of its contract (`stream_ad.protocols`) is refused here, where it enters.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from pydantic import BaseModel
 
 from stream_ad.errors import ConfigError
+from stream_ad.protocols import Codec, Scorer, Threshold, Trainable, Window
+
+if TYPE_CHECKING:
+    from stream_ad.config import ScorerOptions
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "codec": {"json": "stream_ad.codec.json:JsonCodec"},
@@ -25,6 +34,28 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "half_space_trees": "stream_ad.score.density.half_space_trees:HalfSpaceTrees",
     },
 }
+# A part's options are an attribute of its class. Those of the parts that import numba or torch stand here once
+# more ("" = it declares none), so that reading a configuration imports neither.
+OPTIONS: dict[str, dict[str, str]] = {
+    "codec": {"json": ""},
+    "window": {"count": "", "time": ""},
+    "threshold": {"ewma": "stream_ad.fold.thresholds.options:EwmaOptions"},
+    "scorer": {
+        "statistical": "stream_ad.config.parts:ScorerOptions",
+        "autoencoder": "stream_ad.score.reconstruction.options:NetworkOptions",
+        "vae": "stream_ad.score.reconstruction.options:VaeOptions",
+        "half_space_trees": "stream_ad.score.density.options:TreesOptions",
+    },
+}
+# the key of the configuration that names a part
+KEYS = {"codec": "record.format", "window": "window.kind", "threshold": "threshold.kind", "scorer": "train.scorer"}
+
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """A class of a part that declares options: a subclass of the kind's section, see `stream_ad.config.parts`."""
+
+    Options: type[BaseModel]
 
 
 def names(kind: str) -> list[str]:
@@ -32,14 +63,105 @@ def names(kind: str) -> list[str]:
     return sorted({*BUILT_IN[kind], *(point.name for point in entry_points(group=f"stream_ad.{kind}"))})
 
 
-def lookup(kind: str, name: str, key: str) -> Any:
-    """The class called `name`. Raises `ConfigError` naming the configuration's `key`."""
+def has(kind: str, name: str) -> bool:
+    return name in BUILT_IN[kind] or bool(entry_points(group=f"stream_ad.{kind}", name=name))
+
+
+def codec(name: str) -> type[Codec]:
+    """Raises `ConfigError` naming the configuration's key, as all of these do."""
+    found = _class("codec", name, KEYS["codec"])
+    if not issubclass(found, Codec):
+        raise _incomplete(found, Codec, "codec", name, KEYS["codec"])
+    return found
+
+
+def window(name: str) -> type[Window]:
+    found = _class("window", name, KEYS["window"])
+    if not issubclass(found, Window):
+        raise _incomplete(found, Window, "window", name, KEYS["window"])
+    return found
+
+
+def threshold(name: str) -> type[Threshold]:
+    found = _class("threshold", name, KEYS["threshold"])
+    if not issubclass(found, Threshold):
+        raise _incomplete(found, Threshold, "threshold", name, KEYS["threshold"])
+    return found
+
+
+def scorer(name: str, where: str = KEYS["scorer"]) -> type[Scorer]:
+    """`where` begins the error: the key, or the bundle that names the scorer."""
+    found = _class("scorer", name, where)
+    if not issubclass(found, Scorer):
+        raise _incomplete(found, Scorer, "scorer", name, where)
+    return found
+
+
+def trainable(name: str, where: str = KEYS["scorer"]) -> type[Trainable[ScorerOptions]]:
+    """A scorer that can be trained; `fit` takes options of the class's own `Options`."""
+    found: type = scorer(name, where)
+    if not issubclass(found, Trainable):
+        others = ", ".join(other for other in names("scorer") if other != name)
+        raise ConfigError(
+            f"{where}: {name} has nothing to train: {found.__name__} lacks {_missing(found, Trainable)}; "
+            f"choose another of: {others}"
+        )
+    return found
+
+
+_LOOK_UP: dict[str, Callable[[str], type[object]]] = {
+    "codec": codec,
+    "window": window,
+    "threshold": threshold,
+    "scorer": scorer,
+}
+
+
+def options(kind: str, name: str) -> type[BaseModel] | None:
+    """The options that a part declares; None = it declares none. Raises `ConfigError`."""
+    path = OPTIONS[kind].get(name)
+    declared: object
+    if path is not None:
+        declared = _imported(path) if path else None
+    else:
+        found = _LOOK_UP[kind](name)
+        declared = found.Options if isinstance(found, HasOptions) else None
+    if declared is not None and not (isinstance(declared, type) and issubclass(declared, BaseModel)):
+        raise ConfigError(f"{KEYS[kind]}: {name}: its Options must be a pydantic model, not {declared!r:.100}")
+    return declared
+
+
+def _class(kind: str, name: str, where: str) -> type:
+    found: object = None
     if name in BUILT_IN[kind]:
-        module, _, attribute = BUILT_IN[kind][name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    for point in entry_points(group=f"stream_ad.{kind}", name=name):
-        try:
-            return point.load()
-        except Exception as error:
-            raise ConfigError(f"{key}: plug-in {name!r} ({point.value}) cannot be loaded: {error}") from error
-    raise ConfigError(f"{key}: no {kind} is called {name!r}; there are: {', '.join(names(kind))}")
+        found = _imported(BUILT_IN[kind][name])
+    else:
+        for point in entry_points(group=f"stream_ad.{kind}", name=name):
+            try:
+                found = point.load()
+            except Exception as error:
+                raise ConfigError(f"{where}: plug-in {name!r} ({point.value}) cannot be loaded: {error}") from error
+            break
+        else:
+            raise ConfigError(f"{where}: no {kind} is called {name!r}; there are: {', '.join(names(kind))}")
+    if not isinstance(found, type):
+        raise ConfigError(f"{where}: {kind} {name!r} is no class but {found!r:.100}")
+    return found
+
+
+def _imported(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    found: object = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def _incomplete(found: type, contract: type, kind: str, name: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {name} is no {kind}: {found.__name__} lacks {_missing(found, contract)} "
+        f"(see {contract.__name__} in stream_ad.protocols)"
+    )
+
+
+def _missing(found: type, contract: type) -> str:
+    wanted = [name for name, _ in inspect.getmembers(contract, callable) if not name.startswith("_")]
+    return ", ".join(name for name in wanted if name not in dir(found))

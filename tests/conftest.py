@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.reading import read_committed
 from tests.support.servers import kafka_broker, redis_server, wait_for_groups
 
+# how long an example takes is no finding: the machine may be busy
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # CI asks the same questions each time, so that a red run can be told from a new finding; elsewhere they are new
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("ci", settings.get_profile("any machine"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "any machine")
 
 CreateTopic = Callable[..., str]
 Committed = Callable[[str], list[Message]]

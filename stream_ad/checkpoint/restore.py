@@ -1,4 +1,4 @@
-"""Where shards come from.
+"""How an assigned partition comes to its shard.
 
 A partition's state is taken from its snapshot; the log from there to the committed offset
 is folded silently. Without a usable snapshot it is folded again from further back. All that takes
@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from stream_ad import metrics
+from stream_ad.checkpoint.assignment import Assignment, Restored, State
 from stream_ad.checkpoint.save import Saver, Threads, one_thread
 from stream_ad.checkpoint.throughput import CAREFUL_PER_S, PACE
 from stream_ad.config import Redis
@@ -48,66 +48,52 @@ class Recovery:
         self._folds, self._states, self._log, self._config = folds, states, log, config
         self.saver = Saver(states, config, threads)
         self._pool = threads("restore")
-        self._restoring: dict[int, Future[Shard]] = {}
-        self._ready: deque[Shard] = deque()
+        self._restoring: dict[int, Future[Restored]] = {}
         self._closing = threading.Event()
         self._store_away = False
 
-    @property
-    def waiting(self) -> list[int]:
-        """Partitions that are ours and not judged yet."""
-        return sorted([*list(self._restoring), *(shard.partition for shard in list(self._ready))])
-
     def begin(
         self,
-        partitions: Sequence[int],
+        assignments: Sequence[Assignment],
         committed: Callable[[Sequence[int]], Mapping[int, int | None]],
         version: str,
         has: Callable[[str], bool],
     ) -> None:
         """Restores beside. `committed` answers what the group has committed, `has` whether a model can be had;
         `version` is for partitions without history."""
+        partitions = [assignment.partition for assignment in assignments]
         known = self._pool.submit(self._known, partitions, committed)
         for partition in partitions:
             self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, has)
 
-    def restored(self, shards: Collection[Shard]) -> list[Shard]:
-        """Those that may be folded from now on, beside `shards`. Raises what restoring raised.
+    def begun(self, assignments: Collection[Assignment]) -> list[Assignment]:
+        """Those of `assignments`, which are all of this worker, that may be folded from now on and could not before.
+        Raises what restoring raised.
 
         A partition that has to be folded again begins when others are nearly done with that: so there is never
         more of it in the queues than the partitions that judge can wait for.
         """
-        for partition, future in list(self._restoring.items()):
-            if future.done():
-                self._ready.append(future.result())
-                del self._restoring[partition]
-        under_way = sum(shard.to_replay for shard in shards)
-        found: list[Shard] = []
-        for shard in sorted(self._ready, key=lambda shard: shard.to_replay):
-            if not shard.replaying or under_way < TOGETHER_EVENTS:
-                under_way += shard.to_replay
-                self._ready.remove(shard)
-                found.append(shard)
-                _tell(shard)
-        return found
+        for assignment in assignments:
+            future = self._restoring.get(assignment.partition)
+            if future is not None and future.done():
+                assignment.restored(future.result())
+                del self._restoring[assignment.partition]
+        ready = [assignment for assignment in assignments if assignment.state is State.READY]
+        under_way = sum(assignment.to_replay for assignment in assignments if assignment.replays)
+        begun: list[Assignment] = []
+        for assignment in sorted(ready, key=lambda assignment: assignment.to_replay):
+            if not assignment.to_replay or under_way < TOGETHER_EVENTS:
+                under_way += assignment.to_replay
+                assignment.begin()
+                begun.append(assignment)
+                _say(assignment)
+        return begun
 
-    def drop(self, partitions: Iterable[int]) -> None:
-        """They are not ours any more."""
-        gone = set(partitions)
-        for partition in gone & self._restoring.keys():
-            self._restoring.pop(partition).cancel()
-        self._ready = deque(shard for shard in self._ready if shard.partition not in gone)
-
-    def announce(self, shard: Shard) -> None:
-        """The log is to know which version judges from here on; the next transaction tells it."""
-        shard.announce = Swap(shard.partition, shard.next_offset, shard.version)
-
-    def save_swap(self, shard: Shard) -> bool:
-        """Saves at once. False when the store is away, or refuses because it holds something newer."""
-        saved = self.saver.save_swap(shard)
-        if saved:
-            self.announce(shard)
-        return saved
+    def drop(self, partition: int) -> None:
+        """It is not ours any more."""
+        future = self._restoring.pop(partition, None)
+        if future is not None:
+            future.cancel()
 
     def close(self) -> None:
         """Returns when nothing is under way any more."""
@@ -136,34 +122,37 @@ class Recovery:
         except ConnectionFailed:
             return False
 
-    def _restore(self, partition: int, told: Future[Known], version: str, has: Callable[[str], bool]) -> Shard:
-        known = told.result()
+    def _restore(self, partition: int, asked: Future[Known], version: str, has: Callable[[str], bool]) -> Restored:
+        known = asked.result()
         offset, swaps = known.committed[partition], known.swaps.get(partition, [])
-        shard = self._loaded(partition, offset, swaps, known.since_s, has)
-        if shard is None:
-            shard = Shard(self._folds, partition, self._start(offset, swaps), version)
-            shard.tried_offset = shard.next_offset
+        loaded = self._loaded(partition, offset, swaps, known.since_s, has)
+        if loaded is not None:
+            shard, events_per_s = loaded
+            saved_offset = shard.next_offset
+        else:
+            shard, events_per_s = Shard(self._folds, partition, self._start(offset, swaps), version), 0
+            saved_offset = UNKNOWN
             if swaps:
                 past = [swap for swap in swaps if swap.offset <= shard.next_offset]
                 shard.version = (past or swaps)[-1 if past else 0].version
-        shard.mute_until = offset or 0
-        shard.swaps = _changes(swaps, shard)
-        last = swaps[-1].version if swaps else None
-        if shard.next_offset != UNKNOWN and last != (shard.swaps[-1] if shard.swaps else shard).version:
-            self.announce(shard)
-        return shard
+        ahead = _changes(swaps, shard)
+        announcement = None
+        logged = swaps[-1].version if swaps else None
+        if shard.next_offset != UNKNOWN and logged != (ahead[-1].version if ahead else shard.version):
+            announcement = Swap(partition, shard.next_offset, shard.version)
+        return Restored(shard, saved_offset, events_per_s, offset or 0, ahead, announcement)
 
     def _loaded(
         self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
-    ) -> Shard | None:
+    ) -> tuple[Shard, int] | None:
         """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
         deadline_s = time.monotonic() + (0 if self._store_away else self._config.wait / 1000)
         while committed is not None:
             try:
                 self._await_former_owner(partition, committed, since_s)
-                shard = self._restored(partition, committed, known, self._states.load(partition), has)
+                loaded = self._restored(partition, committed, known, self._states.load(partition), has)
                 self._store_away = False
-                return shard
+                return loaded
             except ConnectionFailed as error:
                 if time.monotonic() >= deadline_s or self._closing.wait(RETRY_S):
                     log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
@@ -186,12 +175,12 @@ class Recovery:
         known: list[Swap],
         parts: Iterable[bytes] | None,
         has: Callable[[str], bool],
-    ) -> Shard | None:
-        """The shard of a snapshot that the log bears out."""
+    ) -> tuple[Shard, int] | None:
+        """What `Shard.restore` answers, where the log bears it out."""
         if parts is None or committed is None:
             return None
         try:
-            shard = Shard.restore(self._folds, partition, parts)
+            shard, events_per_s = Shard.restore(self._folds, partition, parts)
         except StateError as error:
             log.warning("%s; rebuilds from the log", error)
             return None
@@ -204,7 +193,7 @@ class Recovery:
             # a swap that was saved and never used: the log has no copy of its bundle
             wrong = f"is of model {shard.version}, which cannot be had"
         else:
-            return shard
+            return shard, events_per_s
         log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)
         return None
 
@@ -218,17 +207,18 @@ class Recovery:
         return max(began, committed - self._config.horizon_events) if self._config.rebuild == "horizon" else began
 
 
-def _tell(shard: Shard) -> None:
-    metrics.MUTED.labels(shard.partition).set(int(shard.replaying))
-    metrics.REPLAY.labels(shard.partition).set(shard.to_replay)
-    metrics.model(shard.partition, None, shard.version)
-    if shard.replaying:
-        rate = PACE.per_s or shard.events_per_s or CAREFUL_PER_S
+def _say(assignment: Assignment) -> None:
+    partition, to_replay = assignment.partition, assignment.to_replay
+    metrics.MUTED.labels(partition).set(int(assignment.replays))
+    metrics.REPLAY.labels(partition).set(to_replay)
+    metrics.model(partition, None, assignment.shard.version)
+    if assignment.replays:
+        rate = PACE.per_s or assignment.events_per_s or CAREFUL_PER_S
         log.info(
             "partition %d: folds %s events again, silently; about %.3g s at %s events/s, which all partitions share",
-            shard.partition,
-            f"{shard.to_replay:,}",
-            shard.to_replay / rate,
+            partition,
+            f"{to_replay:,}",
+            to_replay / rate,
             f"{rate:,}",
         )
 

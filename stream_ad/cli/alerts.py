@@ -17,26 +17,26 @@ _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold 
 
 
 def alerts(
-    config: ConfigOption = DEFAULT_CONFIG,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what comes, until Ctrl-C")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="the last so many; 0 = all")] = 20,
-    key: Annotated[str | None, typer.Option(help="of this key only")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    path: ConfigOption = DEFAULT_CONFIG,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with new alerts, until Ctrl-C")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="print the last N alerts; 0 = all")] = 20,
+    key: Annotated[str | None, typer.Option(help="print the alerts of this key only")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
 ) -> None:
-    """Prints alerts, oldest first: committed ones only, so each exactly once."""
-    from stream_ad.io.kafka import read as kafka_read
+    """Prints alerts, oldest first. It reads committed alerts only, so it prints each exactly once."""
+    from stream_ad.io.kafka import read
     from stream_ad.messages.redact import Redaction
 
-    found = load(config)
-    topic = found.sink.alerts
+    config = load(path)
+    topic = config.sink.alerts
     if key is not None and not key.startswith("sha256:"):
-        key = Redaction(found.sink.redact, found.record.key).key(key.encode()).decode()
-    past = kafka_read.committed(found.kafka, topic, "sink.alerts")
-    # partitions are read one by one: the record's own time puts their alerts into one order
+        key = Redaction(config.sink.redact, config.record.key).key(key.encode()).decode()
+    past = read.committed(config.kafka, topic, "sink.alerts")
+    # `committed` returns one partition after the other; the records' own time merges them
     past.sort(key=lambda message: (message.timestamp()[1], message.partition(), message.offset()))
     shown = [alert for message in past if (alert := _parsed(message.value(), key)) is not None]
     for alert in shown[-limit:] if limit else shown:
-        _tell(alert, json)
+        _print(alert, json)
     if not follow:
         if not shown and not json:
             out.print(f"no alerts in topic {topic}", highlight=False, markup=False)
@@ -45,20 +45,20 @@ def alerts(
     for message in past:
         ends[message.partition()] = max(ends.get(message.partition(), -1), message.offset())
     with interruptible() as interrupted:
-        for batch in kafka_read.follow(found.kafka, topic, "sink.alerts", ends):
+        for batch in read.follow(config.kafka, topic, "sink.alerts", ends):
             for message in batch:
                 alert = _parsed(message.value(), key)
                 if alert is not None:
-                    _tell(alert, json)
+                    _print(alert, json)
             if interrupted():
                 raise typer.Exit(130)
 
 
 def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:
-    """None for another key's, and for what is no alert."""
+    """The alert; None where the record is no alert, or where the alert is about another key."""
     try:
         alert = orjson.loads(value or b"")
-        orjson.dumps(alert)  # more can be read than written; an alert of ours can be both
+        orjson.dumps(alert)  # orjson reads deeper JSON than it writes; alerts of stream_ad are never so deep
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not isinstance(alert, dict) or "summary" not in alert:
@@ -66,7 +66,7 @@ def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:
     return alert if key is None or alert.get("key") == key else None
 
 
-def _tell(alert: dict[str, Any], json: bool) -> None:
+def _print(alert: dict[str, Any], json: bool) -> None:
     if json:
         sys.stdout.write(orjson.dumps(alert).decode() + "\n")
         sys.stdout.flush()

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from stream_ad.config import Config
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="the pipeline's file", envvar="STREAM_AD_CONFIG", show_default=True)
+    Path,
+    typer.Option(
+        "--config", "-c", help="the pipeline's configuration file", envvar="STREAM_AD_CONFIG", show_default=True
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="answer as JSON on standard output")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print the answer as JSON on standard output")]
 DEFAULT_CONFIG = Path("stream_ad.toml")
 EXIT_CODES = {
     0: "done",
@@ -47,7 +50,7 @@ app = typer.Typer(
 
 
 def load(path: Path | None) -> Config:
-    """The file's configuration; None = the environment's alone. Raises `ConfigError`."""
-    from stream_ad import config  # commands import what they need when they need it: --help is there at once
+    """The configuration of the file and the environment; None = no file. Raises `ConfigError`."""
+    from stream_ad import config  # imported late, in every command, so that --help answers fast
 
     return config.load(path) if path is not None else config.parse({}, os.environ, "environment")

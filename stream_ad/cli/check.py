@@ -14,26 +14,27 @@ from stream_ad.errors import InputError, StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
+    from stream_ad.config.features import FeatureSpec
 
 _SAMPLE_ROWS = 500
 
 
 def check(
-    config: ConfigOption = DEFAULT_CONFIG,
-    workers: Annotated[int, typer.Option(min=1, help="how many are planned")] = 1,
+    path: ConfigOption = DEFAULT_CONFIG,
+    workers: Annotated[int, typer.Option(min=1, help="the number of workers that you plan")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Validates the file, what it points to, and says what a run will cost.
+    """Validates the configuration and everything it points to, and says what a run will cost.
 
-    Every problem is told, with the key to change; the exit code is that of the first.
+    It reports every problem with the key to change, and exits with the code of the first one.
     """
     from stream_ad.config.features import FeatureSpec
     from stream_ad.service.memory_limit import spare_bytes
     from stream_ad.state.size import too_much
 
-    found = load(config)
-    spec = FeatureSpec.of(found)
-    facts: dict[str, Any] = {"features": [feature.name for feature in spec.features]}
+    config = load(path)
+    spec = FeatureSpec.of(config)
+    facts: dict[str, Any] = {"features": [feature.name for feature in spec.features], "unused": config.unused}
     problems: list[StreamAdError] = []
 
     def attempt(part: Callable[[], dict[str, Any]]) -> None:
@@ -42,27 +43,27 @@ def check(
         except StreamAdError as error:
             problems.append(error)
 
-    attempt(lambda: _memory(found, spec))
-    attempt(lambda: _kafka(found, workers))
+    attempt(lambda: _memory(config, spec))
+    attempt(lambda: _kafka(config, workers))
     if "topic" in facts:
-        attempt(lambda: _records(found))
+        attempt(lambda: _records(config))
     if {"bytes_at_max_keys", "partitions"} <= facts.keys():
         facts["too_much_memory"] = too_much(facts["partitions"] * facts["bytes_at_max_keys"], spare_bytes())
-    attempt(lambda: _registry(found, spec))
+    attempt(lambda: _registry(config, spec))
     facts["problems"] = [str(problem) for problem in problems]
     if json:
         answer(facts, True, "")
     else:
-        _tell(facts)
+        _print(facts)
     if problems:
         raise typer.Exit(problems[0].exit_code)
 
 
-def _memory(config: Config, spec: Any) -> dict[str, Any]:
-    from stream_ad import build
+def _memory(config: Config, spec: FeatureSpec) -> dict[str, Any]:
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes
 
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     return {
         "bytes_per_key": per_key,
         "bytes_at_max_keys": fixed + per_key * config.window.max_keys,
@@ -96,13 +97,13 @@ def _records(config: Config) -> dict[str, Any]:
     count, reasons = len(sample.value), reject_reasons(config, sample)
     if count and len(reasons) == count:
         raise InputError(
-            f"source.topic: each of {count} records of {config.source.topic} that were looked at would be rejected, "
-            f"the first for {reasons[0]!r}: see record.*"
+            f"source.topic: all {count} records sampled from {config.source.topic} would be rejected, "
+            f"the first for {reasons[0]!r}; see record.*"
         )
     return {"looked_at": count, "would_be_rejected": len(reasons), "first_reason": reasons[0] if reasons else None}
 
 
-def _registry(config: Config, spec: Any) -> dict[str, Any]:
+def _registry(config: Config, spec: FeatureSpec) -> dict[str, Any]:
     from stream_ad.io.redis.stores import RedisModelStore, reach
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.bundle import Bundle
@@ -117,11 +118,13 @@ def _registry(config: Config, spec: Any) -> dict[str, Any]:
     return {"model": wanted or f"{BUILT_IN} (built in)", "models": len(store.list())}
 
 
-def _tell(facts: dict[str, Any]) -> None:
+def _print(facts: dict[str, Any]) -> None:
     def line(mark: str, text: str) -> None:
         out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
 
     line("[green]✓[/]", f"{len(facts['features'])} features: {', '.join(facts['features'])}")
+    for unused in facts["unused"]:
+        line("[yellow]![/]", escape(unused))
     if "bytes_per_key" in facts:
         mib = facts["bytes_at_max_keys"] / 2**20
         line(
@@ -143,9 +146,12 @@ def _tell(facts: dict[str, Any]) -> None:
         line("[yellow]![/]", facts["too_much_memory"])
     if facts.get("would_be_rejected"):
         rejected, reason = facts["would_be_rejected"], escape(repr(facts["first_reason"]))
-        line("[yellow]![/]", f"{rejected} of {facts['looked_at']} records would be rejected, the first for {reason}")
+        line(
+            "[yellow]![/]",
+            f"{rejected} of {facts['looked_at']} sampled records would be rejected, the first for {reason}",
+        )
     elif facts.get("looked_at"):
-        line("[green]✓[/]", f"{facts['looked_at']} records looked at: all can be read")
+        line("[green]✓[/]", f"{facts['looked_at']} records sampled: all can be read")
     if "model" in facts:
         line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")
     for problem in facts["problems"]:

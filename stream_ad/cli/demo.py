@@ -1,4 +1,4 @@
-"""`stream-ad demo`"""
+"""`stream-ad demo`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,15 @@ class ScenarioName(StrEnum):
 
 def demo(
     scenario: Annotated[
-        ScenarioName, typer.Option(help="what is simulated: card payments, network flows or machine sensors")
+        ScenarioName, typer.Option(help="the stream to simulate: card payments, network flows or machine sensors")
     ] = ScenarioName.transactions,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            min=1, help="end after so much live stream, instead of a minute after the trained model took over"
-        ),
+        typer.Option(min=1, help="seconds of live stream; default: until a minute after the trained model took over"),
     ] = None,
     forever: Annotated[bool, typer.Option("--forever", help="go on until Ctrl-C")] = False,
-    report: Annotated[Path, typer.Option(help="the HTML report that is left behind")] = Path("stream_ad_demo.html"),
-    plain: Annotated[bool, typer.Option("--plain", help="lines instead of a live screen")] = False,
+    report: Annotated[Path, typer.Option(help="where to write the HTML report")] = Path("stream_ad_demo.html"),
+    plain: Annotated[bool, typer.Option("--plain", help="print lines instead of a live screen")] = False,
     seed: Annotated[int, typer.Option(help="the same seed simulates the same stream")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -41,12 +39,13 @@ def demo(
     pipeline on it: a statistical scorer from the first event, then an autoencoder trained from the stream
     itself and swapped in while events flow.
 
-    At the end, and on ctrl-C: precision, recall and latency against what was injected, and a report with plots.
+    At the end, and on Ctrl-C, it prints precision, recall and latency against the injected anomalies, and writes a
+    report with plots.
     """
     if forever and seconds is not None:
         raise ConfigError("--forever and --seconds exclude each other; give one of them")
     if not report.resolve().parent.is_dir():
-        raise ConfigError(f"--report: {report.resolve().parent} is no directory; create it or name another")
+        raise ConfigError(f"--report: {report.resolve().parent} is not a directory; create it or name another")
     from stream_ad.demo.demo import Options, run
 
     raise typer.Exit(run(Options(scenario.value, seconds, forever, report, plain, json, seed)))

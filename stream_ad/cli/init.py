@@ -18,7 +18,7 @@ from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
 from stream_ad.cli.sample import SAMPLE_ROWS, of_file, of_topic, reject_reasons
 from stream_ad.errors import ConfigError, InputError
-from stream_ad.io.atomic_file import whole
+from stream_ad.io.atomic_file import replaced
 
 if TYPE_CHECKING:
     from stream_ad.propose.infer import Proposal
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def init(
     topic: Annotated[str | None, typer.Option("--topic", "-t", help="the topic to watch")] = None,
     input: Annotated[
-        Path | None, typer.Option("--input", "-i", help="look at a CSV, JSONL or Parquet file instead of the topic")
+        Path | None, typer.Option("--input", "-i", help="look at a CSV, JSONL or Parquet file instead of a topic")
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", "--config", "-c", help="the pipeline's file, to be written")
+        Path, typer.Option("--output", "-o", "--config", "-c", help="the configuration file to write")
     ] = DEFAULT_CONFIG,
     brokers: Annotated[
         str | None, typer.Option(help="bootstrap servers; default $STREAM_AD__KAFKA__BROKERS, else 127.0.0.1:9092")
@@ -40,7 +40,7 @@ def init(
 ) -> None:
     """Looks at a sample of a topic or a file and writes a commented configuration that works as it is.
 
-    Says what it decided and why, and what it could not decide.
+    It says what it decided and why, and what it could not decide.
     """
     from stream_ad.config import parse
     from stream_ad.propose.infer import infer
@@ -49,50 +49,50 @@ def init(
     if topic is None and input is None:
         raise ConfigError("--topic or --input: name a topic or a file to look at")
     if os.path.exists(output) and not force:
-        raise ConfigError(f"--output: {output} is there already; --force overwrites it")
+        raise ConfigError(f"--output: {output} exists already; --force overwrites it")
     kafka = load(None).kafka
     if brokers is not None:
         kafka = kafka.model_copy(update={"brokers": brokers})
     if input is not None:
-        sample, seen_in = of_file(input), str(input)
+        sample, origin = of_file(input), str(input)
         topic = topic or _plain(
             re.sub(r"(\.csv|\.jsonl|\.ndjson|\.json|\.parquet)?(\.gz)?$", "", input.name, flags=re.I)
         )
     else:
         assert topic is not None
-        sample, seen_in = of_topic(kafka, topic, SAMPLE_ROWS, "--topic"), f"topic {topic}"
+        sample, origin = of_topic(kafka, topic, SAMPLE_ROWS, "--topic"), f"topic {topic}"
         if not sample.value:
             raise InputError(
                 f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
-                "wait for some, or look at a file with --input"
+                "wait until it has some, or look at a file with --input"
             )
     proposal = infer(sample)
     if not proposal.records:
         first = next((value for value in sample.value if value), b"")
         raise InputError(
-            f"{seen_in}: none of {len(sample.value)} records is a JSON object; the first begins with {first[:60]!r}"
+            f"{origin}: none of {len(sample.value)} records is a JSON object; the first begins with {first[:60]!r}"
         )
-    text = toml_of(proposal, _plain(topic), topic, kafka.brokers, seen_in)
+    text = toml_of(proposal, _plain(topic), topic, kafka.brokers, origin)
     reasons = reject_reasons(parse(tomllib.loads(text)), sample)
     rejects = dict(Counter(reason.partition(":")[0] for reason in reasons))
     try:
-        with whole(output) as file:
+        with replaced(output) as file:
             file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--output: {output} cannot be written: {error}") from None
     answer(
         {"output": str(output), "topic": topic, **asdict(proposal), "rejects": rejects},
         json,
-        _words(proposal, output, seen_in, rejects, input),
+        _words(proposal, output, origin, rejects, input),
     )
 
 
 def _plain(name: str) -> str:
-    """The name of a topic and of a pipeline made of any text."""
+    """Any text as a valid name of a topic or a pipeline."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:200] or "events"
 
 
-def _words(proposal: Proposal, output: Path, seen_in: str, rejects: dict[str, int], input: Path | None) -> str:
+def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int], input: Path | None) -> str:
     def listed(names: Sequence[str]) -> str:
         return ", ".join(names) if names else "none"
 
@@ -109,4 +109,4 @@ def _words(proposal: Proposal, output: Path, seen_in: str, rejects: dict[str, in
     produce = "" if input is None else f"stream-ad produce --config {output} --input {input}; "
     lines.append(("next", f"{produce}stream-ad check --config {output}; stream-ad run --config {output}"))
     text = "\n".join(f"  {label:<13}{words}" for label, words in lines)
-    return escape(f"wrote {output} from {proposal.records:,} records of {seen_in}\n{text}")
+    return escape(f"wrote {output} from {proposal.records:,} records of {origin}\n{text}")

@@ -1,4 +1,4 @@
-"""What `--input`, `--from` and `--to` of a command mean: a file, or a range of a topic."""
+"""The source that `--input`, `--from` and `--to` of a command name: a file, or a range of a topic."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parq
 
 
 def is_file(text: str) -> bool:
-    # pathlib raises where a name is too long for the system
+    # os.path, since pathlib raises for a name that is too long for the system
     return os.path.exists(text) or text.endswith(SUFFIXES) or "/" in text
 
 
 def bounded(config: Config, text: str, first: str | None, last: str | None, partitions: int) -> Source:
-    """Raises `InputError`, `ConfigError`, `ConnectionFailed`."""
+    """The file or the topic called `text`. Raises `InputError`, `ConfigError`, `ConnectionFailed`."""
     if is_file(text):
         if first or last:
             raise ConfigError("--from and --to are for topics; cut a file before you replay it")
@@ -43,5 +43,5 @@ def _time_ms(text: str | None, option: str) -> int | None:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{option}: a time such as 2026-01-31T12:00:00Z (got {text!r})") from None
+        raise ConfigError(f"{option}: give a time such as 2026-01-31T12:00:00Z (got {text!r})") from None
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)

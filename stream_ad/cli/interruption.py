@@ -1,6 +1,7 @@
-"""Ctrl-C as something to ask for.
+"""Ctrl-C as a flag that a command checks.
 
-An exception raised within a callback of librdkafka is lost, or turns into a `SystemError`.
+The usual `KeyboardInterrupt` does not work here: librdkafka loses an exception that is raised within one of its
+callbacks, or turns it into a `SystemError`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields whether SIGINT or SIGTERM has come. The second one ends the program as usual."""
+    """Yields a function that says whether SIGINT or SIGTERM came. A second signal ends the program as usual."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    come = False
+    arrived = False
 
     def note(*_: object) -> None:
-        nonlocal come
-        come = True
+        nonlocal arrived
+        arrived = True
         restore()
 
     def restore() -> None:
@@ -29,6 +30,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     for number in numbers:
         signal.signal(number, note)
     try:
-        yield lambda: come
+        yield lambda: arrived
     finally:
         restore()

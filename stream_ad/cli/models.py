@@ -23,10 +23,10 @@ EXITS = exits(0, 2, 3, 5, 130)
 Version = Annotated[str, typer.Argument(help="as `models list` shows it")]
 
 
-def _store(config: Path) -> ModelStore:
+def _store(path: Path) -> ModelStore:
     from stream_ad.io.redis.stores import RedisModelStore
 
-    return RedisModelStore(load(config).redis)
+    return RedisModelStore(load(path).redis)
 
 
 def _time(ms: int) -> str:
@@ -45,18 +45,18 @@ def _row(info: ModelInfo) -> dict[str, Any]:
 
 
 @models.command("list", epilog=EXITS)
-def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """All versions, and which one is wanted."""
-    store = _store(config)
-    found, wish = store.list(), store.wish()
+def list_models(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Lists all versions, with the wanted one and the shadow."""
+    store = _store(path)
+    infos, wish = store.list(), store.wish()
     if json:
-        answer({"models": [_row(i) for i in found], "wanted": wish.wanted, "shadow": wish.shadow}, True, "")
+        answer({"models": [_row(info) for info in infos], "wanted": wish.wanted, "shadow": wish.shadow}, True, "")
         return
-    if not found:
+    if not infos:
         out.print("no model yet: the built-in statistical scorer judges; `stream-ad train --promote` makes one")
         return
     table = Table(Column("version", no_wrap=True), "scorer", "created (UTC)", "size", "", box=SIMPLE_HEAD)
-    for info in found:
+    for info in infos:
         state = "wanted" if info.version == wish.wanted else "shadow" if info.version == wish.shadow else ""
         table.add_row(info.version, info.kind, _time(info.created_ms), f"{info.size_bytes / 1024:.0f} KiB", state)
     out.print(table)
@@ -65,13 +65,13 @@ def list_models(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False)
 
 
 @models.command(epilog=EXITS)
-def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """What is known of one version: where it comes from, how good it is, what it expects."""
+def show(version: Version, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Shows one version: where it comes from, how good it is, which features it expects."""
     import orjson
 
     from stream_ad.score.bundle import Bundle
 
-    store = _store(config)
+    store = _store(path)
     bundle = Bundle.from_bytes(store.get(version), None)
     manifest = orjson.loads(bundle.manifest.to_json())
     lines = [f"{name}: {value}" for name, value in manifest.items() if name not in ("spec", "quality")]
@@ -81,54 +81,54 @@ def show(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOpti
 @models.command(epilog=exits(0, 2, 3, 4, 5, 130))
 def add(
     file: Annotated[Path, typer.Argument(help="a bundle, as `train --output` writes it")],
-    config: ConfigOption = DEFAULT_CONFIG,
+    path: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Registers a bundle from a file, if it fits the pipeline; signs it where `models.signing_key` is set."""
+    """Registers a bundle from a file if it fits the pipeline, and signs it if `models.signing_key` is set."""
     from stream_ad.config.features import FeatureSpec
     from stream_ad.errors import InputError
-    from stream_ad.jobs import train as training
+    from stream_ad.jobs.train import approved, register
     from stream_ad.score.bundle import Bundle
 
-    found = load(config)
+    config = load(path)
     try:
         blob = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    bundle = training.approved(found, Bundle.from_bytes(blob, FeatureSpec.of(found)))
-    info = training.register(_store(config), bundle, promote=False)
+    bundle = approved(config, Bundle.from_bytes(blob, FeatureSpec.of(config)))
+    info = register(_store(path), bundle, promote=False)
     answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
 
 
 @models.command(epilog=EXITS)
 def shadow(
-    version: Annotated[str | None, typer.Argument(help="a version; none ends the shadow")] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
+    version: Annotated[str | None, typer.Argument(help="a version; without one, the shadow ends")] = None,
+    path: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Names a version to be scored beside the wanted one, without a say."""
-    _store(config).shadow(version)
+    """Lets a version score the same events as the wanted one, without any effect on alerts."""
+    _store(path).shadow(version)
     answer({"shadow": version}, json, f"{version} is the shadow" if version else "no shadow")
 
 
 @models.command(epilog=EXITS)
-def promote(version: Version, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def promote(version: Version, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Lets `version` judge: running workers swap between two commits."""
-    _store(config).promote(version)
+    _store(path).promote(version)
     answer({"wanted": version}, json, f"{version} is wanted now")
 
 
 @models.command(epilog=EXITS)
-def rollback(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Back to what was wanted before."""
-    version = _store(config).rollback()
+def rollback(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Promotes the version that was wanted before."""
+    version = _store(path).rollback()
     words = "the built-in statistical scorer" if version == BUILT_IN else version
     answer({"wanted": version}, json, f"{words} is wanted again")
 
 
 @models.command(epilog=EXITS)
-def history(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Who was wanted when."""
-    found = _store(config).history()
-    words = "\n".join(f"{_time(ms)}  {action:9} {version}" for ms, action, version in found) or "nothing yet"
-    answer([{"time_ms": ms, "action": action, "version": version} for ms, action, version in found], json, words)
+def history(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Lists all promotions, rollbacks and shadows with their times."""
+    notes = _store(path).history()
+    words = "\n".join(f"{_time(ms)}  {action:9} {version}" for ms, action, version in notes) or "nothing yet"
+    answer([{"time_ms": ms, "action": action, "version": version} for ms, action, version in notes], json, words)

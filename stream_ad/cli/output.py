@@ -1,4 +1,4 @@
-"""How commands answer: words on a terminal, or one JSON document."""
+"""How commands answer: text on a terminal, or one JSON document."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ err = Console(stderr=True)
 
 
 def answer(data: Any, json: bool, words: str) -> None:
-    """`data` as JSON on standard output, or `words`."""
+    """Prints `data` as JSON, or `words`, to standard output."""
     if json:
         sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
     else:
@@ -25,12 +25,12 @@ def answer(data: Any, json: bool, words: str) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
-    """A progress line on standard error; silent when that is no terminal."""
+    """A progress line on standard error; silent when standard error is not a terminal."""
     with Progress(
         SpinnerColumn(),
         TextColumn(label),
         BarColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
         console=err,
         disable=not err.is_terminal,

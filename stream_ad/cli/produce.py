@@ -25,11 +25,19 @@ _FLUSH_S = 60.0
 
 def produce(
     input: Annotated[Path, typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file")],
-    config: ConfigOption = DEFAULT_CONFIG,
-    topic: Annotated[str | None, typer.Option("--topic", "-t", help="where to; default source.topic")] = None,
-    rate: Annotated[float | None, typer.Option(min=1e-3, help="events per second; default as fast as it goes")] = None,
-    speed: Annotated[float | None, typer.Option(min=1e-6, help="event time passes so many times faster")] = None,
-    partitions: Annotated[int | None, typer.Option(min=1, help="of a topic that is created (default 1)")] = None,
+    path: ConfigOption = DEFAULT_CONFIG,
+    topic: Annotated[
+        str | None, typer.Option("--topic", "-t", help="the topic to write to; default source.topic")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-3, help="events per second; default: as fast as possible")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=1e-6, help="send at the pace of event time, so many times faster")
+    ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="partitions of the topic, if it is created (default 1)")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="field of the record's key; default record.key, or `key` for $key")
     ] = None,
@@ -39,10 +47,11 @@ def produce(
     brokers: Annotated[str | None, typer.Option(help="instead of kafka.brokers")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Writes a file to a topic, one JSON record a row, keys placed as Kafka's Java client places them.
+    """Writes a file to a topic, one JSON record per row. Keys go to the partitions that Kafka's Java client chooses.
 
-    A topic that is missing is created. Replaying the file with as many partitions is replaying the topic.
-    Works without a configuration file too. Ctrl-C ends it once what was sent has arrived.
+    It creates the topic if it is missing. A replay of the file with as many partitions gives the same alerts as a
+    replay of the topic. It works without a configuration file too. After Ctrl-C it waits until the broker has all
+    records that were sent.
     """
     from stream_ad.io.files import Layout, rows, stamp_ms
     from stream_ad.io.kafka.produce import TopicWriter, ensure_topic
@@ -50,30 +59,30 @@ def produce(
 
     if rate is not None and speed is not None:
         raise ConfigError("--rate and --speed exclude each other; give one")
-    found, there = _config(config, brokers)
-    layout = Layout.of(found.record, key, timestamp)
-    if not there and timestamp is None:
-        # nobody asked for the event time to be the record's own, and brokers delete old records
+    config, exists = _config(path, brokers)
+    layout = Layout.of(config.record, key, timestamp)
+    if not exists and timestamp is None:
+        # the user did not ask for the event time as the record's own time, and brokers delete records by their own time
         layout = replace(layout, stamped=False)
     reading = rows(input, layout)
     first = next(reading, None)
-    name = topic or found.source.topic
-    number = ensure_topic(found.kafka, name, partitions, keep=layout.stamped)
-    writer = TopicWriter(found.kafka, name)
+    name = topic or config.source.topic
+    number = ensure_topic(config.kafka, name, partitions, keep=layout.stamped)
+    writer = TopicWriter(config.kafka, name)
     pace = _Pace(rate, speed)
     with progress(f"produce {name}") as bar, interruptible() as interrupted:
-        task = bar.add_task("", total=None, said="")
+        task = bar.add_task("", total=None, status="")
         for at, row in enumerate(chain([] if first is None else [first], reading)):
             while (wait_s := pace.wait_s(at, row.time_ms)) > _SLACK_S and not interrupted():
-                bar.update(task, said=f"{writer.delivered:,} events")
+                bar.update(task, status=f"{writer.delivered:,} events")
                 writer.serve(min(wait_s, 0.1))
             if interrupted():
                 break
             writer.send(partition_of(row.key, at, number), row.key, row.value, stamp_ms(row, layout))
             if at % _SERVE_ROWS == 0:
                 writer.serve()
-                bar.update(task, said=f"{writer.delivered:,} events")
-        bar.update(task, said="waiting for the broker")
+                bar.update(task, status=f"{writer.delivered:,} events")
+        bar.update(task, status="waiting for the broker")
         writer.flush(_FLUSH_S)
     seconds = pace.elapsed_s()
     answer(
@@ -93,12 +102,12 @@ def produce(
 
 
 def _config(path: Path, brokers: str | None) -> tuple[Config, bool]:
-    """The configuration, or the defaults where the usual file is not there yet; and whether it is."""
-    there = path != DEFAULT_CONFIG or path.exists()
-    found = load(path if there else None)
+    """The configuration, and whether its file exists; without the default file, the defaults."""
+    exists = path != DEFAULT_CONFIG or path.exists()
+    config = load(path if exists else None)
     if brokers is not None:
-        found = found.model_copy(update={"kafka": found.kafka.model_copy(update={"brokers": brokers})})
-    return found, there
+        config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"brokers": brokers})})
+    return config, exists
 
 
 class _Pace:

@@ -14,45 +14,48 @@ from stream_ad.cli.output import answer, progress
 
 def replay(
     input: Annotated[str, typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file, or a topic")],
-    config: ConfigOption = DEFAULT_CONFIG,
-    first: Annotated[str | None, typer.Option("--from", help="record time at which to begin (topics)")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="record time at which to end (topics)")] = None,
-    alerts: Annotated[Path | None, typer.Option(help="write alerts here, one JSON per line")] = None,
-    rejects: Annotated[Path | None, typer.Option(help="write rejects here, one JSON per line")] = None,
-    scores: Annotated[Path | None, typer.Option(help="write a row per event here (CSV)")] = None,
+    path: ConfigOption = DEFAULT_CONFIG,
+    first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
+    alerts: Annotated[Path | None, typer.Option(help="write alerts here, one JSON object per line")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="write rejects here, one JSON object per line")] = None,
+    scores: Annotated[Path | None, typer.Option(help="write one row per event here (CSV)")] = None,
     model: Annotated[
-        str | None, typer.Option(help="a version, or `statistical`; default: what the run used, else what is wanted")
+        str | None,
+        typer.Option(help="a version, or `statistical`; default: the models that the run used, else the wanted one"),
     ] = None,
     as_run: Annotated[
         bool,
         typer.Option(
-            "--as-run", help="swap models where the run did (reads `<pipeline>.models`); source.topic does so"
+            "--as-run", help="swap models where the run did, from `<pipeline>.models`; always so for source.topic"
         ),
     ] = False,
-    partitions: Annotated[int, typer.Option(min=1, help="place a file's keys as `produce` does")] = 1,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="number of partitions over which `produce` would spread the file's keys")
+    ] = 1,
     json: JsonOption = False,
 ) -> None:
     """Judges a file or a range of a topic again, without touching offsets or state.
 
-    Same input, same configuration, same models: the same alerts, bit for bit on CPU.
+    The same input, configuration and models give the same alerts, bit for bit on the CPU.
     """
     from stream_ad.cli.inputs import bounded
     from stream_ad.jobs.backtest import replayed
 
-    found = load(config)
-    source = bounded(found, input, first, last, partitions)
+    config = load(path)
+    source = bounded(config, input, first, last, partitions)
     begun = time.monotonic()
     with progress("replay") as bar:
-        task = bar.add_task("", total=None, said="")
+        task = bar.add_task("", total=None, status="")
         result = replayed(
-            found,
+            config,
             source,
             alerts,
             rejects,
             scores,
             model,
-            swaps=model is None and (as_run or input == found.source.topic),
-            told=lambda events: bar.update(task, said=f"{events:,} events"),
+            swaps=model is None and (as_run or input == config.source.topic),
+            told=lambda events: bar.update(task, status=f"{events:,} events"),
         )
     seconds = time.monotonic() - begun
     words = (

@@ -14,51 +14,55 @@ from stream_ad.errors import ConnectionFailed, NotAllowed
 
 
 def run(
-    config: ConfigOption = DEFAULT_CONFIG,
+    path: ConfigOption = DEFAULT_CONFIG,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes in the consumer group")] = 1,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="end once everything that is in the topic now is judged and committed")
+        bool, typer.Option("--until-end", help="end once all events that are in the topic now are judged and committed")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Judges the topic: the pipeline, until it is stopped.
+    """Runs the pipeline: judges the topic until it is stopped.
 
-    Ctrl-C or SIGTERM stops in order, within `run.stop`: what is read is judged, committed and saved.
-    Dead workers are started again. Metrics and health are served per worker (`[server]`). What happens
-    is told on standard error; how it ended, on standard output.
+    Ctrl-C or SIGTERM stops it in order, within `run.stop`: it judges, commits and saves all that it has read.
+    It restarts workers that die. Each worker serves metrics and health (`[server]`). It logs to standard error,
+    and prints to standard output how it ended.
     """
     from stream_ad.service.supervisor import Supervisor, fork_server
     from stream_ad.service.worker import setup_logging
 
-    found = load(config)
+    config = load(path)
     signal.signal(signal.SIGTERM, _at_once)
-    fork_server()  # loads what workers need while we see to the topics
+    fork_server()  # loads what workers need while this process prepares the topics
 
     from stream_ad.config.features import FeatureSpec
-    from stream_ad.io.kafka import admin as kafka_admin
-    from stream_ad.io.redis import stores as redis
+    from stream_ad.io.kafka import admin
+    from stream_ad.io.redis import stores
 
-    FeatureSpec.of(found)
+    FeatureSpec.of(config)
     setup_logging("run")
-    kafka_admin.create_outputs(found)
+    for unused in config.unused:
+        logging.getLogger(__name__).warning("%s", unused)
+    admin.create_outputs(config)
     try:
-        redis.reach(found.redis)
+        stores.reach(config.redis)
     except NotAllowed:
         raise
     except ConnectionFailed as error:
-        logging.getLogger(__name__).warning("goes on without its snapshots and models for now: %s", error)
-    until = kafka_admin.end_offsets(found.kafka, found.source.topic) if until_end else None
-    code = Supervisor(found, workers, until).run()
+        logging.getLogger(__name__).warning("starts without its snapshots and models for now: %s", error)
+    until = admin.end_offsets(config.kafka, config.source.topic) if until_end else None
+    code = Supervisor(config, workers, until).run()
     committed = {}
     words = {0: "stopped", 130: "stopped", 8: "stopped before all was committed; the next start judges it again"}.get(
         code, f"ended with exit code {code}"
     )
     if until is not None and code == 0:
-        committed = kafka_admin.committed_offsets(found.kafka, found.pipeline, found.source.topic)
-        words = f"all {sum(until.values()):,} offsets of {found.source.topic} that were there are judged and committed"
+        committed = admin.committed_offsets(config.kafka, config.pipeline, config.source.topic)
+        words = (
+            f"all {sum(until.values()):,} offsets that {config.source.topic} had at the start are judged and committed"
+        )
     offsets = {str(partition): offset for partition, offset in committed.items()}
     answer(
-        {"pipeline": found.pipeline, "workers": workers, "exit_code": code, "committed": offsets},
+        {"pipeline": config.pipeline, "workers": workers, "exit_code": code, "committed": offsets},
         json,
         words,
     )
@@ -66,5 +70,5 @@ def run(
 
 
 def _at_once(*_: object) -> None:
-    """Before there is a worker nothing is left undone."""
+    """Ends the program: before the first worker starts, there is nothing to finish."""
     raise typer.Exit(0)

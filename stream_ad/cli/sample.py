@@ -1,4 +1,4 @@
-"""A look at some records of a file or a topic."""
+"""Some records of a file or a topic, for `init` and `check` to look at."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from stream_ad.propose.infer import Sample
 
 SAMPLE_ROWS = 2000
-_FILE_ROWS = 100_000  # of a file, stretches are taken from so many
+_FILE_ROWS = 100_000  # the beginning of a file from which stretches are taken
 _STRETCHES = 8
 
 
 def of_file(path: Path) -> Sample:
-    """Stretches of the file's beginning. Raises `InputError`."""
+    """Up to `SAMPLE_ROWS` records, in stretches of consecutive ones. Raises `InputError`."""
     from stream_ad.io.tables import documents
     from stream_ad.propose.infer import Sample
 
@@ -33,27 +33,27 @@ def of_file(path: Path) -> Sample:
 
 
 def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
-    """About so many records from several places of every partition; of a topic without records, none.
+    """About `rows` records from several places of every partition; none from an empty topic.
 
     `key` names the topic in errors. Raises `InputError`, `ConnectionFailed`.
     """
     from stream_ad.io.kafka.read import sample
     from stream_ad.propose.infer import Sample
 
-    found = sample(kafka, topic, rows, key)
+    messages = sample(kafka, topic, rows, key)
     return Sample(
-        [message.key() for message in found],
-        [message.value() for message in found],
-        [message.partition() for message in found],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [message.partition() for message in messages],
     )
 
 
 def reject_reasons(config: Config, sample: Sample) -> list[str]:
-    """Of those records that this configuration would reject; times of the records themselves are taken as good."""
+    """One reason per record that this configuration would reject. It takes the records' own times as valid."""
     import numpy as np
 
-    from stream_ad import build
     from stream_ad.batch import RawBatch
+    from stream_ad.state import assemble
 
     count = len(sample.value)
     raw = RawBatch(
@@ -66,4 +66,4 @@ def reject_reasons(config: Config, sample: Sample) -> list[str]:
         headers=lambda row: [],
         next_offset=count,
     )
-    return build.codec(config).decode(raw)[1].reason
+    return assemble.codec(config).decode(raw)[1].reason

@@ -12,51 +12,51 @@ from stream_ad.cli.output import answer, progress
 
 
 def train(
-    config: ConfigOption = DEFAULT_CONFIG,
+    path: ConfigOption = DEFAULT_CONFIG,
     input: Annotated[
         str | None,
-        typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file, or a topic (source.topic)"),
+        typer.Option("--input", "-i", help="a CSV, JSONL or Parquet file, or a topic; default source.topic"),
     ] = None,
-    first: Annotated[str | None, typer.Option("--from", help="record time at which to begin (topics)")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="record time at which to end (topics)")] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="let running workers use it at once")] = False,
-    report: Annotated[Path | None, typer.Option(help="write a page with plots here (HTML)")] = None,
-    output: Annotated[Path | None, typer.Option(help="write the bundle here, too (safetensors)")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="let running workers judge with it at once")] = False,
+    report: Annotated[Path | None, typer.Option(help="write a report with plots here (HTML)")] = None,
+    output: Annotated[Path | None, typer.Option(help="also write the bundle here (safetensors)")] = None,
     json: JsonOption = False,
 ) -> None:
     """Builds a model from a log and registers it.
 
-    The last part of the time range is held back: it decides when to stop and calibrates
-    the scores. Labels are never read.
+    The training holds back the last part of the time range, which decides when to stop and calibrates the scores.
+    It never reads labels.
     """
     from stream_ad.cli.inputs import bounded
-    from stream_ad.io.atomic_file import whole
+    from stream_ad.io.atomic_file import replaced
     from stream_ad.io.redis.stores import RedisModelStore
-    from stream_ad.jobs import train as training
+    from stream_ad.jobs.train import fit, register
     from stream_ad.score.report import write_report
 
-    found = load(config)
-    name = input or found.source.topic
-    store = RedisModelStore(found.redis)
-    store.wish()  # a registry that is away is better known before an hour of training than after
-    source = bounded(found, name, first, last, 1)
+    config = load(path)
+    name = input or config.source.topic
+    store = RedisModelStore(config.redis)
+    store.wish()  # fails now, and not after an hour of training, if Redis does not answer
+    source = bounded(config, name, first, last, 1)
     with progress("train") as bar:
-        task = bar.add_task("", total=None, said="")
+        task = bar.add_task("", total=None, status="")
+        epochs = dict(config.train).get("epochs")  # of scorers that have this option
 
         def learning(epoch: int, train_loss: float, held_loss: float) -> None:
-            said = f"epoch {epoch + 1}/{found.train.epochs}, loss {train_loss:.4f}, held back {held_loss:.4f}"
-            bar.update(task, total=found.train.epochs, completed=epoch + 1, said=said)
+            of = f"/{epochs}" if epochs else ""
+            status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
+            bar.update(task, total=epochs, completed=epoch + 1, status=status)
 
-        bundle = training.fit(
-            found, source, name, lambda events: bar.update(task, said=f"{events:,} events read"), learning
-        )
+        bundle = fit(config, source, name, lambda events: bar.update(task, status=f"{events:,} events read"), learning)
     if report is not None:
-        with whole(report) as file:
+        with replaced(report) as file:
             write_report(bundle, file)
     if output is not None:
-        with whole(output) as file:
+        with replaced(output) as file:
             file.write_bytes(bundle.to_bytes())
-    info = training.register(store, bundle, promote)
+    info = register(store, bundle, promote)
     figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items())
     state = "wanted now" if promote else f"`stream-ad models promote {info.version}` lets it judge"
     answer(

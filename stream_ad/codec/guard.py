@@ -9,11 +9,10 @@ name that an object has twice it says nothing.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from stream_ad.batch import U8
 from stream_ad.codec.names import may_repeat
-from stream_ad.kernel import cached
+from stream_ad.kernel import kernel
 
 _MAX_OPENINGS = 1000  # orjson refuses a depth of 1024; msgspec goes by the interpreter's recursion limit
 _NEWLINE, _OPENING, _EXPONENT = 1, 2, 3
@@ -42,8 +41,7 @@ def safe(lines: bytes) -> bool:
     return True
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _lines_are_safe(data: U8) -> bool:
     end = len(data)
     if end < 2 or data[0] != 123 or data[end - 1] != 125:  # { }
@@ -74,8 +72,7 @@ def _lines_are_safe(data: U8) -> bool:
     return True
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _overflows(data: U8, at: int) -> bool:
     """Whether the `e` at `at` may belong to a number and has an exponent of three digits or more.
 
@@ -92,7 +89,6 @@ def _overflows(data: U8, at: int) -> bool:
     return before < 0 or data[before] in (58, 44, 91, 32, 9, 13, 10)  # : , [ blank tab return newline
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _digit(byte: int) -> bool:
     return 48 <= byte <= 57

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from stream_ad.batch import I64, U8, U64, Strings
-from stream_ad.kernel import cached
+from stream_ad.hash_kernel import FNV_BASIS, fnv1a
+from stream_ad.kernel import kernel
 
 
 def codes(column: Strings) -> U64:
     """uint64 [n]: FNV-1a of each row's bytes, then MurmurHash3's 64-bit finaliser; 0 = the empty string.
 
-    A text whose hash happens to be 0 has code 1. FNV-1a: Fowler, Noll, Vo (offset basis
-    14695981039346656037, prime 1099511628211); finaliser: Appleby, `fmix64`.
+    A text whose hash happens to be 0 has code 1. The finaliser is Appleby's `fmix64`.
     """
-    return _codes(column.data, column.start)  # type: ignore[no-any-return]
+    return _codes(column.data, column.start)
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _codes(data: U8, start: I64) -> U64:
     found = np.zeros(len(start) - 1, np.uint64)
     for row in range(len(found)):
         if start[row] == start[row + 1]:
             continue
-        mixed = np.uint64(14695981039346656037)
-        for at in range(start[row], start[row + 1]):
-            mixed = (mixed ^ np.uint64(data[at])) * np.uint64(1099511628211)
+        mixed = fnv1a(data, start[row], start[row + 1], FNV_BASIS)
         mixed ^= mixed >> np.uint64(33)
         mixed *= np.uint64(0xFF51AFD7ED558CCD)
         mixed ^= mixed >> np.uint64(33)

@@ -12,7 +12,7 @@ import orjson
 
 from stream_ad.batch import I64, Bool, EventBatch, RawBatch, RejectBatch, Strings
 from stream_ad.codec import columns as leaves
-from stream_ad.codec import guard, hashing, names
+from stream_ad.codec import guard, hashing, names, timestamps
 from stream_ad.codec.timestamps import END_MS
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
@@ -70,6 +70,23 @@ class JsonCodec:
             for column, part in zip(columns, found, strict=True):
                 column += part
         return self._batches(raw, np.array(rows, np.int64), columns, rejected)
+
+    def encode(self, key: bytes, ts_ms: int, values: Sequence[float], cats: Sequence[bytes]) -> bytes:
+        """One such record, as `stream_ad.testing.Encoder` says."""
+        leaves = {
+            self._record.key: key.decode(),
+            self._record.timestamp: timestamps.written(ts_ms, self._record.timestamp_format),
+            **dict(zip(self._numeric, values, strict=True)),
+            **dict(zip(self._categorical, (cat.decode() for cat in cats), strict=True)),
+        }
+        document: dict[str, Any] = {}
+        for field in self._column:
+            *parents, name = field.split(".")
+            node = document
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[name] = leaves[field]
+        return orjson.dumps(document)
 
     def plain(self, values: Sequence[bytes | None]) -> tuple[list[int], list[list[Any]], dict[int, str]]:
         """The reference: one document at a time. Rows that are objects, their leaves by path, reasons of the rest."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import orjson
-from numba import njit
 
 from stream_ad.batch import I64, U8
-from stream_ad.kernel import cached
+from stream_ad.hash_kernel import FNV_BASIS, fnv1a
+from stream_ad.kernel import kernel
 
 _QUOTE, _BACKSLASH, _COLON, _OPENS, _CLOSES = (np.uint8(byte) for byte in b'"\\:{}')
 _DEPTH = 1024  # of orjson's documents
 _NAMES = 256  # that are looked at, of objects within each other
 _NOWHERE = np.empty((0, 3), np.int64)
-_BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
 
 
 def repeated(value: bytes) -> str | None:
@@ -39,8 +38,7 @@ def may_repeat(data: U8) -> bool:
     return bool(_names(data, _NOWHERE) < 0)
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _names(data: U8, found: I64) -> int:
     """Of documents -> [names,3]: where each begins and ends, quotes included, and the number of its object; how many.
 
@@ -50,25 +48,23 @@ def _names(data: U8, found: I64) -> int:
     begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place, or its number
     names = np.empty(_NAMES, np.uint64)
     depth, objects, count, first, last = 0, 0, 0, 0, 0  # the latest string is data[first:last]
-    within = escaped = False
+    within = escaped = escapes = False
     for at in range(len(data)):
         byte = data[at]
         if within:
             if escaped:
                 escaped = False
             elif byte == _BACKSLASH:
-                escaped = True
+                escaped = escapes = True
             elif byte == _QUOTE:
                 within, last = False, at
         elif byte == _QUOTE:
-            within, first = True, at + 1
+            within, escapes, first = True, False, at + 1
         elif byte == _COLON:
             if comparing:
-                name = _BASIS
-                for place in range(first, last):
-                    if data[place] == _BACKSLASH:
-                        return -1
-                    name = (name ^ np.uint64(data[place])) * _PRIME
+                if escapes:
+                    return -1
+                name = fnv1a(data, first, last, FNV_BASIS)
                 for other in range(begin[depth], count):
                     if names[other] == name:
                         return -1

@@ -8,10 +8,9 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from stream_ad.batch import F64, I64, U8, Strings
-from stream_ad.kernel import cached
+from stream_ad.kernel import kernel
 
 END_MS = 9_214_646_400_000  # 2262-01-01T00:00:00Z: nanoseconds since the epoch fit an int64 until then
 _TO_MS = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}  # unit -> (times, divided by)
@@ -24,7 +23,7 @@ def of_iso(column: Strings) -> I64:
     `HH:MM:SS.fraction` of any length (cut, not rounded, to ms), then nothing (UTC), `Z`, `+HH`,
     `+HHMM` or `+HH:MM`. No leap seconds, no week dates.
     """
-    return _of_iso(column.data, column.start)  # type: ignore[no-any-return]
+    return _of_iso(column.data, column.start)
 
 
 def of_numbers(leaves: Sequence[Any], unit: str) -> I64:
@@ -52,14 +51,21 @@ def of_numbers(leaves: Sequence[Any], unit: str) -> I64:
     return ms
 
 
+def written(ms: int, form: str) -> str | int | float:
+    """A time in milliseconds as what `of_iso` (for the form `iso`) or `of_numbers` reads back."""
+    if form == "iso":
+        return f"{np.datetime64(ms, 'ms')}Z"
+    times, divisor = _TO_MS[form]
+    return ms / times if times > 1 else ms * divisor
+
+
 def _of_floats(values: F64, to_ms: float) -> I64:
     inside = (values >= 0) & (values < END_MS / to_ms)
     us = np.rint(np.where(inside, values, 0.0) * (to_ms * 1000)).astype(np.int64)
     return np.where(inside & (us < END_MS * 1000), us // 1000, -1)
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _of_iso(data: U8, start: I64) -> I64:
     ms = np.empty(len(start) - 1, np.int64)
     for row in range(len(ms)):
@@ -67,8 +73,7 @@ def _of_iso(data: U8, start: I64) -> I64:
     return ms
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _one(data: U8, at: int, end: int) -> int:
     if end - at < 10 or data[at + 4] != 45 or data[at + 7] != 45:  # -
         return -1
@@ -118,8 +123,7 @@ def _one(data: U8, at: int, end: int) -> int:
 _NO_OFFSET = 1 << 20
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _offset_minutes(data: U8, at: int, end: int) -> int:
     length = end - at
     if length == 0 or (length == 1 and (data[at] == 90 or data[at] == 122)):  # Z z
@@ -137,8 +141,7 @@ def _offset_minutes(data: U8, at: int, end: int) -> int:
     return hours * 60 + minutes if data[at] == 43 else -(hours * 60 + minutes)
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _digits(data: U8, at: int, count: int) -> int:
     value = 0
     for place in range(at, at + count):
@@ -149,16 +152,14 @@ def _digits(data: U8, at: int, count: int) -> int:
     return value
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _month_days(year: int, month: int) -> int:
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@cached
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _epoch_days(year: int, month: int, day: int) -> int:
     # Howard Hinnant, "chrono-compatible low-level date algorithms", days_from_civil
     year -= month <= 2

@@ -1,12 +1,12 @@
 """The configuration: `load` and `parse` give a `Config`, whose sections other parts are typed with."""
 
+from stream_ad.config.parts import Record, ScorerOptions, Threshold, ThresholdOptions, Train, Window
 from stream_ad.config.schema import Config, load, parse
 from stream_ad.config.sections import (
     Features,
     Incidents,
     Kafka,
     Models,
-    Record,
     Redis,
     Run,
     Scoring,
@@ -15,9 +15,6 @@ from stream_ad.config.sections import (
     Silence,
     Sink,
     Source,
-    Threshold,
-    Train,
-    Window,
 )
 
 __all__ = [
@@ -29,6 +26,7 @@ __all__ = [
     "Record",
     "Redis",
     "Run",
+    "ScorerOptions",
     "Scoring",
     "Section",
     "Server",
@@ -36,6 +34,7 @@ __all__ = [
     "Sink",
     "Source",
     "Threshold",
+    "ThresholdOptions",
     "Train",
     "Window",
     "load",

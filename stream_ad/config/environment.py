@@ -10,12 +10,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-
-from pydantic import BaseModel
 
 from stream_ad.errors import ConfigError
 
@@ -24,8 +22,23 @@ _SECRET = re.compile(r"password|secret|jaas|sasl\.oauthbearer\.config|\.pem$", r
 _URL_SECRET = re.compile(r"://.*:.+@|[?&]password=")
 
 
-def overridden(schema: type[BaseModel], data: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The data with every variable of ours written over it; neither is changed. Raises `ConfigError`."""
+def overridden(
+    data: dict[str, Any],
+    environ: Mapping[str, str],
+    is_table: Callable[[Sequence[str], Mapping[str, Any]], bool],
+) -> dict[str, Any]:
+    """The data with every variable of ours written over it; neither is changed. Raises `ConfigError`.
+
+    `is_table(path, merged)`: whether a list or a table belongs there. It sees the data with all variables in
+    place, as texts, since one of them may name the part that has the key.
+    """
+    texts = _written(data, environ, lambda _: False)
+    return _written(data, environ, lambda path: is_table(path, texts))
+
+
+def _written(
+    data: dict[str, Any], environ: Mapping[str, str], is_table: Callable[[Sequence[str]], bool]
+) -> dict[str, Any]:
     merged = dict(data)
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX):
@@ -37,7 +50,7 @@ def overridden(schema: type[BaseModel], data: dict[str, Any], environ: Mapping[s
                 child = node.get(part)
                 node[part] = dict(child) if isinstance(child, dict) else {}
                 node = node[part]
-            node[path[-1]] = _from_text(schema, path, text)
+            node[path[-1]] = _from_toml(text) if is_table(path) else text
     return merged
 
 
@@ -104,19 +117,11 @@ def _path(name: str) -> list[str]:
     return path
 
 
-def _from_text(schema: type[BaseModel], path: list[str], text: str) -> object:
+def _from_toml(text: str) -> object:
     try:
-        field = schema.model_fields[path[0]]
-        for part in path[1:]:
-            field = field.annotation.model_fields[part]  # type: ignore[union-attr]
-    except (KeyError, AttributeError):
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return text
-    if getattr(field.annotation, "__origin__", None) in (list, dict):
-        try:
-            return tomllib.loads(f"value = {text}")["value"]
-        except (ValueError, RecursionError):
-            return text
-    return text
 
 
 def _flat(options: object, prefix: str = "") -> list[str]:

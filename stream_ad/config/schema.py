@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from stream_ad.config.environment import overridden, refuse_secrets, variable_for
+from stream_ad.config.parts import KINDS, PartSection, Record, ScorerOptions, ThresholdOptions, Window
 from stream_ad.config.sections import (
     Features,
     Incidents,
     Kafka,
     Models,
-    Record,
     Redis,
     Run,
     Scoring,
@@ -30,9 +39,6 @@ from stream_ad.config.sections import (
     Silence,
     Sink,
     Source,
-    Threshold,
-    Train,
-    Window,
 )
 from stream_ad.errors import ConfigError
 
@@ -50,14 +56,14 @@ class Config(Section):
     source: Source = Field(default_factory=Source)
     sink: Sink = Field(default_factory=Sink)
     redis: Redis = Field(default_factory=Redis)
-    record: Record = Field(default_factory=Record)
-    window: Window = Field(default_factory=Window)
+    record: SerializeAsAny[Record] = Field(default_factory=Record, validate_default=True)
+    window: SerializeAsAny[Window] = Field(default_factory=Window, validate_default=True)
     features: Features = Field(default_factory=Features)
     scoring: Scoring = Field(default_factory=Scoring)
-    threshold: Threshold = Field(default_factory=Threshold)
+    threshold: SerializeAsAny[ThresholdOptions] = Field(default_factory=ThresholdOptions, validate_default=True)
     incidents: Incidents = Field(default_factory=Incidents)
     silence: Silence = Field(default_factory=Silence)
-    train: Train = Field(default_factory=Train)
+    train: SerializeAsAny[ScorerOptions] = Field(default_factory=ScorerOptions, validate_default=True)
     models: Models = Field(default_factory=Models)
     run: Run = Field(default_factory=Run)
     server: Server = Field(default_factory=Server)
@@ -75,6 +81,14 @@ class Config(Section):
             if isinstance(redis, dict):
                 redis["prefix"] = redis.get("prefix") or f"stream_ad:{name}"
         return data
+
+    @field_validator(*KINDS, mode="wrap")
+    @classmethod
+    def _with_options(cls, value: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        kind = KINDS[str(info.field_name)]
+        if isinstance(value, PartSection):
+            return kind.adapted(read(value))
+        return kind.read(value) if isinstance(value, dict) else read(value)
 
     @model_validator(mode="after")
     def _topics(self) -> Self:
@@ -97,6 +111,16 @@ class Config(Section):
         if self.record.timestamp in self.sink.redact:
             raise ValueError("sink.redact: the event time cannot be redacted, every alert tells it")
         return self
+
+    @property
+    def unused(self) -> list[str]:
+        """A line for each key that the chosen parts have no use for."""
+        sections: dict[str, PartSection] = {name: getattr(self, name) for name in KINDS}
+        return [
+            f"{name}.{key}: the {KINDS[name].name} {KINDS[name].chosen(dict(section))} does not use it; remove it"
+            for name, section in sections.items()
+            for key in section.unused
+        ]
 
     @property
     def outputs(self) -> tuple[str, str, str, str]:
@@ -135,14 +159,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 def parse(data: dict[str, Any], environ: Mapping[str, str] | None = None, where: str = "config") -> Config:
     """Checks plain data, with overrides from `environ`. Raises `ConfigError`."""
     environ = environ or {}
+    merged = overridden(data, environ, _is_table)
     try:
-        return Config.model_validate(overridden(Config, data, environ))
+        return Config.model_validate(merged)
     except ValidationError as error:
-        lines = [_line(where, dict(problem), environ) for problem in error.errors()]
+        lines = [_line(where, dict(problem), merged, environ) for problem in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> str:
+def _line(where: str, problem: dict[str, Any], data: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     path = problem["loc"]
     text = problem["msg"].removeprefix("Value error, ")
     if not path:
@@ -151,7 +176,7 @@ def _line(where: str, problem: dict[str, Any], environ: Mapping[str, str]) -> st
         # one line for an option, not one for each type that it might have been
         path, text = path[:3], "must be text, a number, true or false"
     if problem["type"] == "extra_forbidden":
-        text = f"unknown key; known here: {', '.join(_known(path[:-1]))}"
+        text = _unknown(path, data)
     key = ".".join(str(part) for part in path)
     if variable := variable_for(path, environ):
         text += f" (set by {variable})"
@@ -168,8 +193,34 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _known(path: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in path:
-        model = model.model_fields[part].annotation
-    return sorted(model.model_fields)
+def _unknown(path: Sequence[str], data: Mapping[str, Any]) -> str:
+    known = sorted(_fields(path[:-1], data))
+    kind = KINDS.get(path[0]) if len(path) > 1 else None
+    if kind is None:
+        return f"unknown key; known here: {', '.join(known)}"
+    common = sorted(kind.common.model_fields)
+    own = ", ".join(key for key in known if key not in common) or "none"
+    return (
+        f"the {kind.name} {kind.chosen(data[path[0]])} has no such option; it has: {own}; "
+        f"any {kind.name} has: {', '.join(common)}"
+    )
+
+
+def _fields(path: Sequence[str], data: Mapping[str, Any]) -> Mapping[str, FieldInfo]:
+    """What may stand at `path`, with the parts that `data` names."""
+    if not path:
+        return Config.model_fields
+    model: object = Config.model_fields[path[0]].annotation if path[0] in Config.model_fields else None
+    section = data.get(path[0])
+    if path[0] in KINDS and isinstance(section, dict) and (name := KINDS[path[0]].chosen(section)):
+        try:
+            model = KINDS[path[0]].model(name)
+        except ConfigError:
+            return {}  # the part is not there: who reads the section says so
+    return model.model_fields if isinstance(model, type) and issubclass(model, Section) else {}
+
+
+def _is_table(path: Sequence[str], data: Mapping[str, Any]) -> bool:
+    """Whether a list or a table belongs there."""
+    field = _fields(path[:-1], data).get(path[-1]) if len(path) < 3 else None  # no section stands in a section
+    return field is not None and get_origin(field.annotation) in (list, dict)

@@ -1,12 +1,15 @@
-"""The sections of `stream_ad.toml`: every key, its default, what it means. `docs/configuration.md` is made of this."""
+"""The shell's sections of `stream_ad.toml`: every key, its default, what it means.
+
+`config.parts` has those that registered parts bring options to; `docs/configuration.md` is made of both.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from stream_ad.config.environment import plaintext_host
 
@@ -144,47 +147,6 @@ class Redis(Section):
         return allowed
 
 
-class Record(Section):
-    """How a record becomes an event."""
-
-    format: str = Field("json", description="a registered codec")
-    key: str = Field("$key", description="field that names who is watched, or `$key`: the record's key")
-    timestamp: str = Field("$timestamp", description="field with the event time, or `$timestamp`: the record's own")
-    timestamp_format: Literal["iso", "s", "ms", "us", "ns"] = Field(
-        "iso", description="ISO 8601 (UTC where it names no zone), or a number since the epoch in that unit"
-    )
-    numbers_as_text: bool = Field(False, description='accept "12.5" where a number is meant')
-    earliest: Moment = Field(
-        946_684_800_000,
-        description="records with an earlier event time are rejected: a clock that was reset, a wrong unit",
-    )
-    latest: Moment = Field(
-        4_102_444_800_000,
-        description="records from then on are rejected: one of them would make all that follow late",
-    )
-    max_key_bytes: int = Field(64, ge=1, le=1024, description="longer keys are rejected")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.earliest >= self.latest:
-            raise ValueError("earliest must lie before latest")
-        return self
-
-
-class Window(Section):
-    """What a score looks at."""
-
-    rows: int = Field(16, ge=1, le=512, description="events per window; for `time` the most that are kept")
-    kind: str = Field("count", description="count: the last `rows` events; time: those of the last `span`")
-    span: Duration = Field(3_600_000, description="length of a time window")
-    hop: int = Field(1, ge=1, description="score every so many events of a key")
-    allowed_lateness: Duration = Field(0, description="how far the watermark trails the highest timestamp")
-    late: Literal["accept", "drop", "reject"] = Field("accept", description="events behind the watermark")
-    max_keys: int = Field(
-        100_000, ge=1, le=100_000_000, description="keys per partition; beyond it the least recently seen is forgotten"
-    )
-
-
 class Features(Section):
     """What is computed from each field. A feature is `kind` or `kind:parameter`."""
 
@@ -210,17 +172,6 @@ class Scoring(Section):
     in_flight: int = Field(2, ge=1, le=16, description="batches on the device while the CPU folds")
 
 
-class Threshold(Section):
-    """What counts as anomalous."""
-
-    kind: str = Field("ewma", description="a registered threshold")
-    false_alarm_rate: float = Field(1e-4, gt=0, lt=0.5, description="flags per scored event on normal data")
-    half_life_rows: float = Field(200.0, gt=0, description="memory of a key's mean and deviation of scores")
-    prior_rows: float = Field(20.0, gt=0, description="weight of the pooled prior, in events of the key")
-    escape_after: Duration = Field(1_800_000, description="a level held so long becomes the new normal, reported once")
-    escape_rows: int = Field(30, ge=2, description="and at least so many events of it")
-
-
 class Incidents(Section):
     """How flags become alerts."""
 
@@ -237,22 +188,6 @@ class Silence(Section):
     min_gap: Duration = Field(60_000, description="no silence is shorter")
     deviations: float = Field(12.0, gt=0, description="mean gap plus so many standard deviations")
     min_events: int = Field(30, ge=2, description="events of a key before its rhythm is trusted")
-
-
-class Train(Section):
-    """How models are built."""
-
-    scorer: str = Field("autoencoder", description="a registered trainable scorer: autoencoder, vae, half_space_trees")
-    auto: bool = Field(True, description="`run` trains and promotes the first model by itself")
-    min_events: int = Field(20_000, ge=256, description="events in the topic before the first model is trained")
-    max_rows: int = Field(200_000, ge=256, description="windows used at most, evenly spaced in time")
-    held_back: float = Field(0.2, gt=0, lt=0.9, description="last part of the time range: early stopping, calibration")
-    epochs: int = Field(30, ge=1, description="at most")
-    hidden: list[int] = Field(default_factory=lambda: [64, 16], description="layer widths down to the latent one")
-    samples: int = Field(
-        0, ge=0, le=256, description="vae: samples of the reconstruction probability; 0 scores by the posterior's mean"
-    )
-    seed: int = Field(0, description="of weights and sampling")
 
 
 class Models(Section):

@@ -1,7 +1,7 @@
-"""The whole thing on a simulated stream: broker, store, worker, simulator, view, report.
+"""The demo: starts broker, store, worker and simulator, shows what happens, writes the report.
 
-Nothing is kept but the report. Signals only set a flag that every wait looks at, so that
-whatever was started is also stopped, in order, at whatever moment they come.
+It keeps nothing but the report. A signal only sets a flag that every wait checks, so that the demo stops all that it
+started, in order, at whatever moment the signal comes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from stream_ad.demo import view
 from stream_ad.demo.feed import Feed
-from stream_ad.demo.measure import Heard
+from stream_ad.demo.measure import ReceivedAlert
 from stream_ad.demo.scenarios import SCENARIOS
 from stream_ad.demo.simulate import Scenario
 from stream_ad.demo.watch import Watch
@@ -53,7 +53,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Answers the exit code: 0, or 130 when interrupted. Raises `StreamAdError`."""
+    """Returns the exit code: 0, or 130 when interrupted. Raises `StreamAdError`."""
     console = Console(stderr=options.as_json)
     with _stopping() as stop:
         watch = _play(options, console, stop)
@@ -62,17 +62,17 @@ def run(options: Options) -> int:
                 raise StreamAdError("demo: ended before the live stream began")
             console.print("interrupted before the live stream began: no report")
             return INTERRUPTED
-        _tell(options, console, watch)
+        _summarise(options, console, watch)
         if watch.swapped_s is None and options.seconds is None and not stop.asked():
             raise StreamAdError(f"demo: no model was trained within {GIVE_UP_S:.0f} s of live stream; see the report")
         return INTERRUPTED if stop.asked() else 0
 
 
 def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
-    """From the first server up to the last one down."""
+    """Starts all servers, follows the stream, and stops them; None when interrupted before the worker starts."""
     scenario = SCENARIOS[options.scenario]
     topic, name = f"demo.{scenario.name}", f"demo_{scenario.name}"
-    console.print(f"{scenario.title}: an embedded broker and store start; nothing leaves this machine", soft_wrap=True)
+    console.print(f"{scenario.title}: starts an embedded broker and store; nothing leaves this machine", soft_wrap=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream_ad_demo_")))
         url = stack.enter_context(store())
@@ -96,16 +96,16 @@ def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
         with _shown(options, console, watch) as show:
             _follow(options, watch, worker, stop, show)
             feed.stop()
-            show("the last events are judged", [])
+            show("judging the last events", [])
             _settle(watch, stop)
         worker.stop()
-        time.sleep(SAMPLE_S)  # the tail reads what was published on the way out
+        time.sleep(SAMPLE_S)  # the tail reads what the worker published at its end
         watch.listen()
         return watch
 
 
 def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Show) -> None:
-    """Until it is time to end."""
+    """Shows the stream until it is time to end."""
     sampled = 0.0
     live_since: float | None = None
     while not stop.wait(TICK_S):
@@ -148,7 +148,7 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
 
 
 def _settle(watch: Watch, stop: Stop) -> None:
-    """Waits until all that was sent is judged."""
+    """Waits until all records that were sent are judged, at most `SETTLE_S`."""
     deadline = time.monotonic() + SETTLE_S
     while not stop.asked() and time.monotonic() < deadline:
         watch.sample()
@@ -159,17 +159,17 @@ def _settle(watch: Watch, stop: Stop) -> None:
         stop.wait(TICK_S)
 
 
-Show = Callable[[str, list[Heard]], None]
+Show = Callable[[str, list[ReceivedAlert]], None]
 
 
 @contextlib.contextmanager
 def _shown(options: Options, console: Console, watch: Watch) -> Iterator[Show]:
-    """How a phase and new alerts are shown: a live screen, or lines."""
+    """Yields a function that shows the phase and new alerts, on a live screen or as lines."""
     drawn = -1e9
     if console.is_terminal and not options.plain:
         with Live(console=console, screen=True, auto_refresh=False) as live:
 
-            def draw(phase: str, new: list[Heard]) -> None:
+            def draw(phase: str, new: list[ReceivedAlert]) -> None:
                 nonlocal drawn
                 if new or time.monotonic() - drawn >= SAMPLE_S:
                     drawn = time.monotonic()
@@ -178,7 +178,7 @@ def _shown(options: Options, console: Console, watch: Watch) -> Iterator[Show]:
             yield draw
         return
 
-    def write(phase: str, new: list[Heard]) -> None:
+    def write(phase: str, new: list[ReceivedAlert]) -> None:
         nonlocal drawn
         for alert in new:
             if alert.phase != "resolved":
@@ -190,12 +190,12 @@ def _shown(options: Options, console: Console, watch: Watch) -> Iterator[Show]:
     yield write
 
 
-def _tell(options: Options, console: Console, watch: Watch) -> None:
+def _summarise(options: Options, console: Console, watch: Watch) -> None:
     from stream_ad.demo import report
 
     console.print(view.summary(watch))
     if watch.history_alerts:
-        console.print(f"besides, {watch.history_alerts} incidents in the quiet history, all of them false")
+        console.print(f"the quiet history had {watch.history_alerts} incidents more, all of them false")
     report.write(options.report, watch)
     console.print(f"report: {options.report}", soft_wrap=True)
     if options.as_json:
@@ -240,7 +240,7 @@ def _enough() -> int:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[Stop]:
-    """What SIGINT, SIGTERM and SIGHUP ask for, however often they come."""
+    """Yields a stop that SIGINT, SIGTERM and SIGHUP ask for, however often they come."""
     stop = Stop()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stop.ask()) for number in numbers}

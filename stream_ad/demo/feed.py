@@ -1,6 +1,6 @@
-"""Sends the simulated stream: a quiet history as fast as it goes, then live, at the pace of event time.
+"""Sends the simulated stream: a quiet history as fast as possible, then the live part, at the pace of event time.
 
-It alone knows the labels, and when each record left.
+Only the feed knows the labels, and when it sent each record.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Placed:
 
 
 class Feed:
-    """Runs in a thread; its public fields are only read by others."""
+    """Runs in a thread of its own; other threads only read its public fields."""
 
     def __init__(
         self, broker: Broker, topic: str, partitions: int, scenario: Scenario, seed: int, history: int, rate: float
@@ -61,13 +61,13 @@ class Feed:
         self._go_live.set()
 
     def stop(self) -> None:
-        """Returns when everything sent has arrived, or after a few seconds."""
+        """Returns when the broker has all records that were sent, or after a few seconds."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(10)
 
     def sent_ms(self, partition: int, offset: int) -> float | None:
-        """Wall clock; None for what was sent too long ago, or with the history."""
+        """When the record was sent, by the wall clock; None if too long ago, or with the history."""
         end = self._next_offset[partition]
         if not max(self.live_from[partition], end - RING_ROWS) <= offset < end:
             return None
@@ -99,7 +99,7 @@ class Feed:
         begun = time.monotonic()
         for record in self._records:
             due = begun + (record.ts_ms - self.live_ms) / self._speed / 1000
-            # one wait for a slice of records: a wait for each would cost more than the record
+            # one wait per slice of records: a wait for each record would cost more than the record
             while (ahead := due - time.monotonic()) > SLICE_S:
                 if self._stop.is_set():
                     return

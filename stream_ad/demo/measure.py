@@ -1,8 +1,8 @@
-"""What the alerts are worth, measured against what was injected.
+"""The quality of the alerts, measured against the injected anomalies.
 
 An incident is true when one of its alerts (opened or updated) is about an event of an episode's
-key between the episode's start and a tolerance after its end; else it is false. An episode is
-found when some incident is true of it. Alerts and episodes belong to the model that judged.
+key, between the episode's start and a tolerance after its end; else it is false. An episode is
+found when an incident is true for it. Alerts and episodes count for the model that judged them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from stream_ad.demo.simulate import Episode
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """An alert as it arrived."""
+class ReceivedAlert:
+    """An alert as the demo read it from its topic."""
 
     id: str
     incident: str
@@ -35,10 +35,10 @@ class Heard:
     summary: str
     partition: int
     offset: int
-    latency_ms: float | None  # event sent to alert read, on the wall clock; None where that means nothing
+    latency_ms: float | None  # from event sent to alert read, by the wall clock; None where it has no meaning
 
     @classmethod
-    def of(cls, value: bytes, latency_ms: float | None) -> Heard:
+    def of(cls, value: bytes, latency_ms: float | None) -> ReceivedAlert:
         """From the alert's JSON (docs/alert.schema.json)."""
         body = orjson.loads(value)
         copied = ("id", "incident", "phase", "rule", "key", "score", "threshold", "severity", "model", "summary")
@@ -80,12 +80,12 @@ class Quality:
 
 
 def measure(
-    episodes: Sequence[Episode], alerts: Sequence[Heard], known: Sequence[Episode], tolerance_ms: int
+    episodes: Sequence[Episode], alerts: Sequence[ReceivedAlert], known: Sequence[Episode], tolerance_ms: int
 ) -> Quality:
     """Quality of `alerts` for `episodes`.
 
-    `known` holds every episode, those still going on and those of another model included: an
-    alert about one of them is not false.
+    `known` has all episodes, also unfinished ones and those of another model: an alert about one of them is not
+    false.
     """
     matched = matches(known, alerts, tolerance_ms)
     incidents = {alert.incident for alert in alerts if alert.phase == "opened"}
@@ -107,16 +107,16 @@ def measure(
     )
 
 
-def matches(episodes: Iterable[Episode], alerts: Iterable[Heard], tolerance_ms: int) -> dict[str, int]:
-    """Incident -> id of the episode it is true of; false ones are absent."""
+def matches(episodes: Iterable[Episode], alerts: Iterable[ReceivedAlert], tolerance_ms: int) -> dict[str, int]:
+    """Incident -> id of the episode for which it is true; false incidents are absent."""
     by_key: dict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         by_key[episode.key].append(episode)
-    found: dict[str, int] = {}
+    episode_of: dict[str, int] = {}
     for alert in alerts:
         if alert.phase == "resolved":
             continue
         for episode in by_key.get(alert.key, ()):
             if episode.start_ms <= alert.event_ms <= episode.end_ms + tolerance_ms:
-                found.setdefault(alert.incident, episode.id)
-    return found
+                episode_of.setdefault(alert.incident, episode.id)
+    return episode_of

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.ticker import StrMethodFormatter
 
-from stream_ad.demo.measure import Heard, Quality, matches
+from stream_ad.demo.measure import Quality, ReceivedAlert, matches
 from stream_ad.demo.simulate import Episode
 from stream_ad.demo.watch import Watch
 
@@ -56,7 +56,8 @@ def course(watch: Watch) -> str:
 
 
 def keys(watch: Watch) -> str:
-    """A field's course for one key per kind, episodes shaded, alerts marked; empty while none is over."""
+    """A field over time for one key per kind of anomaly, with episodes shaded and alerts marked; empty before the first
+    episode has ended."""
     chosen = _chosen(watch.episodes(), list(watch.alerts), watch)
     if not chosen:
         return ""
@@ -86,7 +87,7 @@ def recall(qualities: Sequence[tuple[str, Quality]]) -> str:
 
 
 def latency(watch: Watch) -> str:
-    """Event sent to alert read."""
+    """Times from event sent to alert read."""
     values = [alert.latency_ms for alert in watch.alerts if alert.latency_ms is not None]
     with plt.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(10, 2.2))
@@ -96,10 +97,10 @@ def latency(watch: Watch) -> str:
         return _svg(figure)
 
 
-def _chosen(episodes: Sequence[Episode], alerts: Sequence[Heard], watch: Watch) -> list[Episode]:
-    """The latest episodes, each kind in turn; missed ones too, as they come."""
+def _chosen(episodes: Sequence[Episode], alerts: Sequence[ReceivedAlert], watch: Watch) -> list[Episode]:
+    """The latest episode of each kind, whether found or missed."""
     first_ms = watch.feed.recent[0][1] if watch.feed.recent else 0
-    after_ms = 2 * watch.scenario.tolerance_ms  # of normal life, to be seen as well
+    after_ms = 2 * watch.scenario.tolerance_ms  # so that the plot also shows normal events
     over = [one for one in episodes if first_ms <= one.start_ms and one.end_ms + after_ms <= watch.settled_ms]
     chosen: list[Episode] = []
     for episode in reversed(over):
@@ -108,13 +109,13 @@ def _chosen(episodes: Sequence[Episode], alerts: Sequence[Heard], watch: Watch) 
     false = {alert.key for alert in alerts} - {episode.key for episode in episodes}
     for alert in reversed(alerts):
         if alert.key in false and alert.phase == "opened" and len(chosen) < KEYS:
-            # a false alarm belongs into the picture as well
+            # the plots include a false alarm too
             chosen.append(Episode(0, "nothing injected", alert.key, alert.event_ms, alert.event_ms))
             break
     return chosen
 
 
-def _key(axis: Any, watch: Watch, episode: Episode, alerts: Sequence[Heard]) -> None:
+def _key(axis: Any, watch: Watch, episode: Episode, alerts: Sequence[ReceivedAlert]) -> None:
     around_ms = 6 * watch.scenario.tolerance_ms
     low, high = episode.start_ms - around_ms, episode.end_ms + around_ms // 2
     name = episode.key.encode()

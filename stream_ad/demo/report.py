@@ -1,4 +1,4 @@
-"""The HTML file a demo leaves: one file, nothing loaded from elsewhere."""
+"""The HTML report of a demo: one file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_ad.demo import view
 from stream_ad.demo.measure import Quality, matches
 from stream_ad.demo.watch import Watch
 from stream_ad.errors import StreamAdError
-from stream_ad.io.atomic_file import whole
+from stream_ad.io.atomic_file import replaced
 from stream_ad.messages.phrases import duration
 
 SHOWN_ALERTS = 200
@@ -29,7 +29,7 @@ td.w { white-space: nowrap } svg { max-width: 100%; height: auto } .indent { pad
 
 
 def figures(watch: Watch) -> dict[str, Any]:
-    """What the summary says, as plain data."""
+    """The summary as plain data."""
     return {
         "scenario": watch.scenario.name,
         "events": watch.feed.history_records + watch.feed.live_records,
@@ -45,7 +45,7 @@ def figures(watch: Watch) -> dict[str, Any]:
 def write(path: Path, watch: Watch) -> None:
     """Raises `StreamAdError` where the file cannot be written."""
     try:
-        with whole(path) as file:
+        with replaced(path) as file:
             file.write_text(html(watch), encoding="utf-8")
     except OSError as error:
         raise StreamAdError(f"--report: {path} cannot be written: {error.strerror}") from None

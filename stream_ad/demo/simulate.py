@@ -1,7 +1,7 @@
 """A labelled stream of records, the same for the same seed.
 
-Every key has habits of its own. After a quiet history, episodes of anomalies are injected into
-single keys. The labels stay here: a record's bytes never tell.
+Every key has habits of its own. After a quiet history, the simulation injects episodes of anomalies
+into single keys. The labels stay here: no record contains them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Reading: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What was injected: `key` is anomalous from `start_ms` to `end_ms` of event time, both included."""
+    """An injected anomaly of `key`, from `start_ms` to `end_ms` of event time, both included."""
 
     id: int
     kind: str
@@ -45,10 +45,10 @@ class SimRecord:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """Takes the place of a key's next events."""
+    """Replaces the next events of a key."""
 
-    times_ms: Sequence[int]  # ascending; until the first, the key goes on as usual
-    alter: Callable[[int, Reading], Reading]  # (index of the event, what would have been) -> what is
+    times_ms: Sequence[int]  # ascending; before the first, the key has its normal events
+    alter: Callable[[int, Reading], Reading]  # (index of the event, normal reading) -> anomalous reading
 
 
 class Subject(Protocol):
@@ -61,7 +61,7 @@ class Subject(Protocol):
         ...
 
     def reading(self, ts_ms: int) -> Reading:
-        """What the key normally says at this time."""
+        """The normal reading of the key at this time."""
         ...
 
     def anomaly(self, kind: str, ts_ms: int) -> Anomaly:
@@ -75,24 +75,24 @@ class Scenario:
     title: str
     key_field: str
     plot_field: str
-    log_scale: bool  # for its plot
+    log_scale: bool  # of the plot
     kinds: tuple[str, ...]
     subjects: Callable[[int], Sequence[Subject]]  # seed -> every key
     events_per_s: float  # in event time, over all keys
     episode_every_ms: int  # in event time, on average
-    tolerance_ms: int  # an alert so long after an episode's end still speaks of it
-    hidden: tuple[int, ...]  # layer widths of the model that is trained
+    tolerance_ms: int  # an alert at most so long after an episode's end still counts for it
+    hidden: tuple[int, ...]  # layer widths of the trained model
     config: str  # TOML: everything but addresses
 
     def speed(self, rate: float) -> float:
-        """Milliseconds of event time in one of the wall clock, for `rate` events/s on the wall."""
+        """Milliseconds of event time per millisecond of the wall clock, for `rate` events/s by the wall clock."""
         return rate / self.events_per_s
 
 
 def simulate(scenario: Scenario, seed: int, history: int, start_ms: int = START_MS) -> Iterator[SimRecord]:
     """An endless stream in the order of event time; the first `history` records are quiet.
 
-    A key rests for a few tolerances between two episodes, so that alerts can be told apart.
+    A key rests for a few tolerances between two episodes, so that each alert belongs to one of them.
     """
     rng = random.Random(f"{scenario.name}/{seed}/episodes")
     subjects = scenario.subjects(seed)
@@ -146,5 +146,5 @@ def at_hour(ts_ms: int, hour: float) -> int:
 
 
 def spaced(ts_ms: int, gaps_ms: Sequence[float]) -> list[int]:
-    """`ts_ms`, and after each gap one time more; gaps of less than a millisecond count as one."""
+    """`ts_ms`, and one more time after each gap; a gap has at least one millisecond."""
     return list(itertools.accumulate((max(1, round(gap)) for gap in gaps_ms), initial=ts_ms))

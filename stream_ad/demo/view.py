@@ -1,4 +1,4 @@
-"""The demo in a terminal: a live screen, or plain lines where there is none."""
+"""The demo in a terminal, as a live screen or as plain lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from stream_ad.demo.measure import Heard, Quality, matches
+from stream_ad.demo.measure import Quality, ReceivedAlert, matches
 from stream_ad.demo.watch import Watch
 
 COLOURS = {"low": "cyan", "medium": "yellow", "high": "dark_orange", "critical": "bold red"}
@@ -23,13 +23,13 @@ def screen(watch: Watch, phase: str, height: int, width: int) -> RenderableType:
         Layout(_head(watch, phase), size=3),
         Layout(_state(watch, width), size=8),
         Layout(_alerts(watch, height - 13)),
-        Layout(Text(" Ctrl-C ends it and writes the report", style="dim"), size=1),
+        Layout(Text(" Ctrl-C ends the demo and writes the report", style="dim"), size=1),
     )
     return layout
 
 
 def line(watch: Watch, phase: str) -> str:
-    """The same in one line."""
+    """The state of the demo in one line."""
     quality, figures = watch.quality(), watch.figures
     parts = [f"{watch.elapsed_s():5.0f} s", phase]
     if figures is not None:
@@ -41,7 +41,7 @@ def line(watch: Watch, phase: str) -> str:
     return " · ".join(parts)
 
 
-def alert_line(alert: Heard) -> str:
+def alert_line(alert: ReceivedAlert) -> str:
     return f"        {alert.severity:<8} {alert.summary}"
 
 
@@ -60,7 +60,7 @@ def sparkline(values: Sequence[float], top: float) -> str:
 
 
 def summary(watch: Watch) -> Table:
-    """What the alerts were worth, the two models side by side."""
+    """The quality of the alerts, for the two models side by side."""
     table = Table(title=f"{watch.scenario.title}: alerts against what was injected", title_justify="left")
     for name in ("", "statistical", "trained"):
         table.add_column(name, justify="left" if not name else "right")
@@ -71,8 +71,8 @@ def summary(watch: Watch) -> Table:
 
 
 def rows(qualities: Sequence[Quality], base_rate: float) -> list[tuple[str, list[str]]]:
-    """(what, one cell per model): the summary's and the report's."""
-    found: list[tuple[str, list[str]]] = [
+    """(label, one cell per model), for the summary and the report."""
+    table: list[tuple[str, list[str]]] = [
         ("precision, incidents", [f"{percent(q.precision)} ({q.true} of {q.incidents})" for q in qualities]),
         ("  alerts at random", [f"{base_rate:.1%}" for _ in qualities]),
         ("recall, episodes", [f"{percent(q.recall)} ({q.found} of {q.injected})" for q in qualities]),
@@ -82,10 +82,10 @@ def rows(qualities: Sequence[Quality], base_rate: float) -> list[tuple[str, list
         for quality in qualities:
             recall = next((recall for recall in quality.kinds if recall.kind == kind), None)
             cells.append("–" if recall is None else f"{recall.found} of {recall.injected}")
-        found.append((f"  {kind}", cells))
-    found.append(("event to alert, median", [milliseconds(q.latency_p50_ms) for q in qualities]))
-    found.append(("event to alert, 99 %", [milliseconds(q.latency_p99_ms) for q in qualities]))
-    return found
+        table.append((f"  {kind}", cells))
+    table.append(("event to alert, median", [milliseconds(q.latency_p50_ms) for q in qualities]))
+    table.append(("event to alert, 99 %", [milliseconds(q.latency_p99_ms) for q in qualities]))
+    return table
 
 
 def _head(watch: Watch, phase: str) -> RenderableType:
@@ -126,7 +126,7 @@ def _scores(watch: Watch, width: int) -> RenderableType:
     threshold = Text("threshold ") + Text(sparkline([sample.threshold for sample in recent], top), style="yellow")
     rates = [sample.events_per_s for sample in recent]
     speed = Text("events/s  ") + Text(
-        sparkline(rates, sorted(rates)[int(0.95 * (len(rates) - 1))]),  # the history rushes by
+        sparkline(rates, sorted(rates)[int(0.95 * (len(rates) - 1))]),  # a scale without the peak of the history
         style="blue",
     )
     opened = [alert for alert in watch.alerts if alert.phase == "opened" and alert.score is not None][-1:]

@@ -1,4 +1,4 @@
-"""All that is known of a running demo, for the view, the plain lines and the report."""
+"""The state of a running demo, for the screen, the plain lines and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from stream_ad.demo.feed import Feed, Placed
-from stream_ad.demo.measure import Heard, Quality, measure
+from stream_ad.demo.measure import Quality, ReceivedAlert, measure
 from stream_ad.demo.simulate import Episode, Scenario
 from stream_ad.demo.worker import Figures, Worker
 from stream_ad.io.embedded import Tail
@@ -34,26 +34,26 @@ class Sample:
 
 class Watch:
     def __init__(self, scenario: Scenario, feed: Feed, worker: Worker, tail: Tail, alerts: str, models: str) -> None:
-        """`alerts` and `models` are the topics the tail reads."""
+        """`alerts` and `models` are the topics that the tail reads."""
         self.scenario, self.feed = scenario, feed
         self._worker, self._tail, self._topics = worker, tail, (alerts, models)
         self._begun = time.monotonic()
         self._seen: set[str] = set()
-        self.alerts: deque[Heard] = deque(maxlen=KEPT_ALERTS)  # of the live part
-        self.history_alerts = 0  # opened on the quiet history: false, and not measured
+        self.alerts: deque[ReceivedAlert] = deque(maxlen=KEPT_ALERTS)  # of the live part
+        self.history_alerts = 0  # incidents opened in the quiet history: all false, and not measured
         self.samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self.figures: Figures | None = None
         self.model = BUILT_IN
         self.swapped_s: float | None = None  # seconds since the beginning
         self._swaps: dict[int, int] = {}  # partition -> first offset judged by a trained model
-        self._clock: deque[tuple[int, int]] = deque()  # records sent and the event time of the last
-        self.settled_ms = 0  # what happened until then has been judged
+        self._clock: deque[tuple[int, int]] = deque()  # (records sent, event time of the last one)
+        self.settled_ms = 0  # event time up to which all events are judged
 
     def elapsed_s(self) -> float:
         return time.monotonic() - self._begun
 
-    def listen(self) -> list[Heard]:
-        """Takes what has arrived; answers the new alerts."""
+    def listen(self) -> list[ReceivedAlert]:
+        """Takes what has arrived; returns the new alerts."""
         new = []
         for arrival in self._tail.take():
             if arrival.value is None:
@@ -63,9 +63,9 @@ class Watch:
                 if swap.version != BUILT_IN:
                     self._swaps.setdefault(swap.partition, swap.offset)
                 continue
-            alert = Heard.of(arrival.value, None)
+            alert = ReceivedAlert.of(arrival.value, None)
             if alert.id in self._seen:
-                continue  # at-least-once delivery
+                continue  # delivered twice (at least once)
             self._seen.add(alert.id)
             if alert.offset < self.feed.live_from[alert.partition] or not self.feed.live_records:
                 self.history_alerts += alert.phase == "opened"
@@ -73,13 +73,13 @@ class Watch:
             if alert.rule != "silence" and alert.phase == "opened":
                 sent_ms = self.feed.sent_ms(alert.partition, alert.offset)
                 if sent_ms is not None:
-                    alert = Heard.of(arrival.value, arrival.arrived_ms - sent_ms)
+                    alert = ReceivedAlert.of(arrival.value, arrival.arrived_ms - sent_ms)
             self.alerts.append(alert)
             new.append(alert)
         return new
 
     def sample(self) -> None:
-        """Asks the worker how it is."""
+        """Asks the worker for its figures, and keeps a sample of them."""
         now = self.elapsed_s()
         self._clock.append((self.sent(), self.feed.now_ms))
         figures = self._worker.figures()
@@ -99,15 +99,15 @@ class Watch:
         self.samples.append(Sample(now, self.feed.now_ms, rate, self.lag(), figures.score, figures.threshold, trained))
 
     def sent(self) -> int:
-        """Records, the history included."""
+        """The number of records sent, with the history."""
         return self.feed.history_records + self.feed.live_records
 
     def lag(self) -> int:
-        """Records sent and not judged yet."""
+        """The number of records sent but not judged yet."""
         return max(0, self.sent() - self.figures.events) if self.figures is not None else 0
 
     def settle(self) -> None:
-        """Everything sent has been judged: episodes up to the end count."""
+        """Call it when all records are judged: then the episodes up to the end count."""
         self.settled_ms = self.feed.now_ms
 
     def episodes(self) -> list[Episode]:
@@ -118,7 +118,7 @@ class Watch:
         return self.feed.records_in_episodes / max(self.feed.live_records, 1)
 
     def quality(self, trained: bool | None = None) -> Quality:
-        """Of the trained models, of the statistical one, or of all."""
+        """The quality of the trained models, of the statistical one, or of all (None)."""
         placed = [p for p in list(self.feed.placed.values()) if p.episode.end_ms <= self.settled_ms]
         alerts = list(self.alerts)
         if trained is not None:

@@ -1,4 +1,4 @@
-"""`stream-ad run` as a child process, and what it says of itself at /metrics."""
+"""`stream-ad run` as a child process, and its figures from /metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    events: int  # judged since its start
+    events: int  # judged since the worker's start
     keys: int
     versions: dict[int, str]  # partition -> version in use
     score: float
@@ -28,7 +28,7 @@ class Figures:
 
 
 class Worker:
-    """Started at once, in a session of its own: Ctrl-C in the terminal is for the demo to pass on."""
+    """Starts at once, in a session of its own: Ctrl-C reaches the demo only, which stops the worker in order."""
 
     def __init__(self, config: Path, log: Path, port: int) -> None:
         self._log, self._url = log, f"http://127.0.0.1:{port}/metrics"
@@ -48,7 +48,7 @@ class Worker:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
     def figures(self) -> Figures | None:
-        """None while it does not answer."""
+        """None while the worker does not answer."""
         try:
             with urllib.request.urlopen(self._url, timeout=2) as answer:
                 text = answer.read().decode()
@@ -57,7 +57,7 @@ class Worker:
         return parsed(text)
 
     def stop(self) -> None:
-        """Lets it commit and save; kills what is left of its process group after a while."""
+        """Lets the worker commit and save; after `STOP_S` kills what is left of its process group."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -68,7 +68,7 @@ class Worker:
 
 
 def parsed(text: str) -> Figures:
-    """From the text format of Prometheus; what is absent counts as zero."""
+    """Figures from the text format of Prometheus; an absent metric counts as zero."""
     total: dict[str, float] = defaultdict(float)
     versions: dict[int, str] = {}
     for family in text_string_to_metric_families(text):

@@ -1,74 +1,106 @@
-"""Alerts as they are written inside a fold's loop: rows that grow, and the columns made of them.
+"""Alerts as they are written inside a fold's loop: lines that grow, and the columns made of them.
 
 An event may make any number of incidents due, so the number of alerts is not known before.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_ad.batch import F64, I64, U8, Alerts, Strings
+from stream_ad.batch import I32, I64, U8, Alerts, Bool, KeyedBatch, Strings
+from stream_ad.fold.state import Records
 from stream_ad.kernel import kernel
 
-# Columns of `whole`: as in batch.Alerts, then the length of the key; of `real` likewise.
-RULE, PHASE, OFFSET, INCIDENT, ABOUT, ROW, TS_MS, OPENED_MS, EVENTS, EXPECTED_MS, KEY_BYTES = range(11)
-SCORE, THRESHOLD, P_VALUE, PEAK_P = range(4)
+LINE = np.dtype(  # columns as in batch.Alerts
+    [
+        ("offset", "i8"),
+        ("incident", "i8"),
+        ("about", "i8"),
+        ("row", "i8"),
+        ("ts_ms", "i8"),
+        ("opened_ms", "i8"),
+        ("events", "i8"),
+        ("expected_ms", "i8"),
+        ("score", "f8"),
+        ("threshold", "f8"),
+        ("p_value", "f8"),
+        ("peak_p", "f8"),
+        ("rule", "u1"),
+        ("phase", "u1"),
+    ],
+    align=True,
+)
 
-Rows: TypeAlias = tuple[I64, F64, U8]  # [k,11], [k,4], [k,max_key_bytes]
+
+class Events(NamedTuple):
+    """What a fold that raises alerts reads of the events."""
+
+    slot: I32  # [n]
+    fresh: Bool  # [n]
+    watermark: I64  # [n]
+    offset: I64  # [n]
+    ts_ms: I64  # [n]
+    key_data: U8  # [b]
+    key_start: I64  # [n+1]
 
 
-def rows(max_key_bytes: int) -> Rows:
-    return np.zeros((16, 11), np.int64), np.zeros((16, 4)), np.zeros((16, max_key_bytes), np.uint8)
+class Lines(NamedTuple):
+    """Alerts that are written so far, and room for more."""
+
+    written: I64  # [1]  how many
+    line: Records  # [>=written]  LINE
+    key: U8  # [>=written,max_key_bytes]
+    key_bytes: I64  # [>=written]
+
+
+def events_of(keyed: KeyedBatch) -> Events:
+    events = keyed.events
+    # codecs give keys as writable or read-only memory; a kernel is compiled for each, so give it one
+    key_data = np.ascontiguousarray(events.key.data).view()
+    key_data.flags.writeable = False
+    return Events(keyed.slot, keyed.fresh, keyed.watermark, events.offset, events.ts_ms, key_data, events.key.start)
+
+
+def lines(max_key_bytes: int) -> Lines:
+    return Lines(
+        np.zeros(1, np.int64), np.zeros(16, LINE), np.zeros((16, max_key_bytes), np.uint8), np.zeros(16, np.int64)
+    )
 
 
 @kernel
-def room(k: int, whole: I64, real: F64, keys: U8) -> Rows:
-    """The same rows, with a row `k`."""
-    if k < len(whole):
-        return whole, real, keys
-    more_whole = np.zeros((2 * k, whole.shape[1]), np.int64)
-    more_real = np.zeros((2 * k, real.shape[1]))
-    more_keys = np.zeros((2 * k, keys.shape[1]), np.uint8)
-    more_whole[:k], more_real[:k], more_keys[:k] = whole, real, keys
-    return more_whole, more_real, more_keys
+def add(lines: Lines, key: U8, key_bytes: int) -> Lines:
+    """The lines with one more, about `key`; all its columns are still to be written."""
+    k = lines.written[0]
+    if k == len(lines.line):
+        more = Lines(
+            lines.written,
+            np.zeros(2 * k, lines.line.dtype),
+            np.zeros((2 * k, lines.key.shape[1]), np.uint8),
+            np.zeros(2 * k, np.int64),
+        )
+        more.line[:k], more.key[:k], more.key_bytes[:k] = lines.line, lines.key, lines.key_bytes
+        lines = more
+    lines.key[k], lines.key_bytes[k] = key, key_bytes
+    lines.written[0] = k + 1
+    return lines
 
 
 @kernel
-def write_key(row: U8, data: U8, first: int, last: int) -> int:
-    """Copies `data[first:last]` into a row of keys; the number of bytes that fit."""
-    size = min(last - first, len(row))
-    row[:size] = data[first : first + size]
+def write_key(row: U8, events: Events, i: int) -> int:
+    """Copies the i-th event's key into a row of keys; the number of bytes that fit."""
+    first = events.key_start[i]
+    size = min(events.key_start[i + 1] - first, len(row))
+    row[:size] = events.key_data[first : first + size]
     return int(size)
 
 
-def readonly(data: U8) -> U8:
-    """Codecs give keys as writable or read-only memory; a kernel is compiled for each, so give it one."""
-    view = np.ascontiguousarray(data).view()
-    view.flags.writeable = False
-    return view
-
-
-def columns(k: int, whole: I64, real: F64, keys: U8) -> Alerts:
-    whole, real, keys = whole[:k], real[:k], keys[:k]
-    size = whole[:, KEY_BYTES]
+def columns(lines: Lines) -> Alerts:
+    k = lines.written[0]
+    size = lines.key_bytes[:k]
     start = np.zeros(k + 1, np.int64)
     np.cumsum(size, out=start[1:])
-    return Alerts(
-        rule=whole[:, RULE].astype(np.uint8),
-        phase=whole[:, PHASE].astype(np.uint8),
-        offset=whole[:, OFFSET].copy(),
-        incident=whole[:, INCIDENT].copy(),
-        about=whole[:, ABOUT].copy(),
-        key=Strings(keys[np.arange(keys.shape[1]) < size[:, None]], start),
-        row=whole[:, ROW].copy(),
-        ts_ms=whole[:, TS_MS].copy(),
-        opened_ms=whole[:, OPENED_MS].copy(),
-        events=whole[:, EVENTS].copy(),
-        score=real[:, SCORE].copy(),
-        threshold=real[:, THRESHOLD].copy(),
-        p_value=real[:, P_VALUE].copy(),
-        peak_p=real[:, PEAK_P].copy(),
-        expected_ms=whole[:, EXPECTED_MS].copy(),
-    )
+    key = Strings(lines.key[:k][np.arange(lines.key.shape[1]) < size[:, None]], start)
+    taken: dict[str, Any] = {name: lines.line[name][:k].copy() for name in LINE.names or ()}
+    return Alerts(key=key, **taken)

@@ -6,33 +6,52 @@
 * *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last
   flag by `resolve_after` (whichever key's event moves it), or when the key is forgotten.
 * A flag within `cooldown` of the incident's last opened or updated alert continues the same
-  incident silently, and its end is then silent too: whoever reads the alerts was told of the
-  end already. Only an update tells of it again (and then a resolution follows).
+  incident silently, and its end is then silent too: whoever reads the alerts knows of the
+  end already. Only an update speaks of it again (and then a resolution follows).
 * A level shift ends the incident: one alert of rule shift, then the resolution.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from stream_ad import config
-from stream_ad.batch import F64, I32, I64, U8, Alerts, Bool, Phase, Rule, Verdicts
+from stream_ad.batch import F64, I64, U8, Alerts, Bool, Phase, Rule, Verdicts
 from stream_ad.fold import alert_kernel as alert
 from stream_ad.fold import timers
-from stream_ad.fold.alert_kernel import Rows
-from stream_ad.fold.state import per_key
+from stream_ad.fold.alert_kernel import Events, Lines
+from stream_ad.fold.state import Records, per_key, records
+from stream_ad.fold.timers import Wheel
 from stream_ad.kernel import kernel, prefetch
 
-_NONE, _TOLD, _QUIET, _CLOSED = range(4)  # told, quiet: open, with or without the reader's knowing
+_NONE, _REPORTED, _SILENT, _CLOSED = range(4)  # reported, silent: open, and the reader of the alerts knows of it or not
 _SHIFT, _SCORE = int(Rule.shift), int(Rule.score)
 _OPENED, _UPDATED, _RESOLVED = int(Phase.opened), int(Phase.updated), int(Phase.resolved)
 
-# columns of IncidentState.whole
-_INCIDENT, _OPENED_MS, _ABOUT, _ABOUT_MS, _EVENTS, _NORMAL, _ALERTED_MS, _KEY_BYTES = range(8)
-# columns of IncidentState.real; the first four as in alert_kernel
-_PEAK_P, _ALERTED_P = alert.PEAK_P, 4
+_WHOLE = np.dtype(
+    [
+        ("incident", "i8"),  # offset of the first flag
+        ("opened_ms", "i8"),  # its event time
+        ("about", "i8"),  # offset of the last flag
+        ("about_ms", "i8"),
+        ("events", "i8"),  # flags
+        ("normal", "i8"),  # rows since the last flag
+        ("alerted_ms", "i8"),  # event time of the last opened or updated alert
+        ("key_bytes", "i8"),
+    ]
+)
+_REAL = np.dtype(
+    [
+        ("score", "f8"),  # of the last flag, as the next two
+        ("threshold", "f8"),
+        ("p_value", "f8"),
+        ("peak_p", "f8"),  # the lowest
+        ("alerted_p", "f8"),  # of the last opened or updated alert
+    ]
+)
 
 _AHEAD = 16  # rows
 
@@ -43,16 +62,45 @@ class IncidentState:
     clock: I64  # [3]
     link: I64 = per_key()  # [capacity,3]
     phase: U8 = per_key()  # [capacity]  all that a normal row looks at
-    whole: I64 = per_key()  # [capacity,8]
-    real: F64 = per_key()  # [capacity,5]  score, threshold, p of the last flag; lowest p; p last alerted
+    whole: I64 = per_key()  # [capacity,8]  _WHOLE
+    real: F64 = per_key()  # [capacity,5]  _REAL
     key: U8 = per_key()  # [capacity,max_key_bytes]  of a key that had an incident
+
+
+class _Judged(NamedTuple):
+    """What the loop reads of the verdicts, [m] each."""
+
+    row: I64
+    score: F64
+    threshold: F64
+    p_value: F64
+    flag: Bool
+    shift: Bool
+
+
+class _Keys(NamedTuple):
+    """The keys' incidents, [capacity] each."""
+
+    phase: U8
+    whole: Records
+    real: Records
+    name: U8
+
+
+class _Options(NamedTuple):
+    resolve_ms: int
+    resolve_rows: int
+    cooldown_ms: int
+    update_factor: float
 
 
 class Incidents:
     """Fold[IncidentState, Verdicts, Alerts]; the module says how."""
 
     def __init__(self, section: config.Incidents, max_key_bytes: int) -> None:
-        self._section = section
+        self._options = _Options(
+            section.resolve_after, section.resolve_rows, section.cooldown, float(section.update_factor)
+        )
         self._max_key_bytes = max_key_bytes
 
     def init(self, capacity: int) -> IncidentState:
@@ -68,102 +116,135 @@ class Incidents:
 
     def step(self, state: IncidentState, batch: Verdicts) -> Alerts:
         """Rows of `Alerts.row` are rows of `batch`; a resolution has none but keeps its last flag's score."""
-        keyed = batch.scores.features.windows.keyed
-        section = self._section
-        k, whole, real, keys = _walk(
-            keyed.slot, keyed.fresh, keyed.watermark, keyed.events.offset, keyed.events.ts_ms,
-            alert.readonly(keyed.events.key.data), keyed.events.key.start,
-            batch.scores.features.row, batch.scores.score, batch.threshold, batch.p_value, batch.flag, batch.shift,
-            state.head, state.clock, state.link, state.phase, state.whole, state.real, state.key,
-            section.resolve_after, section.resolve_rows, section.cooldown, section.update_factor,
-            *alert.rows(self._max_key_bytes),
-        )  # fmt: skip
-        return alert.columns(k, whole, real, keys)
+        features = batch.scores.features
+        lines = _walk(
+            alert.events_of(features.windows.keyed),
+            _Judged(features.row, batch.scores.score, batch.threshold, batch.p_value, batch.flag, batch.shift),
+            timers.wheel(state.head, state.clock, state.link),
+            _Keys(state.phase, records(state.whole, _WHOLE), records(state.real, _REAL), state.key),
+            self._options,
+            alert.lines(self._max_key_bytes),
+        )
+        return alert.columns(lines)
 
 
 @kernel
-def _tell(
-    k: int, rows: Rows, rule: int, phase: int, offset: int, row: int, whole: I64, real: F64, key: U8
-) -> tuple[int, Rows]:
-    out, out_real, out_key = alert.room(k, rows[0], rows[1], rows[2])
-    line = out[k]
-    line[alert.RULE], line[alert.PHASE], line[alert.OFFSET], line[alert.ROW] = rule, phase, offset, row
-    line[alert.INCIDENT] = offset if rule == _SHIFT else whole[_INCIDENT]
-    line[alert.ABOUT], line[alert.TS_MS] = whole[_ABOUT], whole[_ABOUT_MS]
-    line[alert.OPENED_MS], line[alert.EVENTS] = whole[_OPENED_MS], whole[_EVENTS]
-    line[alert.KEY_BYTES] = whole[_KEY_BYTES]
-    out_real[k] = real[:4]
-    out_key[k] = key
-    return k + 1, (out, out_real, out_key)
+def _write(lines: Lines, rule: int, phase: int, offset: int, row: int, keys: _Keys, s: int) -> Lines:
+    whole, real = keys.whole[s], keys.real[s]
+    lines = alert.add(lines, keys.name[s], whole.key_bytes)
+    line = lines.line[lines.written[0] - 1]
+    line.rule, line.phase, line.offset, line.row = rule, phase, offset, row
+    line.incident = offset if rule == _SHIFT else whole.incident
+    line.about, line.ts_ms, line.opened_ms, line.events = whole.about, whole.about_ms, whole.opened_ms, whole.events
+    line.score, line.threshold, line.p_value, line.peak_p = real.score, real.threshold, real.p_value, real.peak_p
+    line.expected_ms = 0
+    return lines
 
 
 @kernel
-def _walk(
-    slot: I32, fresh: Bool, watermark: I64, offset: I64, ts_ms: I64, key_data: U8, key_start: I64,
-    scored: I64, score: F64, threshold: F64, p_value: F64, flag: Bool, shift: Bool,
-    head: I64, clock: I64, link: I64, phase: U8, whole: I64, real: F64, key: U8,
-    resolve_ms: int, resolve_rows: int, cooldown_ms: int, update_factor: float,
-    out: I64, out_real: F64, out_key: U8,
-) -> tuple[int, I64, F64, U8]:  # fmt: skip
-    k = 0
-    rows = (out, out_real, out_key)
-    j = 0
-    for i in range(len(slot)):
+def _close(lines: Lines, offset: int, keys: _Keys, s: int) -> Lines:
+    if keys.phase[s] == _REPORTED:
+        lines = _write(lines, _SCORE, _RESOLVED, offset, -1, keys, s)
+    keys.phase[s] = _CLOSED
+    return lines
+
+
+@kernel
+def _flagged(
+    lines: Lines, events: Events, i: int, judged: _Judged, row: int, wheel: Wheel, keys: _Keys, options: _Options
+) -> Lines:
+    s, offset, ts_ms = events.slot[i], events.offset[i], events.ts_ms[i]
+    p, shift = judged.p_value[row], judged.shift[row]
+    phase, whole, real = keys.phase, keys.whole[s], keys.real[s]
+    if phase[s] == _CLOSED and ts_ms - whole.alerted_ms < options.cooldown_ms:
+        phase[s] = _SILENT
+    elif phase[s] == _NONE or phase[s] == _CLOSED:
+        whole.incident, whole.opened_ms, whole.events = offset, ts_ms, 0
+        whole.key_bytes = alert.write_key(keys.name[s], events, i)
+        real.peak_p = 1.0
+        phase[s] = _NONE
+    whole.about, whole.about_ms, whole.normal = offset, ts_ms, 0
+    whole.events += 1
+    real.score, real.threshold, real.p_value = judged.score[row], judged.threshold[row], p
+    real.peak_p = min(real.peak_p, p)
+    timers.arm_by(s, ts_ms + options.resolve_ms, wheel)
+    opening = phase[s] == _NONE
+    worse = p * options.update_factor <= real.alerted_p and ts_ms - whole.alerted_ms >= options.cooldown_ms
+    if opening or (worse and not shift):
+        lines = _write(lines, _SCORE, _OPENED if opening else _UPDATED, offset, row, keys, s)
+        whole.alerted_ms, real.alerted_p = ts_ms, p
+        phase[s] = _REPORTED
+    if shift:
+        lines = _write(lines, _SHIFT, _OPENED, offset, row, keys, s)
+        lines = _close(lines, offset, keys, s)
+        timers.cancel(s, wheel)
+    return lines
+
+
+@kernel
+def _skip(i: int, row: int, events: Events, judged: _Judged, wheel: Wheel, phase: U8) -> tuple[int, int, int]:
+    """From event `i` and verdict `row` on to the first event that changes an incident, and a timer due at it or -1.
+
+    Most events change none. What alerts are written to is left out here: to carry it along costs more than all else.
+    """
+    # a field that is taken within the loop is counted as a new reference every time
+    slot, fresh, watermark, scored, flag = events.slot, events.fresh, events.watermark, judged.row, judged.flag
+    clock = wheel.clock[0]
+    while i < len(slot):
         if i + _AHEAD < len(slot):
             prefetch(phase, slot[i + _AHEAD])
-        s = slot[i]
-        if fresh[i]:
-            if phase[s] == _TOLD:
-                k, rows = _tell(k, rows, _SCORE, _RESOLVED, offset[i], -1, whole[s], real[s], key[s])
-            timers.cancel(s, head, link)
-            phase[s] = _NONE
-        due = timers.pop(watermark[i], head, clock, link)
-        while due >= 0:
-            if watermark[i] <= whole[due, _ABOUT_MS] + resolve_ms:
-                timers.arm(due, whole[due, _ABOUT_MS] + resolve_ms, head, clock, link)
-            else:
-                if phase[due] == _TOLD:
-                    k, rows = _tell(k, rows, _SCORE, _RESOLVED, offset[i], -1, whole[due], real[due], key[due])
-                phase[due] = _CLOSED
-            due = timers.pop(watermark[i], head, clock, link)
-        if j == len(scored) or scored[j] != i:
-            continue
-        row = j
-        j += 1
-        if not flag[row]:
-            if phase[s] == _TOLD or phase[s] == _QUIET:
-                whole[s, _NORMAL] += 1
-                if whole[s, _NORMAL] >= resolve_rows:
-                    if phase[s] == _TOLD:
-                        k, rows = _tell(k, rows, _SCORE, _RESOLVED, offset[i], -1, whole[s], real[s], key[s])
-                    timers.cancel(s, head, link)
-                    phase[s] = _CLOSED
-            continue
+        now = phase[slot[i]]
+        if fresh[i] and now != _NONE:
+            return i, row, -1
+        if timers.ticks(watermark[i], clock):
+            due = timers.pop(watermark[i], wheel)
+            if due >= 0:
+                return i, row, due
+        if row < len(scored) and scored[row] == i:
+            if flag[row] or now in (_REPORTED, _SILENT):
+                return i, row, -1
+            row += 1
+        i += 1
+    return i, row, -1
 
-        told, numbers, p = whole[s], real[s], p_value[row]
-        if phase[s] == _CLOSED and ts_ms[i] - told[_ALERTED_MS] < cooldown_ms:
-            phase[s] = _QUIET
-        elif phase[s] == _NONE or phase[s] == _CLOSED:
-            told[_INCIDENT], told[_OPENED_MS], told[_EVENTS] = offset[i], ts_ms[i], 0
-            told[_KEY_BYTES] = alert.write_key(key[s], key_data, key_start[i], key_start[i + 1])
-            numbers[_PEAK_P] = 1.0
-            phase[s] = _NONE
-        told[_ABOUT], told[_ABOUT_MS], told[_NORMAL] = offset[i], ts_ms[i], 0
-        told[_EVENTS] += 1
-        numbers[alert.SCORE], numbers[alert.THRESHOLD], numbers[alert.P_VALUE] = score[row], threshold[row], p
-        numbers[_PEAK_P] = min(numbers[_PEAK_P], p)
-        timers.arm_by(s, ts_ms[i] + resolve_ms, head, clock, link)
-        opening = phase[s] == _NONE
-        if opening or (
-            p * update_factor <= numbers[_ALERTED_P] and ts_ms[i] - told[_ALERTED_MS] >= cooldown_ms and not shift[row]
-        ):
-            k, rows = _tell(k, rows, _SCORE, _OPENED if opening else _UPDATED, offset[i], row, told, numbers, key[s])
-            told[_ALERTED_MS], numbers[_ALERTED_P] = ts_ms[i], p
-            phase[s] = _TOLD
-        if shift[row]:
-            k, rows = _tell(k, rows, _SHIFT, _OPENED, offset[i], row, told, numbers, key[s])
-            if phase[s] == _TOLD:
-                k, rows = _tell(k, rows, _SCORE, _RESOLVED, offset[i], -1, told, numbers, key[s])
-            timers.cancel(s, head, link)
-            phase[s] = _CLOSED
-    return k, rows[0], rows[1], rows[2]
+
+@kernel
+def _change(
+    lines: Lines, events: Events, i: int, judged: _Judged, row: int, due: int, wheel: Wheel, keys: _Keys,
+    options: _Options,
+) -> Lines:  # fmt: skip
+    """What event `i` does to incidents; `due` as `_skip` gives it. A verdict on it is `row`."""
+    s, offset, watermark = events.slot[i], events.offset[i], events.watermark[i]
+    if events.fresh[i]:
+        lines = _close(lines, offset, keys, s)
+        timers.cancel(s, wheel)
+        keys.phase[s] = _NONE
+    if due < 0:
+        due = timers.pop(watermark, wheel)
+    while due >= 0:
+        end_ms = keys.whole[due].about_ms + options.resolve_ms
+        if watermark <= end_ms:
+            timers.arm(due, end_ms, wheel)
+        else:
+            lines = _close(lines, offset, keys, due)
+        due = timers.pop(watermark, wheel)
+    if row == len(judged.row) or judged.row[row] != i:
+        return lines
+    if judged.flag[row]:
+        return _flagged(lines, events, i, judged, row, wheel, keys, options)
+    if keys.phase[s] in (_REPORTED, _SILENT):
+        keys.whole[s].normal += 1
+        if keys.whole[s].normal >= options.resolve_rows:
+            lines = _close(lines, offset, keys, s)
+            timers.cancel(s, wheel)
+    return lines
+
+
+@kernel
+def _walk(events: Events, judged: _Judged, wheel: Wheel, keys: _Keys, options: _Options, lines: Lines) -> Lines:
+    i, row, due = _skip(0, 0, events, judged, wheel, keys.phase)
+    while i < len(events.slot):
+        lines = _change(lines, events, i, judged, row, due, wheel, keys, options)
+        row += row < len(judged.row) and judged.row[row] == i
+        i, row, due = _skip(i + 1, row, events, judged, wheel, keys.phase)
+    return lines

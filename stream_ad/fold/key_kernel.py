@@ -8,9 +8,13 @@ that no tombstones gather.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from stream_ad.batch import I32, I64, U8, U64, Bool
+from stream_ad.fold.state import Records
+from stream_ad.hash_kernel import FNV_BASIS, fnv1a, splitmix64
 from stream_ad.kernel import kernel, prefetch
 
 TAG = np.uint64(0xFFFFFFFF00000000)
@@ -19,13 +23,52 @@ HALF = np.uint64(32)
 ONE = np.uint64(1)
 EMPTY = np.uint64(0)
 AHEAD = 8  # rows; long enough for memory to answer
-OLDER, NEWER, LENGTH = 0, 1, 2  # columns of `link`; in `ends` the first two are the oldest and newest slot
+
+LINK = np.dtype(
+    [
+        ("older", "i4"),  # slot of the key that was seen just before
+        ("newer", "i4"),  # and just after
+        ("length", "i4"),  # bytes of the key
+    ]
+)
+ENDS = np.dtype([("oldest", "i4"), ("newest", "i4")])  # slots
+
+
+class Events(NamedTuple):
+    key_data: U8  # [b]
+    key_start: I64  # [n+1]
+    ts_ms: I64  # [n]
+
+
+class Table(NamedTuple):
+    """The arrays of a `KeyState`."""
+
+    ends: Records  # [1]  ENDS
+    used: I64  # [1]
+    latest_ms: I64  # [1]
+    key: U8  # [capacity,max_key_bytes]
+    link: Records  # [capacity]  LINK
+    entry: U64  # [size]
+
+
+class Lateness(NamedTuple):
+    allowed_ms: int
+    keep: bool  # late events, as any other
+
+
+class Keyed(NamedTuple):
+    """What the loop works out of each event, [n] each; of a late one that is not kept no slot."""
+
+    slot: I32
+    fresh: Bool
+    watermark: I64  # after the event
+    late: Bool
 
 
 @kernel
 def hash_bytes(data: U8, start: int, stop: int) -> np.uint64:
-    """FNV-1a over eight bytes at a time, finished with splitmix64's mixer (Steele et al. 2014)."""
-    h = np.uint64(0xCBF29CE484222325) ^ np.uint64(stop - start)
+    """FNV-1a over eight bytes at a time, with splitmix64's increment for a prime; then over the rest, and mixed."""
+    h = FNV_BASIS ^ np.uint64(stop - start)
     i = start
     while i + 8 <= stop:
         word = np.uint64(0)
@@ -34,12 +77,7 @@ def hash_bytes(data: U8, start: int, stop: int) -> np.uint64:
         h = (h ^ word) * np.uint64(0x9E3779B97F4A7C15)
         h ^= h >> np.uint64(29)
         i += 8
-    while i < stop:
-        h = (h ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
-        i += 1
-    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return h ^ (h >> np.uint64(31))
+    return splitmix64(fnv1a(data, i, stop, h))
 
 
 @kernel
@@ -49,6 +87,20 @@ def same(data: U8, start: int, length: int, key: U8, slot: np.int64) -> bool:
         if data[start + j] != key[slot, j]:
             return False
     return True
+
+
+@kernel
+def find(table: U64, h: np.uint64, data: U8, first: int, length: int, key: U8, link: Records) -> np.int64:
+    """The slot of the key `data[first : first + length]`; -1 = none."""
+    mask = np.uint64(len(table) - 1)
+    at = (h >> HALF) & mask
+    while table[at] != EMPTY:
+        if table[at] & TAG == h & TAG:
+            slot = np.int64((table[at] & SLOT) - ONE)
+            if link[slot].length == length and same(data, first, length, key, slot):
+                return slot
+        at = (at + ONE) & mask
+    return np.int64(-1)
 
 
 @kernel
@@ -80,61 +132,70 @@ def remove(table: U64, h: np.uint64, slot: np.int64) -> None:
 
 
 @kernel
-def fill_table(table: U64, key: U8, link: I32, used: int) -> None:
-    """The table of the first `used` slots, into an empty one."""
-    table[:] = EMPTY
-    for slot in range(used):
-        insert(table, hash_bytes(key[slot], 0, link[slot, LENGTH]), np.int64(slot))
+def fill_table(table: Table) -> None:
+    """Enters the slots in use, and no others."""
+    entry, key, link = table.entry, table.key, table.link
+    entry[:] = EMPTY
+    for slot in range(table.used[0]):
+        insert(entry, hash_bytes(key[slot], 0, link[slot].length), np.int64(slot))
 
 
 @kernel
-def unlink(link: I32, ends: I32, slot: np.int64) -> None:
-    older, newer = link[slot, OLDER], link[slot, NEWER]
-    if slot == ends[OLDER]:
-        ends[OLDER] = newer
+def unlink(link: Records, ends: Any, slot: np.int64) -> None:
+    older, newer = link[slot].older, link[slot].newer
+    if slot == ends.oldest:
+        ends.oldest = newer
     else:
-        link[older, NEWER] = newer
-    if slot == ends[NEWER]:
-        ends[NEWER] = older
+        link[older].newer = newer
+    if slot == ends.newest:
+        ends.newest = older
     else:
-        link[newer, OLDER] = older
+        link[newer].older = older
 
 
 @kernel
-def link_newest(link: I32, ends: I32, slot: np.int64, alone: bool) -> None:
+def link_newest(link: Records, ends: Any, slot: np.int64, alone: bool) -> None:
     if alone:
-        ends[OLDER] = slot
+        ends.oldest = slot
     else:
-        link[slot, OLDER] = ends[NEWER]
-        link[ends[NEWER], NEWER] = slot
-    ends[NEWER] = slot
+        link[slot].older = ends.newest
+        link[ends.newest].newer = slot
+    ends.newest = slot
 
 
 @kernel
-def assign(
-    data: U8,
-    start: I64,
-    ts_ms: I64,
-    lateness_ms: int,
-    keep_late: bool,
-    latest_ms: I64,
-    key: U8,
-    link: I32,
-    ends: I32,
-    used: I64,
-    table: U64,
-    watermark: I64,
-    late: Bool,
-    slots: I32,
-    fresh: Bool,
-) -> int:
+def enter(table: Table, h: np.uint64, data: U8, first: int, length: int) -> np.int64:
+    """Gives a new key a slot, if need be that of the key seen longest ago; the slot."""
+    ends, used, key, link, entry = table.ends[0], table.used, table.key, table.link, table.entry
+    if used[0] < len(key):
+        slot: np.int64 = used[0]
+        used[0] += 1
+    else:
+        slot = np.int64(ends.oldest)
+        remove(entry, hash_bytes(key[slot], 0, link[slot].length), slot)
+        unlink(link, ends, slot)
+    for j in range(length):
+        key[slot, j] = data[first + j]
+    key[slot, length:] = 0
+    link[slot].length = length
+    insert(entry, h, slot)
+    link_newest(link, ends, slot, used[0] == 1)
+    return slot
+
+
+@kernel
+def assign(events: Events, lateness: Lateness, table: Table, out: Keyed) -> int:
     """The partition's clock and the slot of every key, in log order; answers how many events are late.
 
-    Fills `watermark` (after the event), `late`, `slots`, `fresh` [n]. Unless `keep_late`, a late event
-    touches no key. A key that is too long: answers -1, and nothing has changed.
+    Unless `lateness.keep`, a late event touches no key. A key that is too long: answers -1, and
+    nothing has changed.
     """
+    # a field that is taken within the loop is counted as a new reference every time
+    data, start, ts_ms = events.key_data, events.key_start, events.ts_ms
+    latest_ms, ends, key, link, entry = table.latest_ms, table.ends[0], table.key, table.link, table.entry
+    slots, fresh, watermark, late = out.slot, out.fresh, out.watermark, out.late
     n = len(slots)
-    mask = np.uint64(len(table) - 1)
+    mask = np.uint64(len(entry) - 1)
     hashes = np.empty(n, np.uint64)
     for i in range(n):
         if start[i + 1] - start[i] > key.shape[1]:
@@ -143,45 +204,24 @@ def assign(
     count = 0
     for i in range(n):
         if i + 2 * AHEAD < n:
-            prefetch(table, (hashes[i + 2 * AHEAD] >> HALF) & mask)
+            prefetch(entry, (hashes[i + 2 * AHEAD] >> HALF) & mask)
         if i + AHEAD < n:
-            likely = table[(hashes[i + AHEAD] >> HALF) & mask]
+            likely = entry[(hashes[i + AHEAD] >> HALF) & mask]
             if likely != EMPTY:
                 prefetch(key, (likely & SLOT) - ONE)
                 prefetch(link, (likely & SLOT) - ONE)
-        late[i] = ts_ms[i] < latest_ms[0] - lateness_ms
+        late[i] = ts_ms[i] < latest_ms[0] - lateness.allowed_ms
         count += late[i]
         latest_ms[0] = max(latest_ms[0], ts_ms[i])
-        watermark[i] = latest_ms[0] - lateness_ms
-        if late[i] and not keep_late:
+        watermark[i] = latest_ms[0] - lateness.allowed_ms
+        if late[i] and not lateness.keep:
             continue
-        h, first = hashes[i], start[i]
-        length = start[i + 1] - first
-        slot = np.int64(-1)
-        at = (h >> HALF) & mask
-        while table[at] != EMPTY:
-            if table[at] & TAG == h & TAG:
-                candidate = np.int64((table[at] & SLOT) - ONE)
-                if link[candidate, LENGTH] == length and same(data, first, length, key, candidate):
-                    slot = candidate
-                    break
-            at = (at + ONE) & mask
+        length = start[i + 1] - start[i]
+        slot = find(entry, hashes[i], data, start[i], length, key, link)
         fresh[i] = slot < 0
         if fresh[i]:
-            if used[0] < len(key):
-                slot = used[0]
-                used[0] += 1
-            else:
-                slot = np.int64(ends[OLDER])
-                remove(table, hash_bytes(key[slot], 0, link[slot, LENGTH]), slot)
-                unlink(link, ends, slot)
-            for j in range(length):
-                key[slot, j] = data[first + j]
-            key[slot, length:] = 0
-            link[slot, LENGTH] = length
-            insert(table, h, slot)
-            link_newest(link, ends, slot, used[0] == 1)
-        elif slot != ends[NEWER]:
+            slot = enter(table, hashes[i], data, start[i], length)
+        elif slot != ends.newest:
             unlink(link, ends, slot)
             link_newest(link, ends, slot, False)
         slots[i] = slot

@@ -8,8 +8,8 @@ import numpy as np
 
 from stream_ad.batch import I32, I64, U8, U64, EventBatch, KeyedBatch, RejectBatch
 from stream_ad.config import Window
-from stream_ad.fold.key_kernel import LENGTH, assign, fill_table
-from stream_ad.fold.state import per_key
+from stream_ad.fold.key_kernel import ENDS, LINK, Events, Keyed, Lateness, Table, assign, fill_table
+from stream_ad.fold.state import per_key, records
 
 NEVER_MS = -(2**62)
 
@@ -22,16 +22,27 @@ class KeyState:
     snapshots, and is made again at the first step after a restore.
     """
 
-    ends: I32  # [2]  slots seen longest ago and last
+    ends: I32  # [2]  ENDS
     used: I64  # [1]  slots in use: 0 ... used - 1
     latest_ms: I64  # [1]  highest event time so far
     key: U8 = per_key()  # [capacity, max_key_bytes]  zeros behind the key
-    link: I32 = per_key()  # [capacity, 3]  slots seen just before and just after; bytes of the key
+    link: I32 = per_key()  # [capacity, 3]  LINK
 
     def __post_init__(self) -> None:
         size = 1 << (2 * len(self.key)).bit_length()
         self.table: U64 = np.zeros(size, np.uint64)
         self.tabled = 0  # keys in the table
+
+    def arrays(self) -> Table:
+        """As the loops take them."""
+        return Table(
+            ends=records(self.ends, ENDS),
+            used=self.used,
+            latest_ms=self.latest_ms,
+            key=self.key,
+            link=records(self.link, LINK),
+            entry=self.table,
+        )
 
 
 class Keys:
@@ -71,37 +82,28 @@ class Keys:
         """The key that owns a slot. Raises `IndexError` for a slot not in use."""
         if not 0 <= slot < self.used(state):
             raise IndexError(f"slot {slot} of {self.used(state)} in use")
-        return state.key[slot, : state.link[slot, LENGTH]].tobytes()
+        return state.key[slot, : records(state.link, LINK)["length"][slot]].tobytes()
 
     def step(self, state: KeyState, batch: EventBatch) -> KeyedBatch:
         """Raises `ValueError` for a key longer than `max_key_bytes` (codecs reject those)."""
         n, lateness = len(batch), self.window.allowed_lateness
-        watermark, late = np.empty(n, np.int64), np.empty(n, np.bool_)
-        slot, fresh = np.empty(n, np.int32), np.empty(n, np.bool_)
+        keep = self.window.late == "accept"
+        keyed = Keyed(np.empty(n, np.int32), np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n, np.bool_))
+        table = state.arrays()
         if state.tabled != state.used[0]:
-            fill_table(state.table, state.key, state.link, state.used[0])
+            fill_table(table)
         count = assign(
-            np.ascontiguousarray(batch.key.data),
-            batch.key.start,
-            batch.ts_ms,
-            lateness,
-            self.window.late == "accept",
-            state.latest_ms,
-            state.key,
-            state.link,
-            state.ends,
-            state.used,
-            state.table,
-            watermark,
-            late,
-            slot,
-            fresh,
+            Events(np.ascontiguousarray(batch.key.data), batch.key.start, batch.ts_ms),
+            Lateness(lateness, keep),
+            table,
+            keyed,
         )
         if count < 0:
             longest = np.diff(batch.key.start).max()
             raise ValueError(f"a key of {longest} bytes where at most {self.max_key_bytes} are expected")
         state.tabled = int(state.used[0])
-        if not count or self.window.late == "accept":
+        slot, fresh, watermark, late = keyed
+        if not count or keep:
             return KeyedBatch(batch, slot, fresh, watermark, 0, None)
         kept = np.flatnonzero(~late)
         rejects = _rejects(batch, np.flatnonzero(late), watermark, lateness) if self.window.late == "reject" else None

@@ -14,23 +14,41 @@ It is silent once live time has passed its last event by `max(min_gap, mean + de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_ad import config
-from stream_ad.batch import F64, I32, I64, U8, Alerts, Bool, Phase, Rule, Verdicts
+from stream_ad.batch import F64, I64, U8, Alerts, Phase, Rule, Verdicts
 from stream_ad.fold import alert_kernel as alert
-from stream_ad.fold import timers
-from stream_ad.fold.alert_kernel import Rows
-from stream_ad.fold.state import per_key
+from stream_ad.fold import ewma, timers
+from stream_ad.fold.alert_kernel import Events, Lines
+from stream_ad.fold.state import Records, per_key, records
+from stream_ad.fold.timers import Wheel
 from stream_ad.kernel import kernel, prefetch
 
 _SILENCE, _OPENED, _RESOLVED = int(Rule.silence), int(Phase.opened), int(Phase.resolved)
 
-# columns of SilenceState.whole
-_EVENTS, _LIVE_MS, _ABOUT, _ABOUT_MS, _INCIDENT, _OPENED_MS, _EXPECTED_MS, _KEY_BYTES = range(8)  # expected 0: speaks
-_MEAN, _VAR = 0, 1  # columns of SilenceState.gap
-_NOW, _WATERMARK, _STARTED = 0, 1, 2  # of SilenceState.live
+_LIVE = np.dtype(
+    [
+        ("now", "i8"),  # live time, ms
+        ("watermark", "i8"),  # that live time has come to
+        ("started", "i8"),
+    ]
+)
+_WHOLE = np.dtype(
+    [
+        ("events", "i8"),
+        ("live_ms", "i8"),  # live time of the last event
+        ("about", "i8"),  # offset of the last event
+        ("about_ms", "i8"),  # its event time
+        ("incident", "i8"),  # offset of the event that made the silence due
+        ("opened_ms", "i8"),  # the watermark at that event
+        ("expected_ms", "i8"),  # the gap that was allowed; 0 = the key is not silent
+        ("key_bytes", "i8"),
+    ]
+)
+_GAP = np.dtype([("mean", "f8"), ("variance", "f8")])  # ms of live time
 
 _HALF_LIFE_GAPS = 100.0
 _ALPHA = 1.0 - 0.5 ** (1.0 / _HALF_LIFE_GAPS)
@@ -40,24 +58,39 @@ _AHEAD = 8  # rows
 
 @dataclass(slots=True)
 class SilenceState:
-    live: I64  # [3]  live time, the watermark it has come to, whether it has begun
+    live: I64  # [3]  _LIVE
     head: I64  # [512]  timers on live time, as the next two
     clock: I64  # [3]
     link: I64 = per_key()  # [capacity,3]
-    whole: I64 = per_key()  # [capacity,8]
-    gap: F64 = per_key()  # [capacity,2]  mean and variance, ms of live time
+    whole: I64 = per_key()  # [capacity,8]  _WHOLE
+    gap: F64 = per_key()  # [capacity,2]  _GAP
     key: U8 = per_key()  # [capacity,max_key_bytes]
+
+
+class _Keys(NamedTuple):
+    """What is known of the keys, [capacity] each."""
+
+    whole: Records
+    gap: Records
+    name: U8
+
+
+class _Options(NamedTuple):
+    min_gap: int
+    deviations: float
+    min_events: int
 
 
 class Silence:
     """Fold[SilenceState, Verdicts, Alerts]; the module says how. Keeps no state unless enabled."""
 
     def __init__(self, section: config.Silence, max_key_bytes: int) -> None:
-        self._section = section
+        self._enabled = section.enabled
+        self._options = _Options(section.min_gap, float(section.deviations), section.min_events)
         self._max_key_bytes = max_key_bytes
 
     def init(self, capacity: int) -> SilenceState:
-        if not self._section.enabled:
+        if not self._enabled:
             capacity = 0
         return SilenceState(
             live=np.zeros(3, np.int64),
@@ -72,95 +105,97 @@ class Silence:
     def step(self, state: SilenceState, batch: Verdicts) -> Alerts:
         """`about` and `ts_ms` are the last event before the silence, also when it is resolved.
 
-        `opened_ms` is the watermark at which it was found; no score is meant (NaN), no events count.
+        `opened_ms` is the watermark at which it was noticed; no score is meant (NaN), no events count.
         """
-        rows = alert.rows(self._max_key_bytes)
-        if not self._section.enabled:
-            return alert.columns(0, *rows)
-        keyed = batch.scores.features.windows.keyed
-        section = self._section
-        k, whole, real, keys = _walk(
-            keyed.slot, keyed.fresh, keyed.watermark, keyed.events.offset, keyed.events.ts_ms,
-            alert.readonly(keyed.events.key.data), keyed.events.key.start,
-            state.live, state.head, state.clock, state.link, state.whole, state.gap, state.key,
-            section.min_gap, section.deviations, section.min_events, *rows,
-        )  # fmt: skip
-        return alert.columns(k, whole, real, keys)
+        lines = alert.lines(self._max_key_bytes)
+        if self._enabled:
+            lines = _walk(
+                alert.events_of(batch.scores.features.windows.keyed),
+                records(state.live, _LIVE),
+                timers.wheel(state.head, state.clock, state.link),
+                _Keys(records(state.whole, _WHOLE), records(state.gap, _GAP), state.key),
+                self._options,
+                lines,
+            )
+        return alert.columns(lines)
 
 
 @kernel
-def _tell(k: int, rows: Rows, phase: int, offset: int, whole: I64, key: U8) -> tuple[int, Rows]:
-    out, out_real, out_key = alert.room(k, rows[0], rows[1], rows[2])
-    line = out[k]
-    line[alert.RULE], line[alert.PHASE], line[alert.OFFSET], line[alert.ROW] = _SILENCE, phase, offset, -1
-    line[alert.INCIDENT], line[alert.OPENED_MS] = whole[_INCIDENT], whole[_OPENED_MS]
-    line[alert.ABOUT], line[alert.TS_MS] = whole[_ABOUT], whole[_ABOUT_MS]
-    line[alert.EXPECTED_MS], line[alert.KEY_BYTES] = whole[_EXPECTED_MS], whole[_KEY_BYTES]
-    line[alert.EVENTS] = 0
-    out_real[k] = np.nan
-    out_key[k] = key
-    return k + 1, (out, out_real, out_key)
+def _write(lines: Lines, phase: int, offset: int, keys: _Keys, s: int) -> Lines:
+    whole = keys.whole[s]
+    lines = alert.add(lines, keys.name[s], whole.key_bytes)
+    line = lines.line[lines.written[0] - 1]
+    line.rule, line.phase, line.offset, line.row = _SILENCE, phase, offset, -1
+    line.incident, line.opened_ms, line.events = whole.incident, whole.opened_ms, 0
+    line.about, line.ts_ms, line.expected_ms = whole.about, whole.about_ms, whole.expected_ms
+    line.score = line.threshold = line.p_value = line.peak_p = np.nan
+    return lines
 
 
 @kernel
-def _allowed_ms(gap: F64, min_gap: int, deviations: float) -> int:
-    return max(min_gap, int(np.ceil(gap[_MEAN] + deviations * np.sqrt(gap[_VAR]))))
+def _allowed_ms(gap: Any, options: _Options) -> int:
+    return max(options.min_gap, int(np.ceil(gap.mean + options.deviations * np.sqrt(gap.variance))))
 
 
 @kernel
-def _walk(
-    slot: I32, fresh: Bool, watermark: I64, offset: I64, ts_ms: I64, key_data: U8, key_start: I64,
-    live: I64, head: I64, clock: I64, link: I64, whole: I64, gap: F64, key: U8,
-    min_gap: int, deviations: float, min_events: int,
-    out: I64, out_real: F64, out_key: U8,
-) -> tuple[int, I64, F64, U8]:  # fmt: skip
-    k = 0
-    rows = (out, out_real, out_key)
-    longest = max(min_gap, _SHORTEST_MS) // 2
+def _learn(whole: Any, gap: Any, now: int, options: _Options) -> None:
+    length = float(now - whole.live_ms)
+    if whole.events >= options.min_events:
+        # a silence must not stretch the rhythm it was measured by, a new rhythm must get through
+        length = min(length, float(_allowed_ms(gap, options)))
+    gap.mean, gap.variance = ewma.moved(gap.mean, gap.variance, max(1.0 / whole.events, _ALPHA), length)
+
+
+@kernel
+def _open_due(
+    s: int, lines: Lines, offset: int, watermark: int, now: int, wheel: Wheel, keys: _Keys, options: _Options
+) -> Lines:
+    while s >= 0:
+        whole, allowed = keys.whole[s], _allowed_ms(keys.gap[s], options)
+        if now <= whole.live_ms + allowed:
+            timers.arm(s, whole.live_ms + allowed, wheel)
+        else:
+            whole.incident, whole.opened_ms, whole.expected_ms = offset, watermark, max(allowed, 1)
+            lines = _write(lines, _OPENED, offset, keys, s)
+        s = timers.pop(now, wheel)
+    return lines
+
+
+@kernel
+def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Options, lines: Lines) -> Lines:
+    # a field that is taken within the loop is counted as a new reference every time
+    slot, fresh, watermark, offset, ts_ms = events.slot, events.fresh, events.watermark, events.offset, events.ts_ms
+    wholes, gaps, links, clock, alive = keys.whole, keys.gap, wheel.link, wheel.clock[0], live[0]
+    longest = max(options.min_gap, _SHORTEST_MS) // 2
     for i in range(len(slot)):
         if i + _AHEAD < len(slot):
-            prefetch(whole, slot[i + _AHEAD])
-            prefetch(gap, slot[i + _AHEAD])
-            prefetch(link, slot[i + _AHEAD])
-        if live[_STARTED]:
-            live[_NOW] += min(max(watermark[i] - live[_WATERMARK], 0), longest)
-        live[_WATERMARK], live[_STARTED] = watermark[i], 1
-        now = live[_NOW]
+            prefetch(wholes, slot[i + _AHEAD])
+            prefetch(gaps, slot[i + _AHEAD])
+            prefetch(links, slot[i + _AHEAD])
+        if alive.started:
+            alive.now += min(max(watermark[i] - alive.watermark, 0), longest)
+        alive.watermark, alive.started = watermark[i], 1
+        now = alive.now
 
         s = slot[i]
-        said, rhythm = whole[s], gap[s]
+        whole, gap = wholes[s], gaps[s]
         if fresh[i]:
-            timers.cancel(s, head, link)
-            said[:] = 0
-            rhythm[:] = 0.0
-        if said[_EXPECTED_MS] > 0:
-            k, rows = _tell(k, rows, _RESOLVED, offset[i], said, key[s])
-            said[_EXPECTED_MS] = 0
-        gaps = said[_EVENTS] - 1
-        if gaps < 0:
-            said[_KEY_BYTES] = alert.write_key(key[s], key_data, key_start[i], key_start[i + 1])
+            timers.cancel(s, wheel)
+            whole.events = whole.incident = whole.opened_ms = whole.expected_ms = 0
+            gap.mean = gap.variance = 0.0
+        if whole.expected_ms > 0:
+            lines = _write(lines, _RESOLVED, offset[i], keys, s)
+            whole.expected_ms = 0
+        if whole.events == 0:
+            whole.key_bytes = alert.write_key(keys.name[s], events, i)
         else:
-            length = float(now - said[_LIVE_MS])
-            if said[_EVENTS] >= min_events:
-                # a silence must not stretch the rhythm it was measured by, a new rhythm must get through
-                length = min(length, float(_allowed_ms(rhythm, min_gap, deviations)))
-            a = max(1.0 / (gaps + 1.0), _ALPHA)
-            delta = length - rhythm[_MEAN]
-            rhythm[_MEAN] += a * delta
-            rhythm[_VAR] = (1.0 - a) * (rhythm[_VAR] + a * delta * delta)
-        said[_EVENTS] += 1
-        said[_LIVE_MS], said[_ABOUT], said[_ABOUT_MS] = now, offset[i], ts_ms[i]
-        if said[_EVENTS] >= min_events:
-            timers.arm_by(s, now + _allowed_ms(rhythm, min_gap, deviations), head, clock, link)
-
-        due = timers.pop(now, head, clock, link)
-        while due >= 0:
-            allowed = _allowed_ms(gap[due], min_gap, deviations)
-            if now <= whole[due, _LIVE_MS] + allowed:
-                timers.arm(due, whole[due, _LIVE_MS] + allowed, head, clock, link)
-            else:
-                whole[due, _INCIDENT], whole[due, _OPENED_MS] = offset[i], watermark[i]
-                whole[due, _EXPECTED_MS] = max(allowed, 1)
-                k, rows = _tell(k, rows, _OPENED, offset[i], whole[due], key[due])
-            due = timers.pop(now, head, clock, link)
-    return k, rows[0], rows[1], rows[2]
+            _learn(whole, gap, now, options)
+        whole.events += 1
+        whole.live_ms, whole.about, whole.about_ms = now, offset[i], ts_ms[i]
+        if whole.events >= options.min_events:
+            timers.arm_by(s, now + _allowed_ms(gap, options), wheel)
+        if timers.ticks(now, clock):
+            due = timers.pop(now, wheel)
+            if due >= 0:
+                lines = _open_due(due, lines, offset[i], watermark[i], now, wheel, keys, options)
+    return lines

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+Records: TypeAlias = npt.NDArray[np.void]
 
 
 def per_key() -> Any:
     """A state field with one row per slot: only the used slots are written to a snapshot."""
     return dataclasses.field(metadata={"per_key": True})
+
+
+def records(array: npt.NDArray[Any], columns: np.dtype[np.void]) -> Records:
+    """The rows of an array [n,c] as records [n] whose columns have names, in the same memory; of [c] one record.
+
+    Raises `ValueError` where `columns` are not those of a row.
+    """
+    return array.view(columns).reshape(array.shape[:-1] or (1,))
 
 
 def per_key_fields(state: Any) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from stream_ad.batch import F64, I32, I64, Bool
@@ -10,23 +12,37 @@ from stream_ad.kernel import kernel, prefetch
 AHEAD = 8  # rows; long enough for memory to answer
 
 
+class Events(NamedTuple):
+    slot: I32  # [n]
+    fresh: Bool  # [n]
+    ts_ms: I64  # [n]
+    values: F64  # [n,d]
+
+
+class Rings(NamedTuple):
+    """The arrays of a `WindowState`."""
+
+    seen: I64  # [capacity]
+    ts_ms: I64  # [capacity,w]
+    values: F64  # [capacity,w,d]
+
+
+class Windows(NamedTuple):
+    """The columns of a `WindowBatch`."""
+
+    values: F64  # [n,w,d]
+    age_ms: I64  # [n,w]
+    present: I32  # [n]  its `count`
+    emit: Bool  # [n]
+
+
 @kernel
-def slide(
-    slot: I32,
-    fresh: Bool,
-    event_ms: I64,
-    events: F64,
-    span_ms: int,
-    hop: int,
-    seen: I64,
-    ts_ms: I64,
-    ring: F64,
-    values: F64,
-    age_ms: I64,
-    count: I32,
-    emit: Bool,
-) -> None:
-    """Writes each event into its key's ring; fills the last four. `span_ms` below zero: none."""
+def slide(events: Events, rings: Rings, span_ms: int, hop: int, windows: Windows) -> None:
+    """Writes each event into its key's ring, and `windows`. `span_ms` below zero: none."""
+    # a field that is taken within the loop is counted as a new reference every time
+    slot, fresh, event_ms, event_values = events.slot, events.fresh, events.ts_ms, events.values
+    seen, ts_ms, ring = rings.seen, rings.ts_ms, rings.values
+    values, age_ms, count, emit = windows.values, windows.age_ms, windows.present, windows.emit
     n, w, d = values.shape
     for i in range(n):
         if i + AHEAD < n:
@@ -40,7 +56,7 @@ def slide(
         newest = seen[s] % w
         ts_ms[s, newest] = now
         for field in range(d):
-            ring[s, newest, field] = events[i, field]
+            ring[s, newest, field] = event_values[i, field]
         emit[i] = seen[s] % hop == 0
         seen[s] += 1
         held = min(seen[s], w)

@@ -10,7 +10,7 @@ from stream_ad.batch import F64, I64, KeyedBatch, WindowBatch
 from stream_ad.config import Window
 from stream_ad.errors import ConfigError
 from stream_ad.fold.state import per_key
-from stream_ad.fold.window_kernel import slide
+from stream_ad.fold.window_kernel import Events, Rings, Windows, slide
 
 
 @dataclass
@@ -44,25 +44,20 @@ class CountWindow:
 
     def step(self, state: WindowState, batch: KeyedBatch) -> WindowBatch:
         n, w, d = len(batch), self.window.rows, self.fields
-        events = batch.events
-        values, age_ms = np.empty((n, w, d), np.float64), np.empty((n, w), np.int64)
-        count, emit = np.empty(n, np.int32), np.empty(n, np.bool_)
+        windows = Windows(
+            values=np.empty((n, w, d), np.float64),
+            age_ms=np.empty((n, w), np.int64),
+            present=np.empty(n, np.int32),
+            emit=np.empty(n, np.bool_),
+        )
         slide(
-            batch.slot,
-            batch.fresh,
-            events.ts_ms,
-            np.ascontiguousarray(events.values),
+            Events(batch.slot, batch.fresh, batch.events.ts_ms, np.ascontiguousarray(batch.events.values)),
+            Rings(state.seen, state.ts_ms, state.ring),
             self.span_ms,
             self.window.hop,
-            state.seen,
-            state.ts_ms,
-            state.ring,
-            values,
-            age_ms,
-            count,
-            emit,
+            windows,
         )
-        return WindowBatch(batch, values, age_ms, count, emit)
+        return WindowBatch(batch, *windows)
 
 
 class TimeWindow(CountWindow):

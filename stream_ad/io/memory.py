@@ -1,4 +1,4 @@
-"""The ports in memory: for replays, and for tests without servers. The same laws as the real ones."""
+"""The ports in memory, for replays and for tests without servers. They keep the laws of the real ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_ad.batch import Headers, Message, RawBatch
 from stream_ad.errors import ModelError, TransactionFailed
-from stream_ad.io.seeks import Starts
+from stream_ad.io.seeks import Seeks
 from stream_ad.messages.models import by_partition, decode_swap, join_bundle
 from stream_ad.protocols import BUILT_IN, Listener, ModelInfo, Role, Swap, Wish
 
@@ -21,7 +21,7 @@ class Record:
     value: bytes | None
     timestamp_ms: int = -1
     headers: Headers = field(default_factory=list)
-    offset: int = -1  # -1 = the one after the record before
+    offset: int = -1  # -1 = directly after the record before it
 
 
 @dataclass(slots=True)
@@ -36,10 +36,9 @@ class MemoryCluster:
 
 
 class MemorySource:
-    """Records per partition; finished once all that is owned has been polled.
+    """Records per partition; finished once all records of the owned partitions have been polled.
 
-    Owns all partitions from the start. `rebalance` changes that as a group would: at the next
-    poll the listener is told.
+    It owns all partitions from the start. `rebalance` takes effect as in a group: the next poll calls the listener.
     """
 
     def __init__(
@@ -56,8 +55,8 @@ class MemorySource:
         self._wanted = set(self._rows)
         self._lost: list[int] = []
         self._owned: set[int] = set()
-        self._starts = Starts()
-        self._next: dict[int, int] = {}  # of those that are started: offset to come
+        self._seeks = Seeks()
+        self._next: dict[int, int] = {}  # started partition -> offset of its next record
         self._listener: Listener | None = None
 
     def open(self, listener: Listener) -> None:
@@ -65,7 +64,7 @@ class MemorySource:
         self._forget(self._owned)
 
     def start(self, offsets: Mapping[int, int]) -> None:
-        self._starts.put(offsets)
+        self._seeks.put(offsets)
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
         return {part: self._cluster.offsets.get(part) for part in partitions}
@@ -74,7 +73,7 @@ class MemorySource:
         self._wanted = set(partitions)
 
     def lose(self, partitions: Sequence[int]) -> None:
-        """As after a silence that was too long: somebody else has them already."""
+        """As after the end of the session: another member owns them already."""
         self._lost = [part for part in partitions if part in self._owned]
         self._wanted -= set(partitions)
 
@@ -82,7 +81,7 @@ class MemorySource:
         self._settle()
         if self._owned != set(self._next):
             self._next.update(
-                {part: max(0, offset) for part, offset in self._starts.take(0 if self._next else timeout_ms).items()}
+                {part: max(0, offset) for part, offset in self._seeks.take(0 if self._next else timeout_ms).items()}
             )
         batches = []
         for part, after in sorted(self._next.items()):
@@ -121,7 +120,7 @@ class MemorySource:
 
     def _forget(self, partitions: Iterable[int]) -> None:
         gone = list(partitions)
-        self._starts.drop(gone)
+        self._seeks.drop(gone)
         for part in gone:
             self._owned.discard(part)
             self._next.pop(part, None)
@@ -133,7 +132,7 @@ def _numbered(records: Sequence[Record]) -> list[Record]:
         expected = rows[-1].offset + 1 if rows else 0
         offset = expected if record.offset < 0 else record.offset
         if offset < expected:
-            raise ValueError(f"offset {offset} where at least {expected} is to follow")
+            raise ValueError(f"offset {offset} is below {expected}, the lowest that may follow")
         rows.append(Record(record.key, record.value, record.timestamp_ms, record.headers, offset))
     return rows
 
@@ -152,7 +151,7 @@ def _batch(topic: str, partition: int, rows: list[Record]) -> RawBatch:
 
 
 class MemorySink:
-    """Visible only after `commit`. A later sink with the same id fences this one."""
+    """Messages become visible with `commit`. A later sink with the same id fences this one."""
 
     def __init__(self, cluster: MemoryCluster | None = None, transactional_id: str = "memory") -> None:
         self.cluster = cluster or MemoryCluster()
@@ -276,5 +275,5 @@ class MemoryModelStore:
 
 
 def unknown_version(version: str, known: Sequence[str]) -> ModelError:
-    there = f"there are: {', '.join(known)}" if known else "there are none yet; `stream-ad train` makes one"
-    return ModelError(f"no model version {version!r}; {there}")
+    hint = f"there are: {', '.join(known)}" if known else "there are none yet; `stream-ad train` makes one"
+    return ModelError(f"no model version {version!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Which partition a record belongs to: one rule for `produce` and for files that are replayed."""
+"""Which partition a record belongs to: one rule for `produce` and for the replay of files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def murmur2(data: bytes) -> int:
     """The unsigned 32-bit hash of Kafka's Java client (org.apache.kafka.common.utils.Utils.murmur2)."""
     length = len(data)
     h = _SEED ^ length
-    whole = length & ~3
-    for at in range(0, whole, 4):
+    blocks_end = length & ~3
+    for at in range(0, blocks_end, 4):
         k = (int.from_bytes(data[at : at + 4], "little") * _M) & _MASK
         k = ((k ^ (k >> 24)) * _M) & _MASK
         h = ((h * _M) & _MASK) ^ k
-    if length > whole:
-        h = ((h ^ int.from_bytes(data[whole:], "little")) * _M) & _MASK
+    if length > blocks_end:
+        h = ((h ^ int.from_bytes(data[blocks_end:], "little")) * _M) & _MASK
     h = ((h ^ (h >> 13)) * _M) & _MASK
     return h ^ (h >> 15)
 
 
 def partition_of(key: bytes | None, row: int, partitions: int) -> int:
-    """The Java client's choice (librdkafka's `murmur2`) for a key; records without one go round by `row`."""
+    """The Java client's choice (librdkafka's `murmur2`) for a key; records without a key take turns by `row`."""
     return row % partitions if key is None else _of_key(key, partitions)
 
 

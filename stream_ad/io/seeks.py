@@ -1,4 +1,4 @@
-"""From where a source is to read: said by any thread, done by the one that polls."""
+"""Start offsets for a source: any thread requests them, the polling thread applies them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 BEGIN = -1
 
 
-class Starts:
-    """Offsets by partition, on their way."""
+class Seeks:
+    """Requested start offsets by partition."""
 
     def __init__(self) -> None:
-        self._said: queue.SimpleQueue[Mapping[int, int]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Mapping[int, int]] = queue.SimpleQueue()
         self._due: dict[int, int] = {}
 
     def put(self, offsets: Mapping[int, int]) -> None:
-        self._said.put(offsets)
+        self._requests.put(offsets)
 
     def take(self, timeout_ms: int = 0) -> dict[int, int]:
-        """All that was said by now; waits for some where there is none."""
+        """All offsets requested by now; where there are none, waits up to `timeout_ms` for some."""
         self._gather(timeout_ms)
         due, self._due = self._due, {}
         return due
 
     def drop(self, partitions: Iterable[int]) -> None:
-        """They were given up: what was said of them before is void."""
+        """Forgets earlier requests for partitions that were given up."""
         self._gather()
         for partition in partitions:
             self._due.pop(partition, None)
@@ -37,15 +37,15 @@ class Starts:
     def _gather(self, timeout_ms: int = 0) -> None:
         try:
             if timeout_ms and not self._due:
-                self._due.update(self._said.get(timeout=timeout_ms / 1000))
+                self._due.update(self._requests.get(timeout=timeout_ms / 1000))
             while True:
-                self._due.update(self._said.get_nowait())
+                self._due.update(self._requests.get_nowait())
         except queue.Empty:
             return
 
 
 class FromTheStart:
-    """The listener of who reads without a group and without a memory."""
+    """A listener that reads every partition from its beginning, for readers without a group or state."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

@@ -21,12 +21,12 @@ SUFFIXES = ".csv, .jsonl (also .ndjson, .json) or .parquet; .csv and .jsonl also
 
 _CHUNK_ROWS = 8192
 _NULLS = ["", "NaN", "nan", "NAN", "NA", "N/A", "null", "NULL", "None"]
-# leading zeros, and more digits than 64 bits hold, make a name of what looks like a number
+# a cell with leading zeros, or with more digits than 64 bits hold, is a name, though it looks like a number
 _NAME_LIKE = r"^[+-]?0[0-9xX]|[0-9]{19}"
 
 
 def documents(path: Path) -> Iterator[tuple[bytes, Any]]:
-    """Each record's JSON bytes and what they mean (None where they are malformed). Raises `InputError`."""
+    """Each record's JSON bytes and the decoded document (None where malformed). Raises `InputError`."""
     name = path.name.lower().removesuffix(".gz")
     try:
         if name.endswith((".jsonl", ".ndjson", ".json")):
@@ -56,7 +56,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Any]]:
 
 
 def _csv(path: Path) -> Iterator[pa.RecordBatch]:
-    """Text columns, but a column whose every cell is a number or empty is numeric, over the whole file."""
+    """Columns of text; those are numeric in which every cell of the file is a number or empty."""
     try:
         names = pyarrow.csv.open_csv(path).schema.names
     except pa.ArrowInvalid as error:
@@ -69,8 +69,8 @@ def _csv(path: Path) -> Iterator[pa.RecordBatch]:
     for batch in _csv_batches(path, texts):
         for name, column in zip(names, batch.columns, strict=True):
             types[name] = _wider(types.get(name), column)
-    # columns of nothing but empty cells are null whatever their type
-    numeric = {name: kind for name, kind in types.items() if kind is not None}
+    # a column of empty cells only is null, whatever its type
+    numeric = {name: dtype for name, dtype in types.items() if dtype is not None}
     return _csv_batches(path, texts | numeric)
 
 
@@ -86,18 +86,18 @@ def _wider(known: pa.DataType | None, column: pa.Array) -> pa.DataType | None:
     if known == pa.string():
         return known
     cells = column.filter(pc.invert(pc.is_in(column, pa.array(_NULLS))))
-    cells = pc.utf8_trim(cells, " \t")  # as the reader does with numbers, but not with what means null
+    cells = pc.utf8_trim(cells, " \t")  # as the reader trims numbers; it does not trim the words for null
     if not len(cells):
         return known
     if not pc.any(pc.match_substring_regex(cells, _NAME_LIKE)).as_py():
-        for kind in (pa.int64(), pa.float64()):
-            if known == pa.float64() and kind == pa.int64():
+        for dtype in (pa.int64(), pa.float64()):
+            if known == pa.float64() and dtype == pa.int64():
                 continue
             try:
-                cells.cast(kind)
+                cells.cast(dtype)
             except pa.ArrowInvalid:
                 continue
-            return kind
+            return dtype
     return pa.string()
 
 

@@ -1,9 +1,9 @@
-"""A backtest: the pipeline over a bounded source, with memory ports for offsets and state."""
+"""A backtest: a bounded source is judged as the pipeline would, and what it says goes to files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +14,18 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from stream_ad import build
-from stream_ad.batch import Verdicts
+from stream_ad.batch import RawBatch, Verdicts
 from stream_ad.config import Config
-from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConfigError, ConnectionFailed
-from stream_ad.io.atomic_file import whole
-from stream_ad.io.files import JsonLinesSink
-from stream_ad.io.memory import MemoryModelLog, MemoryStateStore
-from stream_ad.protocols import BUILT_IN, ModelStore, Source
+from stream_ad.io.atomic_file import replaced
+from stream_ad.io.bounded import read
+from stream_ad.io.files import JsonLines
+from stream_ad.io.memory import MemoryModelLog
+from stream_ad.protocols import BUILT_IN, ModelLog, ModelStore, Source, Swap
+from stream_ad.runtime.models import Models
+from stream_ad.runtime.reject_log import RejectLog
+from stream_ad.state.assemble import Assembly, Judged, judge
+from stream_ad.state.shard import UNKNOWN, Shard
 
 SCHEMA = pa.schema(
     [
@@ -55,7 +59,11 @@ class ScoreFile:
     ) -> None:
         self._writer.close()
 
-    def write(self, verdicts: Verdicts) -> None:
+    def write(self, judged: Sequence[Verdicts]) -> None:
+        for verdicts in judged:
+            self._write(verdicts)
+
+    def _write(self, verdicts: Verdicts) -> None:
         batch = verdicts.scores.features
         events = batch.windows.keyed.events
         n = len(events)
@@ -90,6 +98,50 @@ class Result:
     rejects: int = 0
     versions: list[str] = field(default_factory=list)
 
+    def add(self, judged: Judged) -> None:
+        self.alerts += len(judged.alerts)
+        self.rejects += len(judged.rejects)
+        for verdicts in judged.verdicts:
+            self.events += len(verdicts.scores.features.windows)
+            self.flags += int(verdicts.flag.sum())
+            if verdicts.scores.version not in self.versions:
+                self.versions.append(verdicts.scores.version)
+
+
+class Backtest:
+    """The shards of a bounded read; each goes over to another version where the log of models says so."""
+
+    def __init__(self, parts: Assembly, source: Source, models: Models, log: ModelLog) -> None:
+        self._parts, self._source, self._models, self._log = parts, source, models, log
+        self._shards: dict[int, Shard] = {}
+        self._swaps: dict[int, list[Swap]] = {}  # those ahead
+
+    def judged(self, batches: Sequence[RawBatch]) -> Iterator[Judged]:
+        """Of what one poll gave, which is cut where a swap lies within."""
+        rest = []
+        for raw in batches:
+            shard, swaps = self._shards[raw.partition], self._swaps[raw.partition]
+            while swaps and swaps[0].offset < raw.next_offset:
+                swap = swaps.pop(0)
+                head, raw = raw.split(swap.offset)
+                yield judge(self._parts, self._shards, [head], self._models)
+                if swap.version != shard.version:
+                    self._models.load(swap.version)
+                    shard.swap(swap.version, *self._models.compared(shard, swap.version))
+                    self._models.evict({one.version for one in self._shards.values()})
+            rest.append(raw)
+        yield judge(self._parts, self._shards, rest, self._models)
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        for partition, swaps in self._log.swaps(partitions).items():
+            version = swaps[0].version if swaps else self._models.choice.current
+            self._swaps[partition], self._shards[partition] = swaps, self._parts.shard(partition, version)
+        self._source.start(dict.fromkeys(partitions, UNKNOWN))
+
+    def revoked(self, partitions: Sequence[int]) -> None: ...
+
+    def lost(self, partitions: Sequence[int]) -> None: ...
+
 
 def replayed(
     config: Config,
@@ -102,33 +154,29 @@ def replayed(
     told: Callable[[int], None],
 ) -> Result:
     """`model` = None means what the registry wants, or with `swaps` what the run used. Raises `StreamAdError`."""
-    spec = FeatureSpec.of(config)
+    parts = Assembly.of(config)
     store, wanted = _registry(config, needed=model not in (None, BUILT_IN))
     log = build.kafka_log(config) if swaps else MemoryModelLog()
-    held = build.models(config, spec, store, log, model or wanted or BUILT_IN)
-    result = Result()
+    held = build.models(config, parts.spec, store, log, model or wanted or BUILT_IN)
+    result, reject_log = Result(), RejectLog()
     with ExitStack() as stack:
         stack.callback(held.close)
 
         def new(path: Path | None) -> Path | None:
-            return stack.enter_context(whole(path)) if path is not None else None
+            return stack.enter_context(replaced(path)) if path is not None else None
 
         alerts, rejects, scores = new(alerts), new(rejects), new(scores)
-        sink = stack.enter_context(JsonLinesSink(alerts, rejects))
-        written = stack.enter_context(ScoreFile(scores)) if scores is not None else None
-
-        def observe(verdicts: Verdicts) -> None:
-            result.events += len(verdicts.scores.features.windows)
-            result.flags += int(verdicts.flag.sum())
-            if verdicts.scores.version not in result.versions:
-                result.versions.append(verdicts.scores.version)
-            if written is not None:
-                written.write(verdicts)
-            told(result.events)
-
-        ports = build.Ports(source, sink, MemoryStateStore(), log)
-        build.pipeline(config, spec, build.folds(config, spec), ports, held, observe).run(lambda: False)
-    result.alerts, result.rejects = sink.sent("alerts"), sink.sent("rejects")
+        lines = stack.enter_context(JsonLines(alerts, rejects))
+        table = stack.enter_context(ScoreFile(scores)) if scores is not None else None
+        backtest = Backtest(parts, source, held, log)
+        for batches in stack.enter_context(closing(read(source, backtest))):
+            for judged in backtest.judged(batches):
+                lines.write(judged.alerts, judged.rejects)
+                reject_log.note(judged.rejects)
+                if table is not None:
+                    table.write(judged.verdicts)
+                result.add(judged)
+                told(result.events)
     return result
 
 

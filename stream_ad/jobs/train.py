@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad import build
-from stream_ad.batch import F32, I64, FeatureBatch
+from stream_ad.batch import F32, I64, FeatureBatch, RawBatch
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
+from stream_ad.io.bounded import read
 from stream_ad.protocols import ModelInfo, ModelStore, Source
-from stream_ad.runtime.reader import Decoded, Finished, Question, Reader
-from stream_ad.state.shard import UNKNOWN, Folds, Shard
+from stream_ad.state.assemble import Assembly
+from stream_ad.state.shard import Shard
 
 if TYPE_CHECKING:
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.train import Progress
 
-READ_S = 0.5
+log = logging.getLogger(__name__)
 
 
 class Collector:
     """Folds whole partitions and keeps every so many-th window, at most twice `max_rows` at a time."""
 
-    def __init__(self, source: Source, folds: Folds, max_rows: int) -> None:
-        self._source, self._folds, self._max_rows = source, folds, max_rows
+    def __init__(self, parts: Assembly, max_rows: int) -> None:
+        self._parts, self._max_rows = parts, max_rows
         self._shards: dict[int, Shard] = {}
         self._x: list[F32] = []
         self._ts: list[I64] = []
@@ -35,13 +37,16 @@ class Collector:
         self.events = self.rejects = 0
         self.reason = ""  # of the first reject
 
-    def add(self, item: Decoded) -> None:
-        self.events += len(item.events)
-        if len(item.rejects):
-            self.reason = self.reason or item.rejects.reason[0]
-            self.rejects += len(item.rejects)
-        if len(item.events):
-            self._keep(self._shards[item.raw.partition].submit(item.events))
+    def add(self, raw: RawBatch) -> None:
+        events, rejects = self._parts.codec.decode(raw)
+        self.events += len(events)
+        if len(rejects):
+            self.reason = self.reason or rejects.reason[0]
+            self.rejects += len(rejects)
+        if len(events):
+            if raw.partition not in self._shards:
+                self._shards[raw.partition] = self._parts.shard(raw.partition)
+            self._keep(self._shards[raw.partition].submit(events))
 
     def _keep(self, batch: FeatureBatch) -> None:
         first = -self._phase % self._stride
@@ -61,37 +66,23 @@ class Collector:
         order = np.argsort(ts, kind="stable")
         return x[order], ts[order]
 
-    def assigned(self, partitions: Sequence[int]) -> None:
-        for partition in partitions:
-            self._shards[partition] = Shard(self._folds, partition, UNKNOWN, "")
-        self._source.start(dict.fromkeys(partitions, UNKNOWN))
 
-    def revoked(self, partitions: Sequence[int]) -> None: ...
-
-    def lost(self, partitions: Sequence[int]) -> None: ...
-
-
-def collect(
-    config: Config, spec: FeatureSpec, source: Source, progress: Callable[[int], None] | None = None
-) -> Collector:
-    """Reads a bounded source to its end. `progress` is told the number of events so far."""
-    found = Collector(source, build.folds(config, spec), config.train.max_rows)
-    with Reader(source, build.codec(config)) as reader:
-        while not isinstance(item := reader.get(READ_S), Finished):
-            if isinstance(item, Question):
-                item.settle(found)
-            elif isinstance(item, Decoded):
-                found.add(item)
-                if progress is not None:
-                    progress(found.events)
-    return found
+def collect(config: Config, source: Source, progress: Callable[[int], None] = lambda events: None) -> Collector:
+    """Reads a bounded source to its end. `progress` gets the number of events so far."""
+    collector = Collector(Assembly.of(config), config.train.max_rows)
+    with closing(read(source)) as polls:
+        for batches in polls:
+            for raw in batches:
+                collector.add(raw)
+            progress(collector.events)
+    return collector
 
 
 def fit(
     config: Config,
     source: Source,
     origin: str,
-    reading: Callable[[int], None] | None = None,
+    reading: Callable[[int], None] = lambda events: None,
     learning: Progress | None = None,
 ) -> Bundle:
     """Trains on everything the bounded source gives. Raises `ModelError`, `InputError`, `ConfigError`."""
@@ -99,11 +90,13 @@ def fit(
     from stream_ad.score.signature import Trust, signature
     from stream_ad.score.train import train
 
+    for unused in config.unused:
+        log.warning("%s", unused)
     spec = FeatureSpec.of(config)
     Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
     if config.models.signing_key:
         signature(config.models.signing_key, "")
-    found = collect(config, spec, source, reading)
+    found = collect(config, source, reading)
     if not found.events:
         rejected = ""
         if found.rejects:

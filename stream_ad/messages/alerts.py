@@ -1,13 +1,13 @@
 """Alerts as messages: JSON (docs/alert.schema.json) with CloudEvents 1.0 headers, binary mode.
 
-Every byte follows from the log, the configuration and the model: there is no clock in here,
-floats are written in full, and a replay writes the same bytes.
+Every byte follows from the log, the configuration and the model: nothing here reads a clock,
+floats have all their digits, and a replay writes the same bytes.
 
-Ids. `<topic>/<partition>/<offset>/<rule>` names the event that caused an alert and the judgement.
-One event can cause several: an update says its phase, a resolution (due when the watermark
-passes, so one event may resolve many) also the incident, and a silence also its key.
+The id `<topic>/<partition>/<offset>/<rule>` names the event that caused an alert, and the judgement.
+One event can cause several alerts. So the id of an update also has the phase, that of a resolution
+also the incident (one event may move the watermark beyond many), and that of a silence also the key.
 
-Severity goes by the lowest p-value of the incident so far: below 1e-10 critical, below 1e-7
+Severity follows from the lowest p-value of the incident so far: below 1e-10 critical, below 1e-7
 high, below 1e-5 medium, else low. A silence has no p-value and is medium; a level shift is low.
 """
 
@@ -28,7 +28,7 @@ from stream_ad.messages.redact import Redaction
 
 SEVERITIES = ("low", "medium", "high", "critical")
 _CUT_OFFS = ((1e-10, "critical"), (1e-7, "high"), (1e-5, "medium"))
-_FRAME_BYTES = 512  # of a record, beside key, value, and headers' names and values
+_FRAME_BYTES = 512  # of a record, beyond key, value, and headers' names and values
 _CONTRIBUTOR = [column.name for column in fields(Contributor)]
 
 
@@ -44,12 +44,12 @@ def encode(
     payload_fields: Sequence[str] = (),
     redaction: Redaction | None = None,
 ) -> list[Message]:
-    """One message per alert, in their order; its key is the key that is watched.
+    """One message per alert, in their order; its key is the key of the event.
 
-    `contributors` belong to rows of `verdicts`. `payload_fields` are dotted paths into the event's
-    JSON; what the event does not have is left out. So is a field that would make the alert larger
-    than `most_bytes`, or that is nested too deeply to be written: `payload_omitted` names those.
-    What `redaction` covers is masked everywhere.
+    `contributors` belong to rows of `verdicts`. `payload_fields` are dotted paths into the event's JSON; a
+    path that the event does not have is left out. A field that would make the alert larger than `most_bytes`,
+    or that is nested too deeply to be written, is left out too, and named in `payload_omitted`. Whatever
+    `redaction` covers is masked everywhere.
     """
     redaction = redaction or Redaction()
     names = [column.name for column in fields(Alerts) if column.name != "key"]
@@ -59,7 +59,7 @@ def encode(
         key = redaction.key(raw_key)
         cell: dict[str, Any] = dict(zip(names, cells, strict=True))
         rule, phase = Rule(cell["rule"]), Phase(cell["phase"])
-        told = [redaction.contributor(one) for one in contributors.get(cell["row"], ())]
+        shares = [redaction.contributor(share) for share in contributors.get(cell["row"], ())]
         shown = text_of(key)
         body: dict[str, Any] = {
             "id": _alert_id(f"{topic}/{partition}", cell, rule, phase, shown),
@@ -76,8 +76,8 @@ def encode(
             "severity": _severity(cell, rule),
             "model": verdicts.scores.version,
             "position": {"topic": topic, "partition": partition, "offset": cell["about"]},
-            "summary": _summary(cell, rule, phase, shown, told),
-            "contributors": [{name: getattr(one, name) for name in _CONTRIBUTOR} for one in told],
+            "summary": _summary(cell, rule, phase, shown, shares),
+            "contributors": [{name: getattr(share, name) for name in _CONTRIBUTOR} for share in shares],
             "payload": {},
         }
         if rule is Rule.silence:
@@ -93,7 +93,7 @@ def encode(
 def text_of(key: bytes) -> str:
     """The key as text: itself when it is printable UTF-8, else `hex:` and its bytes in hexadecimal.
 
-    No two keys share a text: one that reads `hex:` itself is written in hexadecimal too.
+    No two keys share a text: a key that itself begins with `hex:` is written in hexadecimal too.
     """
     try:
         text = key.decode()
@@ -132,7 +132,7 @@ def _severity(cell: Mapping[str, Any], rule: Rule) -> str:
     return next((name for limit, name in _CUT_OFFS if lowest < limit), "low")
 
 
-def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, told: Sequence[Contributor]) -> str:
+def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, shares: Sequence[Contributor]) -> str:
     lasted = duration(max(cell["ts_ms"] - cell["opened_ms"], 0) / 1000)
     events = "1 event" if cell["events"] == 1 else f"{cell['events']} events"
     if rule is Rule.silence:
@@ -148,12 +148,12 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, told: 
         opening = f"{key} is still anomalous, {events} in {lasted}"
     else:
         opening = f"{key} is anomalous"
-    reasons = "; ".join(one.text for one in told)
-    return f"{opening}: {reasons}." if reasons else f"{opening}."
+    reasons = "; ".join(share.text for share in shares)
+    return f"{opening}: {reasons}." if reasons else f"{opening}; the model gives no reasons."
 
 
 def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Redaction, room: int) -> dict[str, Any]:
-    """`payload`, in the order of `names` as far as there is room in bytes, and `payload_omitted` if that is not all."""
+    """`payload` with the fields `names` in order, as far as `room` bytes allow; `payload_omitted` names the rest."""
     if row < 0 or not names:
         return {}
     features = verdicts.scores.features
@@ -163,7 +163,7 @@ def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Reda
         record = redaction.record(orjson.loads(value or b""))
     except orjson.JSONDecodeError:
         return {}
-    found: dict[str, Any] = {}
+    payload: dict[str, Any] = {}
     omitted: list[str] = []
     room -= sum(len(orjson.dumps(name)) + 1 for name in names)
     for name in names:
@@ -175,14 +175,14 @@ def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Reda
         else:
             try:
                 size = len(orjson.dumps({"payload": {name: node}}))
-            except orjson.JSONEncodeError:  # what can be read at a depth of a thousand can be written at some 250
+            except orjson.JSONEncodeError:  # orjson reads a depth of a thousand, but writes only some 250
                 size = room + 1
             if size > room:
                 omitted.append(name)
             else:
-                found[name] = node
+                payload[name] = node
                 room -= size
-    return {"payload": found, "payload_omitted": omitted} if omitted else {"payload": found}
+    return {"payload": payload, "payload_omitted": omitted} if omitted else {"payload": payload}
 
 
 def _headers(body: Mapping[str, Any], pipeline: str) -> Headers:

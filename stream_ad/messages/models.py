@@ -1,4 +1,4 @@
-"""What the log says of models: which version judges from which offset on, and the bundles themselves.
+"""The models in the log: which version judges from which offset on, and the bundles themselves.
 
 The records of `<pipeline>.models` are swaps. Those of `<pipeline>.bundles` are parts of bundles: the
 transaction that names a version for the first time carries its bytes as well, so a replay needs the
@@ -14,7 +14,7 @@ import orjson
 from stream_ad.batch import Message
 from stream_ad.protocols import Swap
 
-PART_BYTES = 60 << 10  # with its key below the least that sink.max_record_bytes can be
+PART_BYTES = 60 << 10  # of a value; with its key below the minimum of sink.max_record_bytes
 
 
 def encode_swap(swap: Swap) -> Message:
@@ -32,7 +32,7 @@ def decode_swap(value: bytes) -> Swap:
 
 
 def encode_bundle(version: str, blob: bytes) -> list[Message]:
-    """Parts under keys that are the same each time: a compacted topic keeps each once."""
+    """The parts of a bundle. A part has the same key each time, so that a compacted topic keeps it once."""
     cuts = range(0, len(blob), PART_BYTES)
     return [
         Message(f"{version}/{number}/{len(cuts)}".encode(), blob[first : first + PART_BYTES], [])
@@ -41,7 +41,7 @@ def encode_bundle(version: str, blob: bytes) -> list[Message]:
 
 
 def join_bundle(version: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> bytes | None:
-    """The bundle from keys and values of the topic; None where a part is missing. The hash is for the loader."""
+    """The bundle from keys and values of the topic; None where a part is missing. The loader checks the hash."""
     parts: dict[int, bytes] = {}
     count = 0
     for key, value in records:
@@ -49,11 +49,11 @@ def join_bundle(version: str, records: Iterable[tuple[bytes | None, bytes | None
         number, _, total = place.partition("/")
         if name == version and value and number.isdecimal() and total.isdecimal():
             parts[int(number)], count = value, int(total)
-    whole = [parts[number] for number in range(1, count + 1) if number in parts]
-    return b"".join(whole) if count and len(whole) == count else None
+    blobs = [parts[number] for number in range(1, count + 1) if number in parts]
+    return b"".join(blobs) if count and len(blobs) == count else None
 
 
 def by_partition(swaps: Iterable[Swap], partitions: Iterable[int]) -> dict[int, list[Swap]]:
-    """In the order of offsets; where two name one offset, the later record counts (a crash repeated it)."""
+    """Each partition's swaps by offset. Of two at one offset the later record counts: a crash repeated it."""
     last = {(swap.partition, swap.offset): swap for swap in swaps}
     return {part: [last[at] for at in sorted(last) if at[0] == part] for part in partitions}

@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """812.40, 35, 1,240,000, 0.0042, 3.1e+12: enough digits to tell, none to spare."""
+    """812.40, 35, 1,240,000, 0.0042, 3.1e+12: as many digits as a reader needs."""
     if not math.isfinite(value):
         return "–"
     size = abs(value)

@@ -1,8 +1,8 @@
-"""What of an event alerts do not show: `sink.redact`.
+"""Masks in alerts the fields that `sink.redact` names.
 
-A redacted field's name, its share and how far it is from the expected value may be told; its value,
-what was expected and the text of a category may not. A redacted key is shown as the beginning of its
-sha256, so that alerts of one key still belong together: a pseudonym, which whoever can guess keys can check.
+Alerts show the name of a redacted field, its share, and its distance from the expected value. They never show its
+value, the expected value or the text of a category. They show a redacted key as the beginning of its sha256, so that
+alerts of one key still belong together. That is a pseudonym: anybody who can guess a key can check the guess.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from stream_ad.messages.phrases import number
 MASK = "***"
 KEY = "$key"
 _KEY_DIGITS = 16
-_DEEPEST = 200  # what is nested more deeply could not be written as JSON either
+_DEEPEST = 200  # orjson could not write what is nested more deeply
 
 
 class Redaction:
-    """Of the fields `paths` (dotted) with all that lies within them."""
+    """Masks the fields `paths` (dotted), with all that lies within them."""
 
     def __init__(self, paths: Sequence[str] = (), key_field: str = KEY) -> None:
         """`key_field` is `record.key`: where it names a field, that field and `$key` are redacted together."""
@@ -32,23 +32,23 @@ class Redaction:
             self._paths |= {key_field}
 
     def key(self, key: bytes) -> bytes:
-        """Who is watched, as alerts name it."""
+        """The key as alerts show it."""
         if not self._hides_key:
             return key
         return b"sha256:" + hashlib.sha256(key).hexdigest()[:_KEY_DIGITS].encode()
 
-    def contributor(self, one: Contributor) -> Contributor:
-        if one.direction in ("missing", "present") or not self._covers(one.field):
-            return one
-        far = one.direction in ("above", "below") and one.deviations is not None
-        distance = f"{number(one.deviations or 0.0, 1)} σ " if far else ""
+    def contributor(self, share: Contributor) -> Contributor:
+        if share.direction in ("missing", "present") or not self._covers(share.field):
+            return share
+        far = share.direction in ("above", "below") and share.deviations is not None
+        distance = f"{number(share.deviations or 0.0, 1)} σ " if far else ""
         return replace(
-            one,
-            observed=MASK if isinstance(one.observed, str) else None,
+            share,
+            observed=MASK if isinstance(share.observed, str) else None,
             expected=None,
             low=None,
             high=None,
-            text=f"{one.feature} {MASK}, {distance}{one.direction}{when(one.lag_rows)}",
+            text=f"{share.feature} {MASK}, {distance}{share.direction}{when(share.lag_rows)}",
         )
 
     def record(self, node: Any, path: str = "", depth: int = 0) -> Any:
@@ -59,11 +59,11 @@ class Redaction:
             return MASK
         if isinstance(node, list):
             return [self.record(item, path, depth + 1) for item in node]
-        found = {}
+        masked = {}
         for name, value in node.items():
             inner = f"{path}.{name}" if path else name
-            found[name] = MASK if inner in self._paths else self.record(value, inner, depth + 1)
-        return found
+            masked[name] = MASK if inner in self._paths else self.record(value, inner, depth + 1)
+        return masked
 
     def _covers(self, field: str) -> bool:
         parts = field.split(".")

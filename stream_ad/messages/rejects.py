@@ -8,21 +8,20 @@ from stream_ad.batch import Headers, Message, RejectBatch
 
 _KEY_BYTES = 1024  # no key that is accepted is longer
 _REASON_BYTES = 2048
-_HEADER_BYTES = 16  # at most, of lengths, beside a header's name and value
-_CUT_BYTES = 512  # what the headers that tell of a cut take at most
+_HEADER_BYTES = 16  # of a header at most, beyond its name and value: their lengths
+_CUT_BYTES = 512  # of the headers about a cut, at most
 
 
 def encode(rejects: RejectBatch, most_bytes: int, payload: bool = True) -> list[Message]:
-    """Key, value and headers as they came, and why and where from in `reject_*` headers.
+    """Key, value and headers as they came; further headers, `reject_*`, say why and from where.
 
-    A record that has been rejected before loses its earlier `reject_*` headers: they are replaced.
-    One that would be larger than `most_bytes` is cut, for no broker would take it, and the partition
-    would never get beyond it. `reject_cut` then names the parts that are not whole, with their sizes
-    in `reject_<part>_bytes` and, of key and value, `reject_<part>_sha256`. The record as it came is
-    at its position in the input topic.
+    A record that was rejected before loses its earlier `reject_*` headers. A message that would be larger
+    than `most_bytes` is cut: brokers would refuse it, and the partition would never get beyond it. Then
+    `reject_cut` names the incomplete parts, `reject_<part>_bytes` have their full sizes, and for key and value
+    `reject_<part>_sha256` their hashes. The input topic has the complete record at its position.
 
-    Without `payload` nothing of the record itself is in the message; its value is empty, since none
-    at all would be a tombstone.
+    Without `payload` the message has nothing of the record itself. Its value is empty: a message without a
+    value would be a tombstone.
     """
     raw = rejects.raw
     messages = []
@@ -47,24 +46,24 @@ def _fitting(key: bytes | None, value: bytes | None, headers: Headers, why: Head
         return Message(key, value, headers + why)
     left = most_bytes - _size(why) - _CUT_BYTES
     cut: list[str] = []
-    told: Headers = []
+    sizes: Headers = []
 
     def part(name: str, content: bytes | None, most: int) -> bytes | None:
         if content is None or len(content) <= most:
             return content
         cut.append(name)
-        told.append((f"reject_{name}_bytes", b"%d" % len(content)))
-        told.append((f"reject_{name}_sha256", hashlib.sha256(content).hexdigest().encode()))
+        sizes.append((f"reject_{name}_bytes", b"%d" % len(content)))
+        sizes.append((f"reject_{name}_sha256", hashlib.sha256(content).hexdigest().encode()))
         return content[: max(most, 0)]
 
     kept = part("key", key, _KEY_BYTES)
     left -= len(kept or b"")
     if _size(headers) > left // 2:
         cut.append("headers")
-        told.append(("reject_headers_bytes", b"%d" % _size(headers)))
+        sizes.append(("reject_headers_bytes", b"%d" % _size(headers)))
         headers = []
     value = part("value", value, left - _size(headers))
-    return Message(kept, value, [*headers, *why, ("reject_cut", " ".join(cut).encode()), *told])
+    return Message(kept, value, [*headers, *why, ("reject_cut", " ".join(cut).encode()), *sizes])
 
 
 def _size(headers: Headers) -> int:

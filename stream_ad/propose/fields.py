@@ -1,4 +1,4 @@
-"""What the values of one field of a sample tell: what kind it is, and what it looks like."""
+"""The type of a field, from its values in a sample, and what it looks like."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stream_ad.batch import F64
 from stream_ad.config.feature_kinds.row import Trait
 from stream_ad.messages.phrases import number, number_range
 
-Kind: TypeAlias = Literal["number", "number_text", "text", "boolean", "mixed", "other", "empty"]
+FieldType: TypeAlias = Literal["number", "number_text", "text", "boolean", "mixed", "other", "empty"]
 Section: TypeAlias = Literal["numeric", "categorical", "none"]
 
 CONSTANT = "always "
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NAME_LIKE = re.compile(r"(^|[._-])(id|uid|uuid|guid|key|no|nr|number|code|zip|postcode|phone|port|pid|ip|name)$", re.I)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|Code|No|Port)$")
-_MOST_DISTINCT = 0.95  # share of different values above which a category tells nothing
+_MOST_DISTINCT = 0.95  # share of different values above which a category says nothing
 _MOST_CATEGORY_BYTES = 256  # the codec's limit
 _LONG_TEXT_BYTES = 64
 _SELDOM = 0.01
@@ -31,7 +31,7 @@ _SMOOTH = 0.5  # median step of a key over the deviation of the field
 
 
 def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    """The leaves of each field by dotted path [n], None = missing; and paths that cannot be used, with the reason."""
+    """Dotted path -> the field's leaves [n], None = missing; and path -> reason, for fields that cannot be used."""
     columns: dict[str, list[Any]] = {}
     unusable: dict[str, str] = {}
     inner: set[str] = set()
@@ -52,47 +52,47 @@ def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]
     for path in sorted(inner & {name for name, leaves in columns.items() if any(leaf is not None for leaf in leaves)}):
         for name in [name for name in columns if name == path or name.startswith(f"{path}.")]:
             unusable[name] = f"{path} is an object in some records and a value in others"
-    # a null where other records have an object is just an object that is missing
+    # a null where other records have an object is a missing object
     return {name: leaves for name, leaves in columns.items() if name not in unusable and name not in inner}, unusable
 
 
-def kind_of(leaves: Sequence[Any]) -> Kind:
-    kinds = {type(leaf) for leaf in leaves} - {type(None)}
-    if not kinds:
+def type_of(leaves: Sequence[Any]) -> FieldType:
+    types = {type(leaf) for leaf in leaves} - {type(None)}
+    if not types:
         return "empty"
-    if kinds <= {int, float}:
+    if types <= {int, float}:
         return "number"
-    if kinds == {bool}:
+    if types == {bool}:
         return "boolean"
-    if kinds <= {str, int, float}:
+    if types <= {str, int, float}:
         texts = [leaf for leaf in leaves if isinstance(leaf, str) and leaf]
         if texts and all(_is_number(text) for text in texts):
             return "number_text"
-        return "text" if kinds == {str} else "mixed"
-    return "mixed" if kinds <= {str, int, float, bool} else "other"
+        return "text" if types == {str} else "mixed"
+    return "mixed" if types <= {str, int, float, bool} else "other"
 
 
 def _is_number(text: str) -> bool:
-    # leading zeros make a name of what looks like a number
+    # a text with leading zeros is a name, though it looks like a number
     plain = text.lstrip("+-")
     named = len(plain) > 1 and plain[0] == "0" and plain[1].isdigit()
     return bool(_NUMBER.fullmatch(text)) and not named and math.isfinite(float(text))
 
 
 def name_like(name: str) -> bool:
-    """Whether a field of this name holds names, though they may be numbers."""
+    """Whether a field with this name holds names, even if they are numbers."""
     return bool(_NAME_LIKE.search(name) or _CAMEL_ID.search(name))
 
 
 def traits_of(
-    name: str, leaves: Sequence[Any], kind: Kind, keys: Sequence[bytes | None]
+    name: str, leaves: Sequence[Any], field_type: FieldType, keys: Sequence[bytes | None]
 ) -> tuple[Section, set[Trait], str]:
-    """Where the field belongs, what it looks like, and why; or "none" and why not."""
+    """The section for the field, what it looks like, and why; or "none" and why not."""
     present = [leaf for leaf in leaves if leaf is not None and leaf != ""]
     missing = 1 - len(present) / max(len(leaves), 1)
-    if kind == "empty" or not present:
+    if field_type == "empty" or not present:
         return "none", set(), "always empty"
-    if kind == "other":
+    if field_type == "other":
         return "none", set(), "holds arrays"
     if missing > 1 - _SELDOM:
         return "none", set(), f"missing from {100 * missing:.1f} % of the records"
@@ -100,7 +100,7 @@ def traits_of(
     if distinct == 1:
         return "none", set(), f"{CONSTANT}{str(present[0])[:40]}"
     integers = all(type(leaf) is int for leaf in present)
-    if kind in ("number", "number_text") and not (name_like(name) and (integers or kind == "number_text")):
+    if field_type in ("number", "number_text") and not (name_like(name) and (integers or field_type == "number_text")):
         return "numeric", *_numeric(leaves, missing, distinct, keys)
     if any(type(leaf) is float for leaf in present):
         return "none", set(), "sometimes a number, sometimes text"
@@ -117,7 +117,7 @@ def _numeric(
     trait, why = Trait.PLAIN, f"{number_range(low, most)}, median {number(median)}"
     steps, smooth = _course(values, keys)
     if len(steps) >= _ENOUGH_STEPS and min(steps) > 0:
-        trait, why = Trait.COUNTER, f"{why}, only counts up: its steps are looked at"
+        trait, why = Trait.COUNTER, f"{why}, only counts up: its steps are watched"
     elif distinct == 2:
         trait, why = Trait.SWITCH, f"{number(low)} or {number(most)}"
     elif low >= 0 and most > 10 and high > _HEAVY_TAIL * max(median, 1e-9):
@@ -152,6 +152,6 @@ def _categorical(present: Sequence[Any], distinct: int, missing: float) -> tuple
     if longest > _MOST_CATEGORY_BYTES or sum(map(len, texts)) > _LONG_TEXT_BYTES * len(texts):
         return "none", set(), "long text"
     if len(texts) >= 3 and distinct > _MOST_DISTINCT * len(texts):
-        return "none", set(), "nearly every record has its own"
+        return "none", set(), "nearly every record has a value of its own"
     gaps, missing_why = _gaps(missing)
     return "categorical", {Trait.CATEGORY, *gaps}, f"{distinct} different values{missing_why}"

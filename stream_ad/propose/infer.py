@@ -1,7 +1,7 @@
-"""What a sample of records tells: who is watched, when things happen, what to look at.
+"""Proposes from a sample of records which key to watch, where the event time is, and which fields to look at.
 
-Rules of thumb, meant to be read and corrected: every choice carries its reason, and what the
-sample does not tell is listed as undecided. Nothing here depends on the clock or on chance.
+These are rules of thumb, for people to read and correct: every choice carries its reason, and `undecided` lists
+what the sample does not show. Nothing here depends on the clock or on chance.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from stream_ad.batch import I64
 from stream_ad.config import Record
 from stream_ad.config.feature_kinds import suited
 from stream_ad.config.feature_kinds.row import Of, Trait
-from stream_ad.propose.fields import CONSTANT, Kind, columns_of, kind_of, name_like, traits_of
+from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
 from stream_ad.propose.times import MOSTLY, time_of, variation
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
 
-# judged after the fact by somebody, so not there when an event is to be judged
+# labels: somebody adds them later, so they are unknown when an event is judged
 _LABEL = re.compile(
     r"(^|[._-])(label|target|(is_?)?fraud(ulent)?|(is_?)?anomal(y|ous)|(is_?)?attack|(is_?)?outlier|class|"
     r"ground_?truth|scenario|change_?point|probation|split)$",
@@ -35,12 +35,12 @@ _WHO = re.compile(
     r"src_?ip|source_?ip|ip|station|vehicle|meter|asset|entity|unit|equipment|pump)" + _SUFFIX,
     re.I,
 )
-# the other side of an event: watched when nothing else is
+# the other side of an event: a key only where there is no better one
 _WHOM = re.compile(
     r"(^|[._-])(merchant|terminal|shop|service|dst_?ip|destination_?ip|counterparty|payee)" + _SUFFIX, re.I
 )
 _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
-_STEADY = 0.5  # deviation of gaps over their mean below which a key has a rhythm
+_STEADY = 0.5  # variation of gaps below which a key has a rhythm
 _MOST_FIELDS = 64
 
 
@@ -72,10 +72,10 @@ class Proposal:
     timestamp_format: str = "iso"
     timestamp_why: str = ""
     real_time: bool = True  # event times are moments, not just an order
-    old_times: bool = False  # most lie before what `record.earliest` is by default
+    old_times: bool = False  # most lie before the default of `record.earliest`
     lateness_ms: int = 0  # how far events of a partition lag behind the newest
     gap_ms: float = 0.0  # median between events of a key; 0 = unknown
-    steady: bool = False  # keys speak at regular intervals
+    steady: bool = False  # keys have events at regular intervals
     event: list[str] = field(default_factory=list)
     numeric: dict[str, Choice] = field(default_factory=dict)
     categorical: dict[str, Choice] = field(default_factory=dict)
@@ -86,19 +86,19 @@ class Proposal:
 
 
 def infer(sample: Sample) -> Proposal:
-    """Looks at the sample once; a proposal is always possible, however poor."""
-    found = [_document(value) for value in sample.value]
-    kept = [row for row, document in enumerate(found) if document is not None]
-    documents = [document for document in found if document is not None]
-    proposal = Proposal(len(documents), len(found) - len(documents))
+    """Always a proposal, however little the sample shows."""
+    decoded = [_document(value) for value in sample.value]
+    kept = [row for row, document in enumerate(decoded) if document is not None]
+    documents = [document for document in decoded if document is not None]
+    proposal = Proposal(len(documents), len(decoded) - len(documents))
     columns, proposal.left_out = columns_of(documents)
-    kinds = {name: kind_of(leaves) for name, leaves in columns.items()}
+    types = {name: type_of(leaves) for name, leaves in columns.items()}
     _take_labels(proposal, columns)
-    ts_ms = _choose_timestamp(proposal, columns, kinds)
-    keys = _choose_key(proposal, [sample.key[row] for row in kept], columns, kinds)
+    ts_ms = _choose_timestamp(proposal, columns, types)
+    keys = _choose_key(proposal, [sample.key[row] for row in kept], columns, types)
     if ts_ms is not None:
         _look_at_time(proposal, ts_ms, keys, [sample.partition[row] for row in kept])
-    _choose_fields(proposal, columns, kinds, keys)
+    _choose_fields(proposal, columns, types, keys)
     _choose_event(proposal)
     if not documents:
         proposal.undecided.append("no record of the sample is a JSON object, so no field is known")
@@ -124,9 +124,9 @@ def _take_labels(proposal: Proposal, columns: dict[str, Leaves]) -> None:
 # ── when ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], kinds: dict[str, Kind]) -> I64 | None:
-    told = (time_of(name, leaves, kinds[name]) for name, leaves in columns.items())
-    candidates = [time for time in told if time is not None]
+def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dict[str, FieldType]) -> I64 | None:
+    times = (time_of(name, leaves, types[name]) for name, leaves in columns.items())
+    candidates = [time for time in times if time is not None]
     if not candidates:
         proposal.timestamp_why = "no field holds a time; the record's own is used"
         proposal.undecided.append("no field holds the event time: record.timestamp is left at the record's own time")
@@ -167,9 +167,9 @@ def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], 
 
 
 def _choose_key(
-    proposal: Proposal, own: Sequence[bytes | None], columns: dict[str, Leaves], kinds: dict[str, Kind]
+    proposal: Proposal, own: Sequence[bytes | None], columns: dict[str, Leaves], types: dict[str, FieldType]
 ) -> list[bytes | None]:
-    """Removes the chosen field from `columns`; answers the key of each record."""
+    """Removes the chosen field from `columns`; returns the key of each record."""
     present = [key for key in own if key]
     if len(present) >= MOSTLY * len(own) and own and _repeats(present):
         proposal.key_why = f"{len(set(present))} different record keys in {len(own)} records"
@@ -177,27 +177,27 @@ def _choose_key(
         copies = [
             name
             for name, leaves in columns.items()
-            if kinds[name] in ("text", "number")
+            if types[name] in ("text", "number")
             and all(key == _text(leaf) for key, leaf in zip(own, leaves, strict=True))
         ]
         for name in copies:
             proposal.left_out[name] = "repeats the record's key"
             del columns[name]
         if copies:
-            # a file of the same records can then be replayed: its rows have no key of their own
+            # the same records in a file can then be replayed, though its rows have no key of their own
             proposal.key = copies[0]
             proposal.key_why += f", the same as {copies[0]}"
             del proposal.left_out[copies[0]]
         return list(own)
     ranked: list[tuple[float, str]] = []
     for name, leaves in columns.items():
-        rank = _who(name, leaves, kinds[name])
+        rank = _key_rank(name, leaves, types[name])
         if rank > 0:
             ranked.append((rank, name))
     if not ranked:
-        proposal.key_why = "no field names who is watched"
+        proposal.key_why = "no field looks like a key"
         proposal.undecided.append(
-            "no field names who is watched and the records have no keys that repeat: record.key is left at $key"
+            "no field looks like a key, and the records' own keys do not repeat: record.key is left at $key"
         )
         return list(own)
     _, name = max(ranked, key=lambda pair: pair[0])
@@ -207,7 +207,7 @@ def _choose_key(
     proposal.longest_key_bytes = max(len(text) for text in texts if text is not None)
     others = [other for rank, other in sorted(ranked, reverse=True) if other != name and rank >= 1]
     if others:
-        proposal.undecided.append(f"who is watched could also be {', '.join(others)}; {name} was taken")
+        proposal.undecided.append(f"the key could also be {', '.join(others)}; {name} was chosen")
     return texts
 
 
@@ -219,12 +219,12 @@ def _repeats(values: Sequence[object]) -> bool:
     return len(values) < 3 or len(set(values)) <= _UNIQUE * len(values)
 
 
-def _who(name: str, leaves: Leaves, kind: Kind) -> float:
-    """How well a field names who is watched; 0 = not at all."""
+def _key_rank(name: str, leaves: Leaves, field_type: FieldType) -> float:
+    """How well a field would do as the key; 0 = not at all."""
     present = [leaf for leaf in leaves if leaf not in (None, "")]
-    if kind not in ("text", "number") or len(present) < MOSTLY * len(leaves) or not present:
+    if field_type not in ("text", "number") or len(present) < MOSTLY * len(leaves) or not present:
         return 0.0
-    if kind == "number" and not all(type(leaf) is int for leaf in present):
+    if field_type == "number" and not all(type(leaf) is int for leaf in present):
         return 0.0
     if max(len(str(leaf).encode()) for leaf in present) > 1024:
         return 0.0
@@ -232,7 +232,7 @@ def _who(name: str, leaves: Leaves, kind: Kind) -> float:
         return 4.0
     distinct = len(set(map(str, present)))
     named, id_like = 2.0 * bool(_WHO.search(name)) or 1.0 * bool(_WHOM.search(name)), name_like(name)
-    if not _repeats(present) or (kind != "text" and not (named or id_like)):
+    if not _repeats(present) or (field_type != "text" and not (named or id_like)):
         return 0.0
     rank = named + 0.5 * id_like + 0.25 * (2 <= distinct <= len(present) / 4)
     return rank if distinct > 1 else min(rank, 0.1)
@@ -242,13 +242,13 @@ def _who(name: str, leaves: Leaves, kind: Kind) -> float:
 
 
 def _choose_fields(
-    proposal: Proposal, columns: dict[str, Leaves], kinds: dict[str, Kind], keys: Sequence[bytes | None]
+    proposal: Proposal, columns: dict[str, Leaves], types: dict[str, FieldType], keys: Sequence[bytes | None]
 ) -> None:
     for name, leaves in columns.items():
         if len(proposal.numeric) + len(proposal.categorical) >= _MOST_FIELDS:
             proposal.left_out[name] = f"{_MOST_FIELDS} fields are enough to begin with"
             continue
-        section, traits, why = traits_of(name, leaves, kinds[name], keys)
+        section, traits, why = traits_of(name, leaves, types[name], keys)
         if Trait.SMOOTH in traits:
             proposal.rows = 16
         if section == "numeric":

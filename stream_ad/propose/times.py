@@ -1,4 +1,4 @@
-"""What the values of one field of a sample tell about time."""
+"""Whether a field holds times, from its values in a sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from stream_ad.batch import F64, I64, Strings
 from stream_ad.codec.timestamps import of_iso, of_numbers
-from stream_ad.propose.fields import Kind
+from stream_ad.propose.fields import FieldType
 
 MOSTLY = 0.99
 _WHEN = re.compile(r"(time|date|stamp|epoch|(^|[._-])ts|[._-]at|when)([._-]?(s|ms|us|ns|utc|iso))?$", re.I)
@@ -33,16 +33,16 @@ class Time:
 
     @property
     def rank(self) -> int:
-        """The higher, the likelier that the name means the time of the event."""
+        """The higher, the likelier this is the time of the event."""
         return 4 * self.real + 2 * bool(_FIRST_WHEN.search(self.name)) + bool(_WHEN.search(self.name))
 
 
-def time_of(name: str, leaves: Sequence[Any], kind: Kind) -> Time | None:
-    """What the leaves [n] of a field tell, if nearly all hold a time."""
-    if kind == "text":
+def time_of(name: str, leaves: Sequence[Any], field_type: FieldType) -> Time | None:
+    """The field as a time, if nearly all of its leaves [n] hold one."""
+    if field_type == "text":
         ts_ms = of_iso(Strings.of([(leaf or "").encode() if isinstance(leaf, str) else b"" for leaf in leaves]))
         return Time(name, "iso", "ISO 8601", True, ts_ms) if (ts_ms >= 0).mean() >= MOSTLY else None
-    if kind != "number":
+    if field_type != "number":
         return None
     numbers = np.array([leaf for leaf in leaves if leaf is not None], np.float64)
     if len(numbers) < MOSTLY * len(leaves):
@@ -52,7 +52,7 @@ def time_of(name: str, leaves: Sequence[Any], kind: Kind) -> Time | None:
     for form, low, high in _UNITS:
         if low <= numbers.min() and numbers.max() < high:
             ts_ms = of_numbers(leaves, form)
-            # seconds are too few digits to tell a time from a number of something else
+            # seconds have too few digits to distinguish a time from any other number
             if named or (form != "s" and rising and ts_ms.max() >= _MODERN_MS):
                 return Time(name, form, f"a number of {form} since 1970", True, ts_ms)
     if named and rising and numbers.min() >= 0 and numbers.max() < 1e8:
@@ -61,6 +61,6 @@ def time_of(name: str, leaves: Sequence[Any], kind: Kind) -> Time | None:
 
 
 def variation(gaps: F64) -> float:
-    """Interquartile range, as a standard deviation, over the median: a sample has holes between its stretches."""
+    """Interquartile range, as a standard deviation, over the median: robust, since a sample has holes."""
     low, median, high = np.percentile(gaps, [25, 50, 75])
     return float((high - low) / 1.349 / median) if median > 0 else np.inf

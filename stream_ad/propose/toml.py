@@ -17,12 +17,12 @@ _STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 
 _DEFAULTS = Config()
 
 
-def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, seen_in: str) -> str:
+def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin: str) -> str:
     """The text of the file; `config.load` accepts it as it is."""
     lines = [
-        f"# Written by `stream-ad init` from {proposal.records} records of {seen_in}.",
-        "# Every choice says why; change what you know better, then run `stream-ad check`.",
-        "# What is not said here has its default; docs/configuration.md lists everything.",
+        f"# Written by `stream-ad init` from {proposal.records} records of {origin}.",
+        "# Every choice says why. Change what you know better, then run `stream-ad check`.",
+        "# Keys that are missing here have their defaults; docs/configuration.md lists all keys.",
         *(f"# NOT DECIDED: {text}." for text in proposal.undecided),
         "",
         f"pipeline = {_text(pipeline)}  # names the consumer group, the alerts topic and the keys in Redis",
@@ -89,14 +89,14 @@ def _section(section: str, fields: Mapping[str, Choice]) -> Iterator[str]:
 
 
 def _pace(proposal: Proposal) -> Iterator[str]:
-    """Spans of incidents and silences for keys that speak at regular intervals."""
+    """Durations of incidents and silences, for keys with events at regular intervals."""
     if not proposal.steady or not proposal.real_time:
         return
     gap = _duration(round(proposal.gap_ms))
     if proposal.gap_ms >= 30_000:
         resolve_ms = _step(10 * proposal.gap_ms)
         yield ""
-        yield f"[incidents]  # a key speaks about every {gap}"
+        yield f"[incidents]  # a key has an event about every {gap}"
         yield f'resolve_after = "{_duration(resolve_ms)}"'
         yield f'cooldown = "{_duration(2 * resolve_ms)}"'
         yield ""
@@ -104,7 +104,7 @@ def _pace(proposal: Proposal) -> Iterator[str]:
         yield f'escape_after = "{_duration(_step(30 * proposal.gap_ms))}"'
     yield ""
     yield "[silence]"
-    yield f"enabled = false  # true tells when a key that speaks about every {gap} stops"
+    yield f"enabled = false  # true alerts when a key, which has an event about every {gap}, falls silent"
 
 
 def _step(ms: float) -> int:
@@ -112,7 +112,7 @@ def _step(ms: float) -> int:
 
 
 def _duration(ms: int) -> str:
-    """Rounded up to at most two digits' worth, so that it reads as a person would write it."""
+    """Rounded up to a whole number of a unit, as a person would write it."""
     for unit, size in _UNITS:
         if ms >= 2 * size or (ms >= size and ms % size == 0):
             return f"{-(-ms // size)}{unit}"
@@ -124,7 +124,7 @@ def _name(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A TOML basic string: JSON's escapes, and DEL, which JSON lets through."""
+    """A TOML basic string: JSON's escapes, and one for DEL, which JSON does not escape."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,9 +1,15 @@
-"""The loop: read, fold, score, judge, publish, commit.
+"""The loop. A record passes it once:
 
-Between two commits everything that is sent waits in one transaction with the offsets. A
-snapshot is saved only after a commit with nothing in flight: state may lag the log, never
-lead it. Whatever fails on the way out is treated as a crash: `TransactionFailed` leaves
-`run`, the caller drops this object and starts a new one, which restores.
+1. read: the reader decodes a stretch of a partition's log (`reader.py`);
+2. fold: windows and features, up to where its scores are asked for (`submit`);
+3. score: in a micro-batch with stretches of other partitions (`microbatch.py`);
+4. judge: threshold, incidents; what was published before stays silent (`_judge`);
+5. publish: alerts, once they are explained (`outbox.py`), and rejects;
+6. commit: all that was published since the last commit, with the offsets (`commit`).
+
+Between two commits, with nothing in flight, the loop saves snapshots (`checkpoint`), swaps models (`swap`), takes over
+what was restored and gives up what is revoked: state may lag the log, never lead it. Whatever fails on the way out is
+treated as a crash: `TransactionFailed` leaves `run`, the caller drops this object and starts a new one, which restores.
 """
 
 from __future__ import annotations
@@ -11,41 +17,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 
 from stream_ad import metrics
 from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.checkpoint.throughput import PACE
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import Codec, Sink, Source
+from stream_ad.runtime import swaps
 from stream_ad.runtime.microbatch import FLIGHT_S, Flights, Item, Scored
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
+from stream_ad.runtime.progress import Progress
 from stream_ad.runtime.reader import Decoded, Finished, Question, Reader
-from stream_ad.state.shard import UNKNOWN, Shard
 
 SWAP_S = 0.1  # at a time: each swap has to be saved first, and large states take a while
 RESTORED_S = 0.005  # between two looks at what is being restored
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a partition has come."""
-
-    position: int  # the next offset to judge; -1 = not known yet
-    saved: int  # the snapshot's; -1 = none
-    latest_ms: int  # highest event time; far below zero before the first event
-    committed_s: float | None  # wall clock of the last commit
-    keys: int
-
-
 class Pipeline:
-    """Judges what `source` gives until it ends or `stop` says so."""
+    """Judges what `source` gives until it ends or `stop` says so.
+
+    `assignments` holds every partition that is ours, in whatever state.
+    """
 
     def __init__(
         self,
@@ -61,12 +60,21 @@ class Pipeline:
         self.config = config
         self.source, self.codec, self.sink = source, codec, sink
         self.models, self.recovery, self.outbox, self.observe = models, recovery, outbox, observe
-        self.shards: dict[int, Shard] = {}
+        self.assignments: dict[int, Assignment] = {}
         self._flights = Flights(config.scoring, models)
-        self._offsets: dict[int, int] = {}
-        self._committed_s: dict[int, float] = {}
+        self._offsets: dict[int, int] = {}  # judged, not committed yet
         self._newest_ms = -1
         self._committed_at = time.monotonic()
+
+    @property
+    def folding(self) -> list[Assignment]:
+        """Those that replay or judge."""
+        return [assignment for assignment in list(self.assignments.values()) if assignment.folds]
+
+    @property
+    def waiting(self) -> list[int]:
+        """Partitions that are ours and are not folded yet."""
+        return sorted(one.partition for one in list(self.assignments.values()) if not one.folds)
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Raises `TransactionFailed` (start anew) and what the parts raise."""
@@ -86,107 +94,101 @@ class Pipeline:
                         PACE.note(len(item.events), time.perf_counter() - begun)
                 self.finish()
                 self.commit()
-                self.recovery.saver.finish(self.shards.values())
+                self.recovery.saver.finish(self.folding)
             except BaseException:
                 self.sink.abort()
                 raise
 
     def _patience_s(self) -> float:
         patience_s = FLIGHT_S if self.outbox else self._flights.patience_s()
-        return min(patience_s, RESTORED_S) if self.recovery.waiting else patience_s
+        return min(patience_s, RESTORED_S) if self.waiting else patience_s
 
-    # ── reading ──────────────────────────────────────────────────────────────────────────
+    def _advance(self) -> None:
+        """Whatever is due after what was read."""
+        for scored in self._flights.landed():
+            self._judge(scored)
+        self.outbox.send_ready()
+        if time.monotonic() - self._committed_at >= self.config.sink.commit_interval / 1000:
+            self.commit()
+            self.evict()
+        self.begin_restored()
+        if self.models.choice.store_away:
+            return
+        due = self.recovery.saver.due(self.folding)
+        if due:
+            self.checkpoint(due)
+        if self.models.choice.wanted is not None:
+            self.swap(self.models.choice.wanted)
+
+    # ── the way of a record ──────────────────────────────────────────────────────────────
 
     def submit(self, decoded: Decoded) -> None:
         """Folds a stretch of a partition's log up to where its scores are asked for."""
-        shard = self.shards.get(decoded.raw.partition)
-        if shard is None:
+        raw, events, rejects = decoded.raw, decoded.events, decoded.rejects
+        assignment = self.assignments.get(raw.partition)
+        if assignment is None or not assignment.folds:
             return  # read before the partition was given up
-        events, rejects = decoded.events, decoded.rejects
-        if shard.next_offset == UNKNOWN:
-            self._begin(shard, decoded.raw)
-        shard.goes_on(decoded.raw)
-        while shard.swaps and shard.swaps[0].offset < decoded.raw.next_offset:
-            swap = shard.swaps.pop(0)
+        assignment.read(raw)
+        while assignment.swaps and assignment.swaps[0].offset < raw.next_offset:
+            swap = assignment.swaps.pop(0)
             cut = int(np.searchsorted(events.offset, swap.offset))
-            head, tail = rejects.split(swap.offset)
-            self._enqueue(shard, events.slice(0, cut), head, swap.offset, decoded.raw)
-            events, rejects = events.slice(cut, len(events)), tail
+            before, after = rejects.split(swap.offset)
+            self._fold(assignment, raw, events.slice(0, cut), before, swap.offset)
+            events, rejects = events.slice(cut, len(events)), after
             self.finish()
-            self.models.swap(shard, self.models.version(swap.version))
-        self._enqueue(shard, events, rejects, decoded.raw.next_offset, decoded.raw)
+            swaps.repeat(self.models, assignment, swap.version)
+        self._fold(assignment, raw, events, rejects, raw.next_offset)
 
-    def _begin(self, shard: Shard, raw: RawBatch) -> None:
-        shard.next_offset = int(raw.offset[0]) if len(raw) else raw.next_offset
-        self.recovery.announce(shard)
-
-    def _enqueue(self, shard: Shard, events: EventBatch, rejects: RejectBatch, next_offset: int, raw: RawBatch) -> None:
-        found = [rejects] if len(rejects) else []
+    def _fold(
+        self, assignment: Assignment, raw: RawBatch, events: EventBatch, rejects: RejectBatch, next_offset: int
+    ) -> None:
+        rejected = [rejects] if len(rejects) else []
         features = None
         if len(events):
-            features = shard.submit(events)
+            features = assignment.shard.submit(events)
             keyed = features.windows.keyed
             metrics.LATE.inc(keyed.dropped)
             if keyed.rejects is not None:
-                found.append(keyed.rejects)
+                rejected.append(keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
-        self._flights.add(Item(shard, next_offset, newest_ms, found, features))
+        self._flights.add(Item(assignment, next_offset, newest_ms, rejected, features))
 
-    # ── judging ──────────────────────────────────────────────────────────────────────────
+    def finish(self) -> None:
+        """Judges all that was submitted."""
+        for scored in self._flights.drained():
+            self._judge(scored)
 
-    def _advance(self) -> None:
-        for scored in self._flights.landed():
-            self._land(scored)
-        self.outbox.send_ready()
-        now = time.monotonic()
-        if now - self._committed_at >= self.config.sink.commit_interval / 1000:
-            self.commit()
-        self.begin_restored()
-        due = [] if self.models.store_away else self.recovery.saver.due(self.shards.values())
-        if due:
-            self.checkpoint(due)
-        version = self.models.wanted()
-        if version is not None and not self.models.store_away:
-            self.swap(version)
-
-    def _land(self, scored: Scored) -> None:
-        item, shard = scored.item, scored.item.shard
+    def _judge(self, scored: Scored) -> None:
+        item, assignment = scored.item, scored.item.assignment
         if scored.scores is not None:
             if scored.shadow is not None:
-                scored.shadow.begin(shard)
-            verdicts = self._judge(shard, scored.scores)
+                scored.shadow.begin(assignment.shard)
+            verdicts = self._publish(assignment, scored.scores)
             if scored.shadow is not None and scored.shadow_scores is not None:
-                scored.shadow.judge(shard, scored.shadow_scores, verdicts)
+                scored.shadow.judge(assignment.shard, scored.shadow_scores, verdicts)
             metrics.EVENTS.inc(len(scored.scores.features.windows))
         for rejects in item.rejects:
-            _, spoken = rejects.split(shard.mute_until)
-            self.outbox.reject(spoken)
-        if shard.replaying:
-            metrics.REPLAY.labels(shard.partition).set(max(0, shard.mute_until - item.next_offset))
-        shard.next_offset = item.next_offset
-        if item.next_offset > shard.mute_until:
-            self._offsets[shard.partition] = item.next_offset
+            _, unpublished = rejects.split(assignment.mute_until)
+            self.outbox.reject(unpublished)
+        if assignment.replays:
+            metrics.REPLAY.labels(assignment.partition).set(max(0, assignment.mute_until - item.next_offset))
+        assignment.judged(item.next_offset)
+        if item.next_offset > assignment.mute_until:
+            self._offsets[assignment.partition] = item.next_offset
         self._newest_ms = max(self._newest_ms, item.newest_ms)
 
-    def _judge(self, shard: Shard, scores: Scores) -> Verdicts:
-        verdicts, alerts = shard.finish(scores)
+    def _publish(self, assignment: Assignment, scores: Scores) -> Verdicts:
+        verdicts, alerts = assignment.shard.finish(scores)
         if self.observe is not None:
             self.observe(verdicts)
         if len(verdicts):
             metrics.SCORE.set(scores.score[-1])
             metrics.THRESHOLD.set(verdicts.threshold[-1])
-        if len(alerts) and shard.replaying:
-            alerts = alerts.take(np.flatnonzero(alerts.offset >= shard.mute_until))
+        if len(alerts) and assignment.replays:
+            alerts = alerts.take(np.flatnonzero(alerts.offset >= assignment.mute_until))
         if len(alerts):
-            self.outbox.add(shard.partition, verdicts, alerts)
+            self.outbox.add(verdicts, alerts)
         return verdicts
-
-    def finish(self) -> None:
-        """Judges all that was submitted."""
-        for scored in self._flights.drained():
-            self._land(scored)
-
-    # ── committing ───────────────────────────────────────────────────────────────────────
 
     def commit(self) -> None:
         """What is judged becomes visible together with its offsets. Raises `TransactionFailed`."""
@@ -194,97 +196,102 @@ class Pipeline:
         self.outbox.send_all()
         if not self._offsets:
             return
-        announced = [swap for part in self._offsets if (swap := self.shards[part].announce) is not None]
+        judged = [self.assignments[partition] for partition in self._offsets]
+        announced = [one.announcement for one in judged if one.announcement is not None]
         for version in {swap.version for swap in announced}:
             self.sink.send("bundles", self.models.records(version))
         self.sink.send("models", [encode_swap(swap) for swap in announced])
         with metrics.COMMIT_SECONDS.time():
             self.sink.commit(self._offsets)
-        for partition in self._offsets:
-            shard = self.shards[partition]
-            shard.announce = None
-            self._committed_s[partition] = time.time()
-            metrics.KEYS.labels(partition).set(shard.used)
-            metrics.MUTED.labels(partition).set(0)
+        for assignment in judged:
+            assignment.announcement, assignment.committed_s = None, time.time()
+            metrics.KEYS.labels(assignment.partition).set(assignment.shard.used)
+            metrics.MUTED.labels(assignment.partition).set(0)
         if self._newest_ms > 0:
             metrics.LATENCY.observe(max(0.0, time.time() - self._newest_ms / 1000))
         self._offsets, self._newest_ms = {}, -1
-        judging = [shard.version for shard in self.shards.values() if not shard.replaying]
+        judging = [assignment.shard.version for assignment in self.folding if not assignment.replays]
         self.models.committed([swap.version for swap in announced], judging)
 
-    def checkpoint(self, shards: Sequence[Shard] | None = None) -> None:
-        """Commits what is under way, then begins to save these shards, or every one."""
+    # ── between two commits ──────────────────────────────────────────────────────────────
+
+    def checkpoint(self, assignments: Sequence[Assignment] | None = None) -> None:
+        """Commits what is under way, then begins to save these, or every one."""
         self.finish()
         self.commit()
-        for shard in self.shards.values() if shards is None else shards:
-            self.recovery.saver.save(shard)
+        for assignment in self.folding if assignments is None else assignments:
+            self.recovery.saver.save(assignment)
 
     def swap(self, version: str) -> None:
-        """Every shard that does not replay goes over to `version`, between two commits and saved before it judges."""
-        due = [shard for shard in self.shards.values() if shard.version != version and shard.settled]
+        """Every partition that judges goes over to `version`, between two commits and saved before it judges."""
+        due = [one for one in self.folding if one.settled and one.shard.version != version]
         if not due:
             return
         self.finish()
         self.commit()
         begun = time.monotonic()
-        for shard in due:
-            self.models.swap_saved(shard, version, self.recovery)
+        for assignment in due:
+            swaps.make(self.models, self.recovery.saver, assignment, version)
             if time.monotonic() - begun > SWAP_S:
                 return
         metrics.SWAPS.inc()
 
-    def status(self) -> dict[str, object]:
-        """For `/readyz`; called from another thread."""
-        shards = list(self.shards.values())
-        return {
-            "ready": bool(shards) and not any(shard.replaying for shard in shards) and not self.recovery.waiting,
-            "partitions": sorted(shard.partition for shard in shards),
-            "replaying": sorted(shard.partition for shard in shards if shard.replaying),
-            "restoring": self.recovery.waiting,
-            "models": sorted({shard.version for shard in shards}),
-            "store": not (self.recovery.saver.store_away or self.models.store_away),
-        }
-
-    def progress(self) -> dict[int, Progress]:
-        """Of each partition; called from another thread."""
-        return {
-            shard.partition: Progress(
-                shard.next_offset,
-                shard.saved_offset,
-                shard.latest_ms,
-                self._committed_s.get(shard.partition),
-                shard.used,
-            )
-            for shard in list(self.shards.values())
-        }
+    def evict(self) -> None:
+        """Forgets models that nobody uses; not while a partition is restored, as the restoring thread may count on one
+        of which there is no other copy."""
+        assignments = self.assignments.values()
+        if not any(assignment.state is State.RESTORING for assignment in assignments):
+            self.models.evict(self._flights.versions().union(*(assignment.versions for assignment in assignments)))
 
     # ── partitions come and go (Listener) ────────────────────────────────────────────────
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        self.recovery.begin(partitions, self.source.committed, self.models.current(), self.models.has)
+        new = {partition: Assignment(partition) for partition in partitions}
+        self.assignments.update(new)
+        self.recovery.begin(list(new.values()), self.source.committed, self.models.choice.current, self.models.has)
 
     def begin_restored(self) -> None:
-        """Goes on with the partitions whose shards are ready. Raises what restoring raised."""
-        for shard in self.recovery.restored(self.shards.values()):
-            self.shards[shard.partition] = shard
-            self.source.start({shard.partition: shard.next_offset})
+        """Goes on with the partitions whose turn it is. Raises what restoring raised."""
+        for assignment in self.recovery.begun(self.assignments.values()):
+            self.source.start({assignment.partition: assignment.shard.next_offset})
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Saved after they are given up: whoever waits for that keeps the other partitions waiting."""
         self.finish()
         self.commit()
-        for partition in partitions:
-            if partition in self.shards:
-                self.recovery.saver.hand_over(self.shards[partition])
-        self._forget(partitions)
+        for assignment in self._forget(partitions):
+            folded = assignment.folds
+            assignment.hand_over()
+            if folded:
+                self.recovery.saver.hand_over(assignment)
 
     def lost(self, partitions: Sequence[int]) -> None:
         """What waits in the open transaction may belong to them, so all of it is dropped."""
-        self._forget(partitions)
+        for assignment in self._forget(partitions):
+            assignment.lose()
         raise TransactionFailed(f"partitions {sorted(partitions)} were taken by another worker")
 
-    def _forget(self, partitions: Sequence[int]) -> None:
-        self.recovery.drop(partitions)
-        for partition in partitions:
-            self.shards.pop(partition, None)
-            self._committed_s.pop(partition, None)
+    def _forget(self, partitions: Sequence[int]) -> list[Assignment]:
+        gone = [self.assignments.pop(partition) for partition in partitions if partition in self.assignments]
+        for assignment in gone:
+            self.recovery.drop(assignment.partition)
+        return gone
+
+    # ── what other threads ask ───────────────────────────────────────────────────────────
+
+    def status(self) -> dict[str, object]:
+        """For `/readyz`."""
+        folding, waiting = self.folding, self.waiting
+        replaying = sorted(assignment.partition for assignment in folding if assignment.replays)
+        return {
+            "ready": bool(folding) and not replaying and not waiting,
+            "partitions": sorted(assignment.partition for assignment in folding),
+            "replaying": replaying,
+            "restoring": waiting,
+            "models": sorted({assignment.shard.version for assignment in folding}),
+            "store": not (self.recovery.saver.store_away or self.models.choice.store_away),
+        }
+
+    def progress(self) -> dict[int, Progress]:
+        """Of each partition that is folded."""
+        return {assignment.partition: Progress.of(assignment) for assignment in self.folding}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from stream_ad import config, metrics
 from stream_ad.batch import FeatureBatch, RejectBatch, Scores
+from stream_ad.checkpoint.assignment import Assignment
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.shadow import Shadow
-from stream_ad.state.shard import Shard
 
 if TYPE_CHECKING:
     from stream_ad.score.engine import Future
@@ -25,7 +25,7 @@ FLIGHT_S = 0.0005
 class Item:
     """A stretch of one partition's log on its way to a commit."""
 
-    shard: Shard
+    assignment: Assignment
     next_offset: int
     newest_ms: int
     rejects: list[RejectBatch]
@@ -59,9 +59,9 @@ class Flight:
         for item in self.items:
             scores = shadow_scores = None
             if item.features is not None:
-                scores = Scores(item.features, self.version, next(live))
+                scores = Scores.of(item.features, self.version, next(live))
                 if self.shadow is not None:
-                    shadow_scores = Scores(item.features, self.shadow.version, next(beside))
+                    shadow_scores = Scores.of(item.features, self.shadow.version, next(beside))
             yield Scored(item, scores, self.shadow, shadow_scores)
 
 
@@ -89,6 +89,11 @@ class Flights:
             patience = min(patience, self._since_s + self._latency_s - time.monotonic())
         return max(0.0, patience)
 
+    def versions(self) -> set[str]:
+        """Those that score what is under way, shadows included."""
+        shadows = {flight.shadow.version for flight in self._under_way if flight.shadow is not None}
+        return shadows | {flight.version for flight in self._under_way}
+
     def landed(self) -> Iterator[Scored]:
         """What is ready; waits only where more than `in_flight` batches are under way."""
         late = self._waiting and time.monotonic() - self._since_s >= self._latency_s
@@ -106,11 +111,11 @@ class Flights:
 
     def _launch(self) -> None:
         items, self._waiting, self._rows = self._waiting, [], 0
-        for version in dict.fromkeys(item.shard.version for item in items):
-            group = [item for item in items if item.shard.version == version]
+        for version in dict.fromkeys(item.assignment.shard.version for item in items):
+            group = [item for item in items if item.assignment.shard.version == version]
             x = [item.features.x for item in group if item.features is not None]
             future = self._models.submit(version, x) if x else None
-            shadow = self._models.shadow() if x else None
+            shadow = self._models.choice.shadow if x else None
             beside = self._models.submit(shadow.version, x) if shadow is not None else None
             metrics.BATCH_ROWS.observe(sum(map(len, x)))
             self._under_way.append(Flight(group, version, future, shadow, beside))

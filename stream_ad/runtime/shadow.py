@@ -33,12 +33,16 @@ class Shadow:
             self._states[shard] = state
 
     def judge(self, shard: Shard, scores: Scores, live: Verdicts) -> None:
-        """Counts where the two agree."""
+        """Counts where the two agree, of the rows that both judge."""
         verdicts = shard.folds.threshold.step(self._states[shard], scores)
+        _, ours, theirs = np.intersect1d(
+            live.scores.features.row, scores.features.row, assume_unique=True, return_indices=True
+        )
+        judging, beside = live.flag[ours], verdicts.flag[theirs]
         for name, both in (
-            ("both", live.flag & verdicts.flag),
-            ("live_only", live.flag & ~verdicts.flag),
-            ("shadow_only", ~live.flag & verdicts.flag),
-            ("neither", ~live.flag & ~verdicts.flag),
+            ("both", judging & beside),
+            ("live_only", judging & ~beside),
+            ("shadow_only", ~judging & beside),
+            ("neither", ~judging & ~beside),
         ):
             metrics.SHADOW.labels(self.version, name).inc(int(np.count_nonzero(both)))

@@ -108,15 +108,12 @@ class Bundle:
     def _check_tensors(self) -> None:
         m = self.manifest
         try:
-            scorer = registry.lookup("scorer", m.kind, "scorer")
+            scorer = registry.trainable(m.kind, f"model {self.version}")
             if not _in_bounds(m.architecture):
                 raise ValueError("sizes out of all bounds")
             wanted = scorer.shapes(m.architecture)
-        except (ConfigError, AttributeError):
-            known = ", ".join(registry.names("scorer"))
-            raise ModelError(
-                f"model {self.version}: there is no trained scorer {m.kind!r} here (known: {known})"
-            ) from None
+        except ConfigError as error:
+            raise ModelError(str(error)) from None
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"model {self.version}: architecture not understood: {error!r}") from None
         for name in sorted(wanted.keys() | self.tensors.keys()):

@@ -2,12 +2,17 @@
 
 Rows go to the scorer in chunks of one fixed size, the last one filled up with absent rows.
 So every matrix product has one shape, and a row's score does not depend, to the bit, on the
-batch that it came in (measured: below about 12 rows it would). A scorer that is `rowwise`
+batch that it came in (measured: below about 12 rows it would). A scorer that is `Rowwise`
 sees to that itself, and on the CPU gets a batch in one piece.
+
+This is also the scorer's border. A row for which the scorer raises, gives another shape, or gives a score
+that is not finite has the score NaN: it is not judged. Its neighbours keep their scores to the bit.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future as _Future
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +23,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_ad import config, registry
+from stream_ad import config, metrics, registry
 from stream_ad.batch import F32, F64, Explanation
+from stream_ad.border import ContractBroken, Failed, check_array, isolated
 from stream_ad.config.features import FeatureSpec
-from stream_ad.errors import ConfigError, ModelError
-from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer
+from stream_ad.errors import ConfigError, ModelError, StreamAdError
+from stream_ad.protocols import BUILT_IN, ModelInfo, Scorer, is_rowwise
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.signature import Trust
 from stream_ad.score.statistical import Statistical
 
 CPU_ROWS = 1024  # a chunk and the activations of a small network stay in the second-level cache
 CUDA_ROWS = 4096  # fewer leave the device waiting for launches
+FAULTS_S = 10.0  # between two lines of the log
+
+log = logging.getLogger(__name__)
 
 Future: TypeAlias = _Future[list[F64]]
 Explaining: TypeAlias = _Future[Explanation]
@@ -41,6 +50,7 @@ class Loaded:
     version: str
     scorer: Scorer
     device: torch.device
+    rowwise: bool
 
 
 class Engine:
@@ -56,36 +66,47 @@ class Engine:
             ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(1,))
             for name in ("scorer", "explainer")
         )
+        self._logged_s = float("-inf")
 
     def load(self, blob: bytes | None) -> Loaded:
         """A bundle, or the statistical scorer for None. Raises `ModelError` where it does not fit."""
         if blob is None:
-            return self._tried(Loaded(BUILT_IN, Statistical(self.spec), torch.device("cpu")))
+            return self._tried(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
         bundle = Bundle.from_bytes(blob, self.spec, self._trust)
-        kind = registry.lookup("scorer", bundle.manifest.kind, "scorer")
+        kind = registry.trainable(bundle.manifest.kind, f"model {bundle.version}")
         try:
-            return self._tried(Loaded(bundle.version, kind.of(bundle, self.device), self.device))
-        except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            return self._tried(bundle.version, kind.of(bundle, self.device), self.device)
+        except StreamAdError:
+            raise
+        except Exception as error:
             raise ModelError(f"model {bundle.version}: cannot score: {error!r:.300}") from None
 
-    def _tried(self, loaded: Loaded) -> Loaded:
+    def _tried(self, version: str, scorer: Scorer, device: torch.device) -> Loaded:
         """The first score compiles what is to be compiled, and shows whether the scorer can."""
-        absent = np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)
-        self.submit(loaded, [absent]).result()
+        loaded = Loaded(version, scorer, device, is_rowwise(scorer))
+        self._scoring.submit(self._answer_absent, loaded).result()
         return loaded
+
+    def _answer_absent(self, loaded: Loaded) -> None:
+        """Raises what the scorer raises for a row without values."""
+        answer(loaded, [np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)], 1)
 
     def info(self, blob: bytes) -> ModelInfo:
         """What a registry keeps beside a bundle. Raises `ModelError`."""
         return Bundle.from_bytes(blob, self.spec, self._trust).info()
 
     def submit(self, loaded: Loaded, xs: Sequence[F32]) -> Future:
-        """Scores of each [m_i,w,f] as [m_i]; the arrays must not change before the result is there."""
+        """Scores of each [m_i,w,f] as [m_i], NaN where the scorer gives none that can be used.
+
+        The arrays must not change before the result is there. Raises what the scorer raises where it cannot
+        score a row without values either: then no row is to blame.
+        """
         return self._scoring.submit(self._score, loaded, xs)
 
     def explain(self, loaded: Loaded, x: F32) -> Explaining:
         """Of [k,w,f], row by row: in narrow products even the place of a row in its chunk shows in its last bits.
 
-        x must not change before the result is there.
+        x must not change before the result is there. A row that cannot be explained has no contributions: zeros.
         """
         return self._explaining.submit(self._explain, loaded, x)
 
@@ -95,25 +116,46 @@ class Engine:
 
     def _score(self, loaded: Loaded, xs: Sequence[F32]) -> list[F64]:
         sizes = [len(x) for x in xs]
-        rows = sum(sizes)
-        if not rows:
-            return [np.zeros(0) for _ in xs]
-        scores = (_on_cpu if loaded.device.type == "cpu" else _on_cuda)(loaded, xs, rows)
-        return np.split(scores[:rows].astype(np.float64), np.cumsum(sizes)[:-1])
+        scores = np.full(sum(sizes), np.nan)
+        failed: list[Failed] = []
+
+        for outcome in isolated(len(scores), lambda first, last: answer(loaded, _cut(xs, first, last), last - first)):
+            if isinstance(outcome, Failed):
+                failed.append(outcome)
+            else:
+                scores[outcome.first : outcome.last] = outcome.answer
+        if failed:
+            self._answer_absent(loaded)
+        scores[~np.isfinite(scores)] = np.nan
+        missing = int(np.count_nonzero(np.isnan(scores)))
+        if missing:
+            self._tell(loaded, "score", missing, failed[-1].reason if failed else "a score is not finite")
+        return np.split(scores, np.cumsum(sizes)[:-1]) if sizes else []
 
     def _explain(self, loaded: Loaded, x: F32) -> Explanation:
-        parts = []
-        row = torch.empty((1, *x.shape[1:]))
-        for first in range(len(x)):
-            _fill(row, [x], first)
-            parts.append(loaded.scorer.explain(row.to(loaded.device)))
-        if not parts:
-            return Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros(x.shape[2], np.float32))
-        return Explanation(
-            np.concatenate([part.contribution for part in parts]),
-            np.concatenate([part.expected for part in parts]),
-            parts[0].spread,
-        )
+        k, w, f = x.shape
+        told = Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros(f, np.float32))
+        failed: list[Failed] = []
+        row = torch.empty((1, w, f))
+        for at in range(k):
+            _fill(row, [x], at)
+            (outcome,) = isolated(1, lambda *_: explained(loaded, row.to(loaded.device)))
+            if isinstance(outcome, Failed):
+                failed.append(outcome)
+                continue
+            told.contribution[at], told.expected[at] = outcome.answer.contribution[0], outcome.answer.expected[0]
+            told.spread[:] = outcome.answer.spread
+        if failed:
+            self._answer_absent(loaded)
+            self._tell(loaded, "explanation", len(failed), failed[-1].reason)
+        return told
+
+    def _tell(self, loaded: Loaded, what: str, rows: int, why: str) -> None:
+        metrics.SCORER_FAULTS.labels(loaded.version, what).inc(rows)
+        now_s = time.monotonic()
+        if now_s - self._logged_s >= FAULTS_S:
+            self._logged_s = now_s
+            log.warning("model %s: no usable %s of %d rows: %s", loaded.version, what, rows, why)
 
 
 def _device(name: str) -> torch.device:
@@ -134,6 +176,15 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _cut(xs: Sequence[F32], first: int, last: int) -> list[F32]:
+    """Rows `first` to `last` of all of `xs` in a row."""
+    parts = []
+    for x in xs:
+        parts.append(x[max(first, 0) : max(last, 0)])
+        first, last = first - len(x), last - len(x)
+    return parts
+
+
 def _fill(chunk: Tensor, xs: Sequence[F32], first: int) -> int:
     """Rows from `first` on of all of `xs` in a row into `chunk`, the rest absent. How many there were."""
     target, filled = chunk.numpy(), 0
@@ -147,11 +198,42 @@ def _fill(chunk: Tensor, xs: Sequence[F32], first: int) -> int:
     return filled
 
 
+def answer(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
+    """Scores [rows] of all `xs`. Raises what the scorer raises; memory of the device is the machine's matter."""
+    try:
+        return (_on_cpu if loaded.device.type == "cpu" else _on_cuda)(loaded, xs, rows)[:rows]
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+
+
+def _chunk_scores(loaded: Loaded, x: Tensor) -> Tensor:
+    """float32 [n] of x [n,w,f]. Raises `ContractBroken` for another shape or for what are no numbers."""
+    scores: object = loaded.scorer.score(x)
+    if not isinstance(scores, Tensor) or scores.shape != x.shape[:1] or not scores.is_floating_point():
+        given = f"{scores.dtype}{list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ContractBroken(f"gives {given} as scores of {len(x)} rows")
+    return scores.to(torch.float32)
+
+
+def explained(loaded: Loaded, row: Tensor) -> Explanation:
+    """Of [1,w,f]. Raises `ContractBroken` for other shapes, and for what is not finite."""
+    try:
+        given = loaded.scorer.explain(row)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    parts = [np.asarray(part, np.float32) for part in (given.contribution, given.expected, given.spread)]
+    for part, shape in zip(parts, (row.shape, row.shape, row.shape[2:]), strict=True):
+        check_array("a part of the explanation", part, np.float32, tuple(shape))
+        if not np.isfinite(part).all():
+            raise ContractBroken("the explanation is not finite")
+    return Explanation(*parts)
+
+
 def _on_cpu(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
-    size = rows if getattr(loaded.scorer, "rowwise", False) else CPU_ROWS
+    size = rows if loaded.rowwise else CPU_ROWS
     padded = torch.empty((-(-rows // size) * size, *xs[0].shape[1:]))
     _fill(padded, xs, 0)
-    return np.concatenate([loaded.scorer.score(chunk).numpy() for chunk in torch.split(padded, size)])
+    return np.concatenate([_chunk_scores(loaded, chunk).numpy() for chunk in torch.split(padded, size)])
 
 
 def _on_cuda(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
@@ -172,7 +254,7 @@ def _on_cuda(loaded: Loaded, xs: Sequence[F32], rows: int) -> F32:
                 _fill(staged[slot], xs, first)
                 x = staged[slot].to(loaded.device, non_blocking=True)
                 copied[slot].record(stream)
-                scores[first : first + CUDA_ROWS].copy_(loaded.scorer.score(x), non_blocking=True)
+                scores[first : first + CUDA_ROWS].copy_(_chunk_scores(loaded, x), non_blocking=True)
         stream.synchronize()
     result: F32 = scores.numpy()
     return result

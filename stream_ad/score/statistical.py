@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stream_ad.batch import F32, Bool, Explanation
+from stream_ad.config import ScorerOptions
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
 from stream_ad.score.reconstruction import kernels
@@ -30,6 +31,8 @@ class Statistical:
 
     Always computed on the CPU.
     """
+
+    Options = ScorerOptions  # it has none of its own
 
     def __init__(self, spec: FeatureSpec) -> None:
         roles = [spec.kind_of(feature).role for feature in spec.features]

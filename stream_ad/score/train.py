@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,13 @@ from torch import Tensor
 from stream_ad import config, registry
 from stream_ad.batch import F32, I64
 from stream_ad.config.features import FeatureSpec
-from stream_ad.errors import ConfigError, InputError
-from stream_ad.protocols import Scorer
+from stream_ad.config.parts import SCORER
+from stream_ad.errors import InputError
+from stream_ad.protocols import Scorer, Trainable
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.statistical import Statistical
+
+__all__ = ["Fitted", "Progress", "Trainable", "split", "train"]
 
 MIN_ROWS = 64  # held back; fewer cannot calibrate a score
 QUALITY_ROWS = 20_000  # scored, and
@@ -29,28 +32,11 @@ Progress = Callable[[int, float, float], None]  # epoch (from 0), training loss,
 class Fitted:
     """What a trainable scorer learnt."""
 
-    architecture: Mapping[str, Any]
+    architecture: Mapping[str, Any]  # numbers, text and lists of them
     tensors: Mapping[str, Tensor]
     curve: tuple[tuple[float, float], ...]  # training and held-back loss of each epoch
     held_loss: float
     baseline_loss: float  # of predicting each feature's median
-
-
-class Trainable(Protocol):
-    """A scorer class that `train` can build and a bundle can hold."""
-
-    @classmethod
-    def fit(cls, x: Tensor, held: Tensor, options: config.Train, progress: Progress) -> Fitted:
-        """x [n,w,f] earlier rows to learn from, held [h,w,f] later ones to stop and calibrate by."""
-        ...
-
-    @classmethod
-    def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """Of every tensor in a bundle of this architecture."""
-        ...
-
-    @classmethod
-    def of(cls, bundle: Bundle, device: torch.device) -> Scorer: ...
 
 
 def split(ts_ms: I64, held_back: float) -> tuple[I64, I64]:
@@ -72,7 +58,7 @@ def train(
     x: F32,
     ts_ms: I64,
     spec: FeatureSpec,
-    options: config.Train,
+    options: config.ScorerOptions,
     source: str,
     created_ms: int,
     progress: Progress | None = None,
@@ -85,12 +71,8 @@ def train(
     wanted = (spec.rows, len(spec.features))
     if x.shape[1:] != wanted or len(x) != len(ts_ms):
         raise ValueError(f"x {x.shape}, ts_ms {ts_ms.shape} for [w,f] = {wanted}")
-    scorer = registry.lookup("scorer", options.scorer, "train.scorer")
-    if not hasattr(scorer, "fit"):
-        trainable = [name for name in registry.names("scorer") if name != options.scorer]
-        raise ConfigError(
-            f"train.scorer: {options.scorer} has nothing to train; choose another of: {', '.join(trainable)}"
-        )
+    scorer = registry.trainable(options.scorer)
+    options = SCORER.adapted(options)
     useful = np.isfinite(x[:, -1]).any(axis=1)
     x, ts_ms = x[useful], ts_ms[useful]
     if len(x) < 2 * MIN_ROWS:

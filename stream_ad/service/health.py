@@ -1,7 +1,7 @@
-"""What a worker knows of itself: looks at its partitions, the brokers, Redis and the memory, and acts on it.
+"""A worker's watch over its partitions, the brokers, Redis and the memory.
 
-A stall (see `watchdog`) is told and answered by a new start; a worker that cannot start anew, since the
-thread that would have to is stuck, is ended. When memory runs short the worker is asked to stop.
+On a stall (see `watchdog`) it logs an error and makes the pipeline start anew. If the pipeline's thread is stuck and
+cannot, it ends the worker. When memory runs short it asks the worker to stop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from stream_ad import metrics
 from stream_ad.config import Run
 from stream_ad.errors import STUCK, Stalled, StreamAdError
-from stream_ad.runtime.loop import Pipeline, Progress
+from stream_ad.runtime.loop import Pipeline
+from stream_ad.runtime.progress import Progress
 from stream_ad.service.memory_limit import spare_bytes
 from stream_ad.service.watchdog import Stall, Watchdog
 
@@ -37,8 +38,8 @@ _GAUGES = (
 class Watch:
     """A thread that looks about once a second.
 
-    `ask` answers (ends of these partitions, offsets committed by the whole group); `key_bytes` is what
-    the state of a key takes. `stop` is called, once, when memory runs short, and `short` says why.
+    `ask` returns the ends of the given partitions, and all offsets that the group has committed; `key_bytes` is
+    the size of a key's state. When memory runs short the thread calls `stop`, once, and `short` says why.
     """
 
     def __init__(self, config: Run, ask: Ask, key_bytes: float, stop: Callable[[], None]) -> None:
@@ -48,7 +49,7 @@ class Watch:
         self._restart: str | None = None
         self._stalls: dict[int, Stall] = {}
         self._seen: dict[int, dict[str, float | int | None]] = {}
-        self._since_s: dict[str, float] = {}  # who is away -> since when
+        self._since_s: dict[str, float] = {}  # "brokers" or "store", while away -> since when
         self.short: str | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -60,13 +61,13 @@ class Watch:
             self._pipeline = pipeline
 
     def end(self) -> None:
-        """The pipeline is gone, and all that it held."""
+        """The pipeline has ended and holds no partition any more."""
         with self._lock:
             self._pipeline, self._restart = None, None
             self._watchdog.restarted()
 
     def check(self) -> None:
-        """For the pipeline's thread. Raises `Stalled` where it is to start anew."""
+        """For the pipeline's thread. Raises `Stalled` when the pipeline has to start anew."""
         if self._restart is not None:
             raise Stalled(self._restart)
 
@@ -76,11 +77,11 @@ class Watch:
     def status(self) -> dict[str, object]:
         """For `/readyz`."""
         pipeline = self._pipeline
-        found: dict[str, object] = pipeline.status() if pipeline is not None else {"ready": False}
+        known: dict[str, object] = pipeline.status() if pipeline is not None else {"ready": False}
         stalls = dict(self._stalls)
         return {
-            **found,
-            "ready": bool(found["ready"]) and not stalls,
+            **known,
+            "ready": bool(known["ready"]) and not stalls,
             "stalled": sorted(stalls),
             "brokers_away_since": _moment(self._since_s.get("brokers")),
             "store_away_since": _moment(self._since_s.get("store")),
@@ -92,7 +93,7 @@ class Watch:
             try:
                 self._look()
             except Exception:
-                log.exception("the watch goes on")  # a bug here must not end what works
+                log.exception("the watch failed, and goes on")  # a bug here must not end a worker that works
 
     def _look(self) -> None:
         pipeline = self._pipeline
@@ -111,7 +112,7 @@ class Watch:
         with self._lock:
             if pipeline is self._pipeline:
                 self._judge(progress, ends, others)
-        self._tell(progress, ends)
+        self._publish(progress, ends)
 
     def _judge(self, progress: Mapping[int, Progress], ends: Mapping[int, int], others: Mapping[int, int]) -> None:
         now = time.monotonic()
@@ -133,7 +134,7 @@ class Watch:
             metrics.RESTARTS.inc()
             self._restart = "; ".join(_words(stall) for stall in verdict.stalls)
 
-    def _tell(self, progress: Mapping[int, Progress], ends: Mapping[int, int]) -> None:
+    def _publish(self, progress: Mapping[int, Progress], ends: Mapping[int, int]) -> None:
         now = time.time()
         seen: dict[int, dict[str, float | int | None]] = {}
         for partition, known in progress.items():
@@ -164,17 +165,17 @@ class Watch:
         snapshot = 2 * self._key_bytes * max((known.keys for known in progress.values()), default=0)
         if kept_free and self.short is None and spare < kept_free + snapshot:
             self.short = (
-                f"{spare >> 20:,} MiB of memory are left, and run.spare_memory = {self._config.spare_memory} beside a "
-                f"snapshot of {round(snapshot) >> 20:,} MiB is to stay free: lower window.max_keys, run fewer workers "
-                "here, or give more memory"
+                f"{spare >> 20:,} MiB of memory are left, but run.spare_memory = {self._config.spare_memory} MiB and "
+                f"{round(snapshot) >> 20:,} MiB for a snapshot must stay free: lower window.max_keys, run fewer "
+                "workers here, or give more memory"
             )
             self._stop()
 
-    def _note(self, what: str, now: bool) -> None:
-        if now:
-            self._since_s.setdefault(what, time.time())
+    def _note(self, server: str, away: bool) -> None:
+        if away:
+            self._since_s.setdefault(server, time.time())
         else:
-            self._since_s.pop(what, None)
+            self._since_s.pop(server, None)
 
 
 def _words(stall: Stall) -> str:

@@ -12,11 +12,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from stream_ad.errors import ConfigError
 from stream_ad.metrics import REGISTRY
 
-CLIENT_S = 10.0  # who takes longer to ask does not keep a thread
+CLIENT_S = 10.0  # a client that takes longer to send its request does not keep a thread
 
 
 class Server:
-    """Serves until closed. `status` answers at least `{"ready": bool}`; it is called from another thread."""
+    """Serves until closed. `status` returns at least `{"ready": bool}`, and is called from another thread."""
 
     def __init__(self, host: str, port: int, status: Callable[[], Mapping[str, object]]) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -28,14 +28,14 @@ class Server:
                 elif self.path == "/healthz":
                     self._answer(200, "application/json", b'{"alive":true}')
                 elif self.path == "/readyz":
-                    found = status()
-                    self._answer(200 if found["ready"] else 503, "application/json", orjson.dumps(found))
+                    known = status()
+                    self._answer(200 if known["ready"] else 503, "application/json", orjson.dumps(known))
                 else:
                     self._answer(404, "text/plain", b"there are /metrics, /healthz and /readyz\n")
 
-            def _answer(self, code: int, kind: str, body: bytes) -> None:
+            def _answer(self, code: int, content_type: str, body: bytes) -> None:
                 self.send_response(code)
-                self.send_header("Content-Type", kind)
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -1,17 +1,17 @@
-"""How much memory can still be had: of the machine, and of the control groups that hold us."""
+"""How much memory is still available, on the machine and within the control groups of this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-UNLIMITED = 1 << 60  # version 1 writes "no limit" as a number of about this size
+UNLIMITED = 1 << 60  # control groups of version 1 write "no limit" as a number of about this size
 
 
 def spare_bytes(root: Path = Path("/")) -> int | None:
-    """The least of what Linux and our control groups leave; None where nothing tells."""
-    found = [*_machine(root), *_groups(root)]
-    return min(found) if found else None
+    """The least that the machine and our control groups leave; None where neither is known."""
+    spare = [*_machine(root), *_groups(root)]
+    return min(spare) if spare else None
 
 
 def _machine(root: Path) -> Iterator[int]:
@@ -21,7 +21,7 @@ def _machine(root: Path) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """A group's limit less what is in use; files in the cache that were not read again can be dropped."""
+    """The limit of each group less its use. Cached files that are not in use do not count: the kernel can drop them."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":

@@ -1,4 +1,4 @@
-"""The wish to stop, as signal handlers may have it."""
+"""A request to stop that is safe in signal handlers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import queue
 
 
 class Stop:
-    """Asked for by handlers and threads, however often; waited for by one thread.
+    """Handlers and threads ask for the stop, any number of times; one thread waits for it.
 
-    `threading.Event.set` takes a lock that the interrupted thread may hold itself, in `wait` or in
-    another handler's `set`: then nothing goes on. `SimpleQueue.put` may be interrupted by itself.
+    A `threading.Event` could deadlock: its `set` takes a lock that the interrupted thread may hold itself, in
+    `wait` or in another handler's `set`. `SimpleQueue.put` may be interrupted by itself.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Stop:
         return self._asked
 
     def wait(self, timeout_s: float) -> bool:
-        """Until it is asked for, or for so long; answers whether it is."""
+        """Waits for a request, at most `timeout_s`; returns whether there is one."""
         if not self._asked:
             with contextlib.suppress(queue.Empty):
                 self._woken.get(timeout=timeout_s)

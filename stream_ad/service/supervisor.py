@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
@@ -26,27 +26,33 @@ log = logging.getLogger("stream_ad.service.supervisor")
 TICK_S = 0.1
 RESTART_S = 1.0
 LOOK_S = 2.0
-STOP_SHARE = 0.9  # of `run.stop`: then what still runs is killed
+STOP_SHARE = 0.9  # of `run.stop`; then the supervisor kills what still runs
 TRAINER_NICE = 10  # judging comes first
 FINAL = {*range(1, 7), MemoryShort.exit_code}  # a new start would end the same way
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def fork_server() -> None:
-    """Starts the process that workers are forked from; returns at once, while it still loads what they need."""
+    """Starts the process that workers are forked from. Returns at once, while that process still imports."""
     CONTEXT.set_forkserver_preload(["stream_ad.service.preload"])
     forkserver.ensure_running()
 
 
 class Interrupted(Exception):
-    """Asked to stop while a worker is being started: it ends by itself, as its parent does."""
+    """A signal came while a worker was being started. That worker ends by itself when its parent does."""
 
 
 class Supervisor:
-    """Starts workers, starts dead ones again, and stops them all on SIGTERM or ctrl-C."""
+    """Starts workers, restarts dead ones, and stops all on SIGTERM or Ctrl-C."""
 
-    def __init__(self, config: Config, workers: int, until: Mapping[int, int] | None) -> None:
-        self._config, self._until = config, until
+    def __init__(
+        self,
+        config: Config,
+        workers: int,
+        until: Mapping[int, int] | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._until, self._clock = config, until, clock
         self._stop = Stop()
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
@@ -57,21 +63,21 @@ class Supervisor:
         self._starting = False
 
     def run(self) -> int:
-        """Answers the exit code: 0, or 130 on ctrl-C; that of the error that ended a worker; 8 where a worker
-        was stopped before all was committed."""
+        """Returns the exit code: 0, or 130 on Ctrl-C; that of the error that ended a worker; 8 if a worker was
+        stopped before all was committed."""
         code = 0
 
         def interrupted(number: int, _frame: object) -> None:
             nonlocal code
             code = 130 if number == signal.SIGINT else 0
-            self._asked_s = min(self._asked_s, time.monotonic())
+            self._asked_s = min(self._asked_s, self._clock())
             self._stop.ask()
             if self._starting:
                 raise Interrupted
 
         before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         if self._config.train.auto:
-            # in a thread of its own: servers that are away would keep those waiting who look after the workers
+            # in a thread of its own, since servers that are away must not hold up the loop that restarts workers
             threading.Thread(target=self._count_untrained, name="untrained", daemon=True).start()
         try:
             while not self._stop.asked():
@@ -92,7 +98,7 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for index, process in self._workers.items():
-            if process is None and time.monotonic() >= self._due[index]:
+            if process is None and self._clock() >= self._due[index]:
                 started = CONTEXT.Process(
                     target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
                 )
@@ -104,7 +110,7 @@ class Supervisor:
                 self._workers[index] = started
 
     def _ended(self) -> int | None:
-        """Looks after the dead. An exit code when all is done, or when starting again would not help."""
+        """Schedules restarts of dead workers. An exit code when all have finished, or when a restart would not help."""
         for index, process in self._workers.items():
             if process is None or process.exitcode is None:
                 continue
@@ -116,7 +122,7 @@ class Supervisor:
             why = " (its watchdog: it was stuck)" if code == STUCK else ""
             log.warning("worker %d ended with %d%s; starts again in %.0f s", index, code, why, RESTART_S)
             self._workers[index] = None
-            self._due[index] = time.monotonic() + RESTART_S
+            self._due[index] = self._clock() + RESTART_S
         if all(process is not None and process.exitcode == 0 for process in self._workers.values()):
             return 0
         return None
@@ -128,7 +134,7 @@ class Supervisor:
             self._untrained = 0  # counted anew
             if self._trainer.exitcode:
                 self._enough *= 2
-                log.warning("the first model could not be trained; tried again at %d events", self._enough)
+                log.warning("the first model could not be trained; the next attempt is at %d events", self._enough)
             self._trainer = None
         if self._untrained >= self._enough:
             self._trainer = CONTEXT.Process(target=train_first, args=(self._config,), name="trainer")
@@ -138,32 +144,32 @@ class Supervisor:
         while not self._stop.asked():
             if self._trainer is None:
                 try:
-                    found = _untrained_events(self._config)
-                    self._untrained = found if self._trainer is None else 0
+                    count = _untrained_events(self._config)
+                    self._untrained = count if self._trainer is None else 0
                 except StreamAdError as error:
                     log.debug("%s", error)
             time.sleep(LOOK_S)
 
     def _stop_all(self) -> bool:
-        """Whether a worker did not get to commit everything."""
+        """Stops all processes; returns whether a worker left something uncommitted."""
         workers = [process for process in self._workers.values() if process is not None]
         running = [*workers, self._trainer] if self._trainer is not None else workers
         for process in running:
             process.terminate()
-        now = time.monotonic()
+        now = self._clock()
         deadline = min(now, self._asked_s) + self._config.run.stop / 1000 * STOP_SHARE
         for process in running:
-            process.join(max(0.0, deadline - time.monotonic()))
+            process.join(max(0.0, deadline - self._clock()))
             if process.exitcode is None:
                 log.error("%s did not stop within %.1f s and is killed", process.name, deadline - now)
                 process.kill()
                 process.join()
-        # who dies of the signal itself had not come to handle it, so had begun nothing
+        # a worker that the signal itself killed did not handle it yet, so it had begun nothing
         return any(process.exitcode not in (0, -signal.SIGTERM) for process in workers)
 
 
 def _untrained_events(config: Config) -> int:
-    """Events in the topic; 0 when there is or was a model already, or no registry to put one into."""
+    """The number of events in the topic; 0 if there is or was a model, or if the registry does not answer."""
     from stream_ad import build
     from stream_ad.io.kafka.range import range_of
     from stream_ad.io.redis.stores import RedisModelStore
@@ -175,24 +181,24 @@ def _untrained_events(config: Config) -> int:
         return 0
     start, stop = range_of(config.kafka, config.source.topic)
     swaps = build.kafka_log(config).swaps(sorted(stop))
-    if any(swap.version != BUILT_IN for found in swaps.values() for swap in found):
-        return 0  # the registry was emptied, and the workers put it back
+    if any(swap.version != BUILT_IN for of_partition in swaps.values() for swap in of_partition):
+        return 0  # the registry was emptied; the workers will restore it
     return sum(stop.values()) - sum(start.values())
 
 
 def train_first(config: Config) -> None:
-    """Trains on what the topic holds and promotes the result."""
+    """Trains the first model on the events of the topic and promotes it."""
     from stream_ad.io.kafka.range import KafkaRange, range_of
     from stream_ad.io.redis.stores import RedisModelStore
-    from stream_ad.jobs import train as training
+    from stream_ad.jobs.train import fit, register
 
     worker.setup_logging("trainer")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(TRAINER_NICE)
     try:
         topic = config.source.topic
-        bundle = training.fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)
-        training.register(RedisModelStore(config.redis), bundle, promote=True)
+        bundle = fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)
+        register(RedisModelStore(config.redis), bundle, promote=True)
         log.info("model %s is trained and promoted", bundle.version)
     except StreamAdError as error:
         log.error("%s", error)

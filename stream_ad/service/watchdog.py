@@ -1,19 +1,19 @@
-"""Which partitions stand still: decided from what is known of them at each look, with the time passed in."""
+"""Finds partitions that stand still, from their positions at each look. The caller passes the time in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-TOGETHER = 3  # so many times the patience where nothing moves: a group that settles stands still as a whole
-QUEUED = 500_000  # events that may wait before a partition's next one: what the client has fetched, and the reader's
+TOGETHER = 3  # times the patience, where no partition moves: in a rebalance all may stand still
+QUEUED = 500_000  # events that client and reader may queue before a partition's next one
 MOST_DOUBLINGS = 7
 NEVER_S = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A partition with events to judge that does not judge them."""
+    """A partition that has events to judge and does not move."""
 
     partition: int
     position: int
@@ -24,8 +24,8 @@ class Stall:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     stalls: list[Stall]
-    restart: bool  # the worker is to give up its partitions and start anew
-    stuck: bool  # it was told so and has not done it: only its end helps
+    restart: bool  # the worker has to give up its partitions and start anew
+    stuck: bool  # the worker was asked to, and has not: only ending it helps
 
 
 @dataclass(slots=True)
@@ -33,24 +33,26 @@ class _Watched:
     position: int
     end: int
     since_s: float  # when it last moved, or had nothing to do
-    judged: int  # events of all our partitions up to then
+    judged: int  # events that all our partitions had judged by then
     moved_s: float = NEVER_S
-    ended_s: float = NEVER_S  # when it last had come to where its end was a look before
-    restarts: int = 0  # without getting beyond `mark`
-    mark: int = -1
+    ended_s: float = NEVER_S  # when it had last reached the end that the look before saw
+    restarts: int = 0  # since it last got beyond `mark`
+    mark: int = -1  # its position at the last restart
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """A partition whose position stays for `patience_s` below the end of what can be read, while another
-    one moves, is stalled; where none moves, after `TOGETHER` times as long.
+    """Decides which partitions are stalled, and when the worker has to start anew.
 
-    A worker that has more to do than it can has its partitions wait for each other. So another one of
-    ours counts only if it caught up meanwhile, or once more was judged than can have been queued.
+    A partition is stalled when its position stays below the end of the readable records for `patience_s` while
+    another partition moves, or for `TOGETHER` times as long while none moves.
 
-    Ends are those of committed records: what an open transaction of the input hides is no lag. Any
-    change of a position is a move, also the one back to a snapshot. Restarts that do not help come
-    at intervals that double, until the partition gets further than where it stood.
+    In a worker that is overloaded, partitions wait for each other. So another partition of ours counts as moving
+    only if it has caught up meanwhile, or once we have judged more events than can have been queued.
+
+    Ends are those of committed records: what an open transaction of the input hides is no lag. Any change of a
+    position is a move, also the one back to a snapshot. Restarts that do not help come at intervals that double,
+    until the partition gets beyond where it stood.
     """
 
     patience_s: float
@@ -65,7 +67,8 @@ class Watchdog:
         self, now_s: float, positions: Mapping[int, int], ends: Mapping[int, int], others: Mapping[int, int]
     ) -> Verdict:
         """`positions`: the next offset to judge of each of our partitions (-1 = not known yet); `ends`: the
-        offset after the last committed record, where known; `others`: what the group has committed elsewhere."""
+        offset after the last committed record, where known; `others`: what the group has committed of the
+        partitions of other workers."""
         for partition, position in positions.items():
             self._note(now_s, partition, position, ends.get(partition, -1))
         self._present = set(positions)
@@ -83,7 +86,7 @@ class Watchdog:
         return Verdict(stalls, restart, stuck)
 
     def blind(self, now_s: float) -> None:
-        """The brokers do not answer: nothing can be expected to move, and all patience begins anew."""
+        """The brokers do not answer, so no partition can move: all waiting times begin anew."""
         for watched in self._ours.values():
             watched.since_s = now_s
         if self._asked_s is not None:
@@ -113,8 +116,8 @@ class Watchdog:
 
     def _stall(self, now_s: float, partition: int, ends: Mapping[int, int]) -> Stall | None:
         watched = self._ours[partition]
-        beside = [self._ours[other] for other in self._present - {partition}]
-        moving = [other for other in beside if now_s - other.moved_s <= self.patience_s]
+        neighbours = [self._ours[other] for other in self._present - {partition}]
+        moving = [other for other in neighbours if now_s - other.moved_s <= self.patience_s]
         caught_up = any(watched.since_s < min(other.moved_s, other.ended_s) for other in moving)
         if moving and not caught_up and self._judged - watched.judged < QUEUED:
             return None

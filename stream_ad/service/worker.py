@@ -1,4 +1,4 @@
-"""One worker process: a pipeline that is started anew whenever a commit fails or a partition stands still."""
+"""One worker process: runs a pipeline, and starts it anew when a commit fails or a partition stands still."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ log = logging.getLogger("stream_ad.service.worker")
 
 RESTART_S = 0.5
 REACH_S = 2.0
-FENCED_S = 60.0  # fenced twice within it is no accident
-STOP_SHARE = 0.8  # of `run.stop`, for a worker to end by itself; then its supervisor ends it
+FENCED_S = 60.0  # a worker that is fenced twice within it has a rival
+STOP_SHARE = 0.8  # of `run.stop`; then a worker ends by force, before its supervisor kills it
 
 
 def setup_logging(name: str, level: int = logging.INFO) -> None:
-    """One line per record on standard error."""
+    """Logs to standard error, one line per message."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {name}: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 class Ending:
-    """The wish to stop, and the end by force of a worker that cannot obey in time.
+    """The end of a worker: asks it to stop, and ends it by force if it does not in time.
 
-    A signal handler runs in the main thread between two steps of Python, and that thread may be within
-    a call of a client that does not return: so a thread of its own waits for the signal.
+    A thread of its own waits for the signal. A signal handler would have to wait for the main thread, which may be
+    in a call of a client that does not return.
     """
 
     def __init__(self, limit_s: float) -> None:
         self.stop = Stop()
-        self.begun = False  # a pipeline: before it nothing is left undone, and nothing has to end in order
-        self.code = 0  # of an end by force
+        self.begun = False  # whether a pipeline has begun; before that, the process may exit at once
+        self.code = 0  # the exit code of an end by force
         self._limit_s = limit_s
 
     def follow(self) -> None:
-        """Obeys SIGTERM and the end of the parent; to be called before any other thread is started."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the supervisor passes it on
+        """Stops on SIGTERM and when the parent process ends. Call it before any other thread starts."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         parent = multiprocessing.parent_process()
         waits: list[Callable[[], object]] = [lambda: signal.sigwait({signal.SIGTERM})]
@@ -74,13 +74,16 @@ class Ending:
         self.ask()
 
     def ask(self) -> None:
-        """Returns at once."""
+        """Asks the worker to stop; returns at once."""
         self.stop.ask()
         threading.Thread(target=self._force, name="force", daemon=True).start()
 
     def _force(self) -> None:
         time.sleep(self._limit_s)
-        log.error("not stopped within %.1f s and ended; what is not committed is judged again", self._limit_s)
+        log.error(
+            "not stopped within %.1f s, and ended by force; the next start judges again what is not committed",
+            self._limit_s,
+        )
         os._exit(self.code)
 
 
@@ -101,30 +104,33 @@ def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
 
 
 def run(config: Config, index: int, until: Mapping[int, int] | None, ending: Ending) -> None:
-    """Raises `StreamAdError`."""
+    """Runs the worker in this process. Raises `StreamAdError`."""
     from stream_ad import build, metrics
     from stream_ad.config.features import FeatureSpec
     from stream_ad.io.kafka.admin import partitions, reach
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.runtime.registry_follower import RegistryFollower
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
     from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state import assemble
     from stream_ad.state.size import state_bytes, too_much
 
     stop = ending.stop
     spec = FeatureSpec.of(config)
-    parts = build.folds(config, spec)
-    build.warm(config, spec)
-    log_of_models = build.kafka_log(config)
-    held = build.models(config, spec, RedisModelStore(config.redis), log_of_models)
-    held.follow()
+    parts = assemble.folds(config, spec)
+    assemble.warm(config, spec)
+    model_log = build.kafka_log(config)
+    store = RedisModelStore(config.redis)
+    models = build.models(config, spec, store, model_log)
+    follower = RegistryFollower(store, models)
     spare_the_collector()
-    fixed, per_key = state_bytes(lambda capacity: build.folds(config, spec, capacity))
+    fixed, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
     progress = GroupProgress(config.kafka, config.pipeline, config.source.topic)
     watch = Watch(config.run, progress.ask, per_key, ending.ask)
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
-    undone: StreamAdError | None = None
+    unfinished: StreamAdError | None = None
     waiting = False
     fenced_s = float("-inf")
 
@@ -138,22 +144,22 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                 admin = reach(config.kafka, REACH_S)
                 if index == 0 and not ending.begun:
                     count = len(partitions(config.kafka, config.source.topic, admin=admin))
-                    said = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
-                    if said is not None:
-                        log.warning("%s", said)
-                ports = build.kafka_ports(config, index, until, log_of_models, stop.asked)
+                    warning = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
+                    if warning is not None:
+                        log.warning("%s", warning)
+                ports = build.kafka_ports(config, index, until, model_log, stop.asked)
                 ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
-                judging = build.pipeline(config, spec, parts, ports, held)
-                watch.begin(judging)
+                pipeline = build.pipeline(config, spec, parts, ports, models)
+                watch.begin(pipeline)
                 try:
-                    judging.run(stopping)
-                    undone, ending.code = None, 0
+                    pipeline.run(stopping)
+                    unfinished, ending.code = None, 0
                     break
                 finally:
                     watch.end()
                     ports.sink.close()
             except TransactionFailed as error:
-                undone = error
+                unfinished = error
                 if isinstance(error, Fenced):
                     now = time.monotonic()
                     if now - fenced_s < FENCED_S:
@@ -168,21 +174,23 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                 log.log(logging.DEBUG if waiting else logging.WARNING, "waits for the brokers: %s", error)
                 waiting = True
                 if ending.code:
-                    undone = error
+                    unfinished = error
             stop.wait(RESTART_S)
     finally:
         watch.close()
-        held.close()
+        follower.close()
+        models.close()
         if server is not None:
             server.close()
     if watch.short is not None:
         raise MemoryShort(watch.short)
-    if undone is not None:
-        raise Unfinished(f"stopped before all was committed, to be judged again at the next start: {undone}")
+    if unfinished is not None:
+        raise Unfinished(f"stopped before all was committed; the next start judges the rest again: {unfinished}")
 
 
 def spare_the_collector() -> None:
-    """Messages are a million allocations a second and none of them a cycle: looking for some costs a third."""
+    """Makes the garbage collector run seldom. Messages are a million allocations a second, and no cycle is among them:
+    looking for cycles took a third of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)

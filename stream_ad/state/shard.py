@@ -1,4 +1,4 @@
-"""Everything mutable that belongs to one partition: a fold over its log."""
+"""The fold's state of one partition."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from stream_ad.batch import (
     EventBatch,
     FeatureBatch,
     KeyedBatch,
-    RawBatch,
     Scores,
     Verdicts,
     WindowBatch,
 )
-from stream_ad.errors import ConfigError, StateError, TransactionFailed
+from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
-from stream_ad.protocols import Fold, Swap
+from stream_ad.protocols import Fold, Threshold, Window
 from stream_ad.state.snapshot import Damaged, Newer, Opened, Snapshot
 
 UNKNOWN = -1
@@ -35,10 +34,6 @@ class KeyFold(Fold[Any, EventBatch, KeyedBatch], Protocol):
     def latest_ms(self, state: Any) -> int: ...
 
 
-class ThresholdFold(Fold[Any, Scores, Verdicts], Protocol):
-    def carry(self, state: Any, old: F64, new: F64) -> None: ...
-
-
 class RecentFold(Fold[Any, FeatureBatch, None], Protocol):
     def windows(self, state: Any) -> F32: ...
 
@@ -48,10 +43,10 @@ class Folds:
     """The pipeline's folds, shared by all shards; each shard has its own states."""
 
     keys: KeyFold
-    window: Fold[Any, KeyedBatch, WindowBatch]
+    window: Window
     features: Fold[Any, WindowBatch, FeatureBatch]
     recent: RecentFold
-    threshold: ThresholdFold
+    threshold: Threshold
     incidents: Fold[Any, Verdicts, Alerts]
     silence: Fold[Any, Verdicts, Alerts]
     capacity: int
@@ -70,12 +65,10 @@ class States:
 
 
 class Shard:
-    """The state of one partition.
+    """What the log of a partition comes to at `next_offset`, judged by `version`.
 
-    `next_offset` is the first offset that is not judged yet (`UNKNOWN` before the first
-    batch of a partition that starts wherever the source says). Alerts caused below
-    `mute_until` were published before and stay silent. `swaps` are those that the log
-    holds for offsets still ahead. `announce` is a swap that the log does not know yet.
+    `next_offset` is the first offset that is not judged yet: `UNKNOWN` before the first batch of a partition
+    that starts wherever the source says.
     """
 
     def __init__(self, folds: Folds, partition: int, next_offset: int, version: str) -> None:
@@ -83,14 +76,6 @@ class Shard:
         self.partition = partition
         self.next_offset = next_offset
         self.version = version
-        self.folded = next_offset  # the first offset that was not submitted yet
-        self.mute_until = 0
-        self.swaps: list[Swap] = []
-        self.announce: Swap | None = None
-        self.owner: int | None = None
-        self.saved_offset = UNKNOWN
-        self.tried_offset = UNKNOWN  # the highest that is saved, or was refused because a newer one is
-        self.events_per_s = 0  # folded by the process that saved it; 0 = not known
         try:
             states = {name.name: getattr(folds, name.name).init(folds.capacity) for name in fields(States)}
         except MemoryError:
@@ -100,40 +85,12 @@ class Shard:
         self.states = States(**states)
 
     @property
-    def replaying(self) -> bool:
-        return UNKNOWN != self.next_offset < self.mute_until
-
-    @property
-    def to_replay(self) -> int:
-        """Events, or rather offsets, that are still to be folded silently."""
-        return self.mute_until - self.next_offset if self.replaying else 0
-
-    @property
-    def unsaved(self) -> int:
-        """Offsets that a new snapshot would have and the latest one has not."""
-        return 0 if self.next_offset == UNKNOWN else self.next_offset - max(self.saved_offset, self.tried_offset, 0)
-
-    @property
-    def settled(self) -> bool:
-        """The log knows which version judges: only then another one may follow it."""
-        return self.next_offset >= self.mute_until and self.next_offset != UNKNOWN and self.announce is None
-
-    @property
     def used(self) -> int:
         return self.folds.keys.used(self.states.keys)
 
     @property
     def latest_ms(self) -> int:
         return self.folds.keys.latest_ms(self.states.keys)
-
-    def goes_on(self, raw: RawBatch) -> None:
-        """Raises `TransactionFailed` where `raw` repeats what is folded: nothing may be folded twice."""
-        first = int(raw.offset[0]) if len(raw) else raw.next_offset
-        if first < max(self.folded, self.next_offset):
-            raise TransactionFailed(
-                f"partition {self.partition}: the source goes back to offset {first}, it had come to {self.folded}"
-            )
-        self.folded = raw.next_offset
 
     def submit(self, events: EventBatch) -> FeatureBatch:
         """The half before the scorer."""
@@ -167,8 +124,11 @@ class Shard:
         """A copy to come back to with `self.states.threshold = ...` when a swap cannot be saved."""
         return copy.deepcopy(self.states.threshold)
 
-    def snapshot(self, copied: bool = False) -> Snapshot:
-        """The state at `next_offset`. Unless it is `copied`, nothing may be folded before all of it is written."""
+    def snapshot(self, copied: bool = False, events_per_s: int = 0) -> Snapshot:
+        """The state at `next_offset`. Unless it is `copied`, nothing may be folded before all of it is written.
+
+        `events_per_s` is at which rate this process folds, for the estimates of the one that restores; 0 = not known.
+        """
         arrays = []
         for name in fields(States):
             for field, array in columns.arrays(getattr(self.states, name.name), self.used).items():
@@ -178,14 +138,17 @@ class Shard:
             "next_offset": self.next_offset,
             "version": self.version,
             "layout": self.folds.layout,
-            "events_per_s": self.events_per_s,
+            "events_per_s": events_per_s,
         }
         return Snapshot(about, arrays)
 
     @classmethod
-    def restore(cls, folds: Folds, partition: int, parts: Iterable[bytes]) -> Shard:
-        """Raises `StateError` where the snapshot is damaged, of a newer format or was made by another configuration,
-        and whatever reading the parts raises."""
+    def restore(cls, folds: Folds, partition: int, parts: Iterable[bytes]) -> tuple[Shard, int]:
+        """The shard of a snapshot, and its `events_per_s`.
+
+        Raises `StateError` where the snapshot is damaged, of a newer format or was made by another configuration,
+        and whatever reading the parts raises.
+        """
         try:
             opened = Opened.of(parts)
             head = opened.head
@@ -202,8 +165,7 @@ class Shard:
             raise StateError(f"partition {partition}: the snapshot cannot be read: {error}") from None
         except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise StateError(f"partition {partition}: the snapshot does not fit: {error!r:.300}") from None
-        shard.saved_offset, shard.events_per_s = shard.next_offset, rate
-        return shard
+        return shard, rate
 
     def _fill(self, opened: Opened) -> None:
         """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""

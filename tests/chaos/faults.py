@@ -32,7 +32,8 @@ def kill_worker(run: Run) -> None:
 def zombie(run: Run) -> None:
     index = run.any_worker()
     run.fleet.freeze(index)
-    time.sleep(SESSION_S + run.draw.uniform(1.0, 4.0))  # others restore its partitions, and may have judged
+    time.sleep(SESSION_S)
+    run.wait_recovered(run.draw.choice((2.0, 60.0)))  # others restore its partitions, and may have judged
     run.fleet.thaw(index)
 
 

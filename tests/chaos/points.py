@@ -58,8 +58,8 @@ def install(plan: Plan | None) -> None:
     from stream_ad.io.kafka.models import KafkaModelLog
     from stream_ad.io.kafka.source import KafkaSource
     from stream_ad.io.redis.stores import RedisModelStore, RedisStateStore
+    from stream_ad.runtime import swaps
     from stream_ad.runtime.loop import Pipeline
-    from stream_ad.runtime.models import Models
 
     left, lock = plan.count, threading.Lock()
 
@@ -95,7 +95,7 @@ def install(plan: Plan | None) -> None:
         (Pipeline, "assigned", "assigned"),
         (Pipeline, "revoked", "revoked"),
         (Pipeline, "swap", "swap"),
-        (Models, "swap_saved", "save_swap"),
+        (swaps, "make", "save_swap"),
     ):
         _around(owner, name, call, hit)
 

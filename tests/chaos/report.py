@@ -50,7 +50,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
         for name in ("lost", "duplicated", "different", "odd"):
             lines += [f"  seed {outcome.settings.seed}: {name}: {text}" for text in getattr(outcome, name)[:5]]
         if outcome.missed:
-            lines.append(f"  seed {outcome.settings.seed}: time ran out before: {', '.join(outcome.missed)}")
+            lines.append(f"  seed {outcome.settings.seed}: not reached: {', '.join(outcome.missed)}")
     return "\n".join(lines)
 
 

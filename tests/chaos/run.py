@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import subprocess
 import sys
@@ -35,8 +36,7 @@ PARTITIONS = 8
 WORKERS = 3
 LOOK_S = 0.1
 PATIENCE_S = 6.0  # with a worker that does not come by its fault point by itself
-BEGIN_S = 60.0
-END_S = 180.0
+END_S = 300.0  # of waiting for what must come; it ends as soon as it has come
 LEARN = 3_000
 
 TOML = """
@@ -101,7 +101,8 @@ class Settings:
     rate: float  # events/s while faults are injected
     faults: tuple[str, ...]  # in any order
     points: tuple[str, ...]  # fault points, each as often as it is here
-    limit_s: float  # faults end here, done or not
+    limit_s: float = math.inf  # faults end here, done or not
+    most: int | None = None  # faults and hits at points; then they end
     rule: str = ""  # of the protocol, taken away: for the self-check
     rebuild: str = "all"
     protocol: str = "consumer"  # of the group
@@ -160,6 +161,7 @@ class Run:
         self._meant = -1
         self._injected: list[Injected] = []
         self._committed: dict[int, int] = {}
+        self._reached: dict[int, int] = {}  # the most that was committed at any time
         self._begun_s = time.monotonic()
         self._lock = threading.RLock()
         self._over = threading.Event()
@@ -230,7 +232,7 @@ class Run:
     def wait_recovered(self, limit_s: float) -> None:
         """Until all that is in the topic now is committed."""
         ends, deadline = dict(self.feed.ends), time.monotonic() + limit_s
-        while time.monotonic() < deadline and not self._past(ends):
+        while time.monotonic() < deadline and not past(self._committed, ends):
             time.sleep(LOOK_S)
 
     # ── the run ──────────────────────────────────────────────────────────────────────────
@@ -263,9 +265,9 @@ class Run:
         queue = list(self.settings.faults)
         self.draw.shuffle(queue)
         self.draw.shuffle(self._points)
-        while not any(self._committed.values()) and self._now() < BEGIN_S:
+        while not self._begun() and self._now() < END_S:
             time.sleep(LOOK_S)
-        while (queue or self._points or self._plans) and self._now() < self.settings.limit_s:
+        while (queue or self._points or self._plans) and self._goes_on():
             self._meant, trigger = self._trigger()
             if trigger is not None and (not queue or self.draw.random() < 0.4):
                 self._inject(trigger)
@@ -280,6 +282,14 @@ class Run:
             # the next one comes when this one is over, or while it is still felt
             self.wait_recovered(self.draw.choice((0.0, 1.0, 3.0, 10.0)))
         return queue + self._points + [plan.point for plan, _ in self._plans.values()]
+
+    def _begun(self) -> bool:
+        """Something is committed of every partition: harm to one of which nothing is might not show."""
+        return len(self._reached) >= PARTITIONS and all(self._reached.values())
+
+    def _goes_on(self) -> bool:
+        most = self.settings.most
+        return self._now() < self.settings.limit_s and (most is None or len(self._injected) < most)
 
     def _trigger(self) -> tuple[int, str | None]:
         """A worker that waits to come by its fault point, and the fault that brings it there."""
@@ -318,7 +328,7 @@ class Run:
                     self._unplan(index)
                 for index in self._wanted - set(self.fleet.alive()):
                     plan = None
-                    if self._points and self._now() < self.settings.limit_s:
+                    if self._points and self._begun() and self._goes_on():
                         self._planned += 1
                         point = self._points.pop()
                         # the first time, where somebody has to bring it there
@@ -341,19 +351,20 @@ class Run:
             try:
                 found = offsets.ask(list(self.feed.ends), 3)
                 self._committed = {part: offset or 0 for part, offset in found.items()}
+                self._reached = {
+                    part: max(offset, self._reached.get(part, 0)) for part, offset in self._committed.items()
+                }
             except StreamAdError:
                 pass  # the broker is away
             for each in self._injected:
-                if each.recovered_s is None and self._past(each.ends):
+                if each.recovered_s is None and past(self._committed, each.ends):
                     each.recovered_s = self._now() - each.at_s
             time.sleep(LOOK_S)
 
-    def _past(self, ends: dict[int, int]) -> bool:
-        return all(self._committed.get(part, 0) >= end for part, end in ends.items())
-
     def _settled(self) -> list[str]:
+        """Waits until all is committed; or was, where offsets may go back for want of a rule, and stay there."""
         deadline = time.monotonic() + END_S
-        while not self._past(self.feed.ends):
+        while not past(self._reached if self.settings.rule else self._committed, self.feed.ends):
             if time.monotonic() > deadline:
                 behind = {p: (self._committed.get(p), end) for p, end in self.feed.ends.items()}
                 return [f"not all is committed {END_S:.0f} s after the last fault: {behind}"]
@@ -398,6 +409,10 @@ class Run:
             missed,
             self._now(),
         )
+
+
+def past(offsets: dict[int, int], ends: dict[int, int]) -> bool:
+    return all(offsets.get(part, 0) >= end for part, end in ends.items())
 
 
 def compared(due: list[bytes], told: list[bytes]) -> tuple[list[str], list[str], list[str]]:

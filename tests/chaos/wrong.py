@@ -29,7 +29,7 @@ def _save_first() -> None:
 
     def commit(self: Any) -> None:
         self.finish()
-        self.recovery.saver.finish(self.shards.values())
+        self.recovery.saver.finish(self.folding)
         after(self)
 
     def restored(

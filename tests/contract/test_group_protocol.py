@@ -17,8 +17,9 @@ from stream_ad.errors import ConfigError, ConnectionFailed, TransactionFailed
 from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.kafka.versions import HEARTBEAT, require_protocol
-from tests.contract.test_source import Protocol, Told, group_of, until
+from tests.support.listening import Protocol, Told, group_of
 from tests.support.servers import KafkaBroker
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])

@@ -16,9 +16,10 @@ from stream_ad.io.kafka import admin as kafka_admin
 from stream_ad.io.kafka.client import failure, settings
 from stream_ad.io.kafka.models import KafkaModelLog
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Told, until
+from tests.support.listening import Told
 from tests.support.requests import LIST_OFFSETS, servers
 from tests.support.servers import free_port
+from tests.support.waiting import until
 
 
 def test_an_absent_broker_is_said_in_time_with_its_key() -> None:

@@ -17,9 +17,11 @@ from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 from tests.chaos.servers import Servers
-from tests.contract.test_source import Told, until
+from tests.support.clock import Clock
+from tests.support.listening import Told
 from tests.support.reading import read_committed
 from tests.support.requests import END_TXN, INIT_PRODUCER_ID, NONE, TXN_OFFSET_COMMIT, Requests, servers
+from tests.support.waiting import WAIT_S, until
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_request_that_comes_late_is_none_of_the_next_transaction(
             if requests.held == NONE and second.is_set():
                 self.flush(30)
                 requests.due.set()
-                assert requests.answered.wait(30)
+                assert requests.answered.wait(WAIT_S)
 
         def commit_transaction(self, *arguments: Any) -> None:
             self._late()
@@ -85,11 +87,11 @@ def test_a_late_request_of_our_own_can_fence_us_once(on: tuple[Servers, Requests
     source.open(told)
     until(lambda: told.owned == {0}, lambda: source.poll(20))
     requests.held = INIT_PRODUCER_ID
-    sink = KafkaSink(config, topics, source, "exactly_once", f"{name}-0")
+    sink = KafkaSink(config, topics, source, "exactly_once", f"{name}-0", clock=Clock())
     assert requests.held == NONE
     sink.send("alerts", [Message(b"k", b"never", [])])
     requests.due.set()
-    assert requests.answered.wait(30)
+    assert requests.answered.wait(WAIT_S)
     with pytest.raises(Fenced):
         sink.commit({0: 1})
     sink.close()

@@ -16,8 +16,9 @@ from stream_ad.io.kafka import sink as kafka_sink
 from stream_ad.io.kafka.progress import GroupProgress
 from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Protocol, Told, group_of, until
+from tests.support.listening import Protocol, Told, group_of
 from tests.support.servers import KafkaBroker
+from tests.support.waiting import until
 
 
 @pytest.fixture

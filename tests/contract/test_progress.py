@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import Unreachable
 from stream_ad.io.kafka.progress import GroupProgress
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Told, until
+from tests.support.listening import Told
 from tests.support.servers import free_port
+from tests.support.waiting import until
 
 
 def test_what_an_open_transaction_hides_is_no_lag(kafka: str, name: str, create_topic: Any, publish: Any) -> None:
@@ -29,13 +29,11 @@ def test_what_an_open_transaction_hides_is_no_lag(kafka: str, name: str, create_
     assert hanging.flush(30) == 0
     publish(name, [(0, None, b"behind")])
     progress = GroupProgress(Kafka(brokers=kafka), name, name)
-    until(lambda: answers(progress), lambda: time.sleep(0.05))
+    until(lambda: answers(progress))
     assert progress.ask([0, 1]) == ({0: 5, 1: 0}, {})
     hanging.abort_transaction(30)
-    deadline = time.monotonic() + 30
-    while (ends := progress.ask([0])[0]) == {0: 5}:
-        assert time.monotonic() < deadline
-    assert ends == {0: 10}  # three that were aborted, one that was not, and the transaction's end
+    until(lambda: progress.ask([0])[0] != {0: 5})
+    assert progress.ask([0])[0] == {0: 10}  # three that were aborted, one that was not, and the transaction's end
     # and the source gets as far, over records that nobody may see
     source = KafkaSource(Kafka(brokers=kafka), SourceConfig(topic=name), name)
     source.open(Told(source))

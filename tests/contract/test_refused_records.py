@@ -14,7 +14,8 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConfigError
 from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Told, until
+from tests.support.listening import Told
+from tests.support.waiting import until
 
 Delivery = Literal["exactly_once", "at_least_once"]
 

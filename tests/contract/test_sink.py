@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,14 @@ from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import Fenced, InputError, StreamAdError, TransactionFailed
 from stream_ad.io.kafka.group import generation
 from stream_ad.io.kafka.models import KafkaModelLog
-from stream_ad.io.kafka.sink import KafkaSink
+from stream_ad.io.kafka.sink import TRANSACTION_S, KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink
 from stream_ad.messages.models import PART_BYTES, encode_bundle, encode_swap
 from stream_ad.protocols import ModelLog, Role, Sink, Swap
-from tests.contract.test_source import Told, until
+from tests.support.clock import Clock
+from tests.support.listening import Told
+from tests.support.waiting import pause, until
 
 ROLES: tuple[Role, ...] = ("alerts", "rejects", "models", "bundles")
 
@@ -231,15 +232,20 @@ def test_a_group_that_went_on_without_us_refuses_our_offsets(
     sink.close()
 
 
+@pytest.mark.parametrize(("age_s", "raised"), [(TRANSACTION_S - 1, Fenced), (TRANSACTION_S, TransactionFailed)])
 def test_who_is_fenced_says_so_and_publishes_nothing(
-    kafka: str, name: str, create_topic: Any, committed: Any, source: KafkaSource
+    kafka: str, name: str, create_topic: Any, committed: Any, source: KafkaSource, age_s: float, raised: type[Exception]
 ) -> None:
+    """Only a young producer was fenced by somebody else for sure: an older one may have timed out."""
     topics: dict[Role, str] = {"alerts": create_topic(f"{name}.alerts")}
-    first = KafkaSink(Kafka(brokers=kafka), topics, source, "exactly_once", f"{name}-0")
+    clock = Clock()
+    first = KafkaSink(Kafka(brokers=kafka), topics, source, "exactly_once", f"{name}-0", clock=clock)
     first.send("alerts", [message(b"never")])
     second = KafkaSink(Kafka(brokers=kafka), topics, source, "exactly_once", f"{name}-0")
-    with pytest.raises(Fenced, match=f"another process works as '{name}-0'"):
+    clock.pass_by(age_s)
+    with pytest.raises(TransactionFailed, match=f"another process works as '{name}-0'") as failed:
         first.commit({0: 1})
+    assert failed.type is raised
     first.abort()
     first.close()
     second.send("alerts", [message(b"1")])
@@ -252,7 +258,7 @@ def test_a_missing_topic_is_named_with_its_key(kafka: str, name: str, source: Ka
     config = Kafka(brokers=kafka, options={"topic.metadata.propagation.max.ms": 200})
     sink = KafkaSink(config, {"alerts": f"{name}.none"}, source, "exactly_once", f"{name}-0")
     with pytest.raises(StreamAdError, match=r"sink\.alerts: no topic"):
-        until(lambda: False, lambda: (sink.send("alerts", [message(b"1")]), time.sleep(0.1), sink.commit({0: 1})))
+        until(lambda: False, lambda: (sink.send("alerts", [message(b"1")]), pause(), sink.commit({0: 1})))
     sink.close()
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -19,47 +18,14 @@ from stream_ad.io.kafka.sink import KafkaSink
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.io.memory import MemoryCluster, MemorySink, MemorySource, Record
 from stream_ad.protocols import Sink, Source
+from tests.support.listening import Protocol, Told, group_of
+from tests.support.waiting import until
 
-WAIT_S = 60
-Protocol = Literal["consumer", "classic"]
 ROWS: dict[int, list[tuple[bytes | None, bytes | None]]] = {
     0: [(b"a", b"%d" % row) for row in range(300)],
     1: [(None, b"no key"), (b"b", None), (None, None), (b"b", b"\xff\x00")],
     2: [],
 }
-
-
-@dataclass
-class Told:
-    """A listener that keeps what it was told, and starts at what is committed or where it is told: at once, or in
-    its own time (`later`). Without a source it starts nothing."""
-
-    source: Source | None = None
-    start: Mapping[int, int] = field(default_factory=dict)
-    later: bool = False
-    calls: list[tuple[str, dict[int, int | None]]] = field(default_factory=list)
-    owned: set[int] = field(default_factory=set)
-
-    def assigned(self, partitions: Sequence[int]) -> None:
-        committed = {} if self.source is None else self.source.committed(partitions)
-        self.calls.append(("assigned", {part: committed.get(part) for part in partitions}))
-        self.owned |= set(partitions)
-        if self.source is not None and not self.later:
-            self.begin(partitions)
-
-    def begin(self, partitions: Sequence[int]) -> None:
-        assert self.source is not None
-        for part, offset in self.source.committed(partitions).items():
-            self.source.start({part: self.start.get(part, -1 if offset is None else offset)})
-
-    def revoked(self, partitions: Sequence[int]) -> None:
-        assert set(partitions) <= self.owned
-        self.calls.append(("revoked", dict.fromkeys(partitions)))
-        self.owned -= set(partitions)
-
-    def lost(self, partitions: Sequence[int]) -> None:
-        self.calls.append(("lost", dict.fromkeys(partitions)))
-        self.owned -= set(partitions)
 
 
 @dataclass
@@ -96,12 +62,6 @@ def memory_world(request: pytest.FixtureRequest) -> Iterator[World]:
         source.poll(0)
 
     yield World(lambda: MemorySource("t", records, cluster, poll_rows=7), lambda _: MemorySink(cluster), join, leave)
-
-
-def group_of(brokers: str, protocol: Protocol, **fields: Any) -> Kafka:
-    """Times are the broker's to say in the newer protocol (`tests/support/servers.py`)."""
-    times = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300} if protocol == "classic" else {}
-    return Kafka(brokers=brokers, group_protocol=protocol, options=times, **fields)
 
 
 def kafka_world(request: pytest.FixtureRequest, protocol: Protocol) -> Iterator[World]:
@@ -142,13 +102,6 @@ def kafka_world(request: pytest.FixtureRequest, protocol: Protocol) -> Iterator[
     yield World(source, sink, join, leave)
     for made in opened:
         made.close()
-
-
-def until(done: Callable[[], object], step: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        step()
 
 
 def read(source: Source, ends: Mapping[int, int]) -> dict[int, list[RawBatch]]:

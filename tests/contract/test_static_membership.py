@@ -9,7 +9,8 @@ import pytest
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, Unreachable
 from stream_ad.io.kafka.source import KafkaSource
-from tests.contract.test_source import Protocol, Told, group_of, until
+from tests.support.listening import Protocol, Told, group_of
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])
@@ -53,7 +54,9 @@ def test_who_comes_before_its_predecessor_has_left_waits(kafka: str, name: str, 
     first.open(told)
     until(lambda: told.owned, lambda: first.poll(20))
     second.open(then)
-    with pytest.raises(Unreachable, match=r"kafka\.static_membership: who worked under this worker's name is a member"):
+    with pytest.raises(
+        Unreachable, match=r"kafka\.static_membership: an earlier process is still a member under this worker's name"
+    ):
         until(lambda: False, lambda: (first.poll(20), second.poll(20)))
     assert told.owned
     second.close()

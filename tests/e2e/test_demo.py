@@ -15,6 +15,8 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support.waiting import WAIT_S
+
 MARK = "STREAM_AD_DEMO_TEST"
 
 
@@ -43,17 +45,17 @@ class Demo:
                 self.said.append(line)
                 self._news.notify_all()
 
-    def until(self, text: str, timeout_s: float = 200) -> None:
+    def until(self, text: str) -> None:
         with self._news:
-            heard = self._news.wait_for(lambda: any(text in line for line in self.said), timeout_s)
+            heard = self._news.wait_for(lambda: any(text in line for line in self.said), WAIT_S)
         assert heard, f"{text!r} was not said:\n" + "".join(self.said)
 
-    def end(self, timeout_s: float = 240) -> str:
+    def end(self) -> str:
         """Its standard output, when it is over."""
         assert self.process.stdout is not None
         out = self.process.stdout.read()
-        self.process.wait(timeout_s)
-        self._listener.join(5)
+        self.process.wait(WAIT_S)
+        self._listener.join(WAIT_S)
         return out
 
     def left_over(self) -> list[str]:
@@ -75,12 +77,12 @@ def begun() -> Iterator[list[Demo]]:
     for demo in demos:
         if demo.process.poll() is None:
             demo.process.terminate()
-            demo.process.wait(60)
+            demo.process.wait(WAIT_S)
 
 
 def test_a_model_is_trained_and_the_report_tells(begun: list[Demo], tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    demo = Demo("--json", "--scenario", "sensors", "--seconds", "60", "--report", str(report))
+    demo = Demo("--json", "--scenario", "sensors", "--report", str(report))
     begun.append(demo)
     figures = orjson.loads(demo.end())
     said = "".join(demo.said)
@@ -121,6 +123,6 @@ def test_it_ends_cleanly_at_any_moment(begun: list[Demo], tmp_path: Path, moment
 
 def test_the_report_needs_a_folder(tmp_path: Path) -> None:
     demo = Demo("--report", str(tmp_path / "nowhere" / "report.html"))
-    demo.end(30)
+    demo.end()
     assert demo.process.returncode == 2
     assert "--report" in "".join(demo.said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.pipelines import (
     Program,
     clean_lines,
     flags_by_model,
+    halves,
     ids,
     kill_worker,
     plain,
@@ -148,10 +150,14 @@ def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> 
     topic = f"{stream.topic}-swapped"
     program = stream.program("swapped", topic=topic)
     program("models", "rollback")
-    with program.feeding(stream.file, topic, PARTITIONS, stream.rows // 14), program.running("run") as run:
-        wait_committed(stream.brokers, program.pipeline, topic, stream.rows // 10, run)
-        program("models", "promote", stream.version)
-        wait_committed(stream.brokers, program.pipeline, topic, stream.rows, run)
+    before, after = halves(stream.file, stream.rows)
+    with ExitStack() as stack:
+        with program.feeding(before, topic, PARTITIONS, stream.rows // 14):
+            run = stack.enter_context(program.running("run"))
+            wait_committed(stream.brokers, program.pipeline, topic, stream.rows // 10, run)
+            program("models", "promote", stream.version)
+        with program.feeding(after, topic, PARTITIONS, stream.rows // 14):
+            wait_committed(stream.brokers, program.pipeline, topic, stream.rows, run)
     alerts = stream.told(program)
     assert len(set(ids(alerts))) == len(alerts)
     replayed = stream.folder / "swapped.jsonl"
@@ -160,8 +166,8 @@ def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> 
     assert sorted(replayed.read_bytes().splitlines()) == alerts
     flags = flags_by_model(scores)
     assert set(flags) == {"statistical", stream.version}
-    after = flags[stream.version]
-    burst, later = after[:BURST_ROWS], after[BURST_ROWS:]
+    judged = flags[stream.version]
+    burst, later = judged[:BURST_ROWS], judged[BURST_ROWS:]
     assert sum(burst) / len(burst) <= 3 * sum(later) / len(later) + 0.02
 
 

@@ -15,9 +15,7 @@ from confluent_kafka import Producer
 
 from stream_ad.io.kafka.source import member_name
 from tests.support.living import Living, Process, Servers, servers
-
-STOP_S = 5.0
-ENDED_S = STOP_S + 1.0  # the interpreter's own end, on a machine that is busy
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +31,9 @@ def living(on: Servers, tmp_path: Path, name: str) -> Living:
 
 
 @pytest.fixture
-def patient(on: Servers, tmp_path: Path, name: str) -> Living:
-    """Takes a worker that is slow for no stuck one."""
-    return Living(on, tmp_path, name, stalled="20s")
+def watched(on: Servers, tmp_path: Path, name: str) -> Living:
+    """Where standing still is taken for what it is after a few seconds."""
+    return Living(on, tmp_path, name, stalled="2s")
 
 
 def launcher(living: Living, fault: str) -> tuple[str, ...]:
@@ -66,30 +64,38 @@ def feeding(living: Living) -> Iterator[None]:
 # ── partitions that stand still ──────────────────────────────────────────────────────────
 
 
-def test_a_partition_that_stands_still_is_an_alarm_and_a_new_start(living: Living) -> None:
-    living.feed(0.2)
-    with living.running(launcher=launcher(living, "paused")) as process:
+def test_a_partition_that_stands_still_is_an_alarm_and_a_new_start(watched: Living) -> None:
+    watched.feed(0.2)
+    with watched.running(launcher=launcher(watched, "paused")) as process:
         process.until(lambda: process.ready().get("ready"))
-        with feeding(living):
-            process.until(lambda: process.metrics().get("stream_ad_stalled{1}") == 1, 30)
-            told = process.ready()
-            assert (told["code"], told["stalled"]) == (503, [1])
-            assert told["progress"]["1"]["stalled_s"] >= 1  # type: ignore[index]
-            process.until(lambda: process.metrics().get("stream_ad_restarts_total") == 1)
+        with feeding(watched):
+            process.until(lambda: "starts anew from the last commit: partition 1 stands still at" in process.log())
+            process.until(lambda: alarms(process))  # again, as that start has not helped
+            (watched.folder / "marker").touch()  # the next one will
             process.until(lambda: process.metrics().get("stream_ad_stalled{1}") == 0)
-        process.until_judged(living.events)
-        assert "partition 1 stands still at offset" in process.log()
-        assert process.metrics()["stream_ad_restarts_total"] == 1
-        process.stopped(ENDED_S, 0)
-    assert living.told() == living.expected()
+        process.until_judged(watched.events)
+        process.stopped(0)
+    assert watched.told() == watched.expected()
 
 
-def test_a_worker_whose_thread_is_stuck_is_ended_and_started_again(living: Living) -> None:
-    living.feed()
-    with living.running("--until-end", launcher=launcher(living, "stuck")) as process:
-        process.ended(60, 0)
+def alarms(process: Process) -> bool:
+    """Wherever somebody may look: of partition 1 alone, after a new start."""
+    told = process.ready()
+    return (
+        told.get("stalled") == [1]
+        and told["code"] == 503
+        and told["progress"]["1"]["stalled_s"] > 0  # type: ignore[index]
+        and process.metrics().get("stream_ad_stalled{1}") == 1
+        and process.metrics().get("stream_ad_restarts_total", 0) > 0
+    )
+
+
+def test_a_worker_whose_thread_is_stuck_is_ended_and_started_again(watched: Living) -> None:
+    watched.feed()
+    with watched.running("--until-end", launcher=launcher(watched, "stuck")) as process:
+        process.ended(0)
         assert "ended with 10 (its watchdog" in process.log()
-    assert living.told() == living.expected()
+    assert watched.told() == watched.expected()
 
 
 # ── a machine that runs full ─────────────────────────────────────────────────────────────
@@ -100,13 +106,13 @@ def test_before_memory_runs_out_it_commits_says_why_and_is_not_started_again(liv
     with living.running(launcher=launcher(living, "short")) as process:
         process.until_judged(living.fed // 2)
         (living.folder / "marker").touch()
-        process.ended(ENDED_S + 2, 9)
+        process.ended(9)
         assert "lower window.max_keys, run fewer workers here, or give more memory" in process.log()
         assert "starts again" not in process.log()
     assert living.committed() == living.fed
     living.feed()
     with living.running("--until-end") as process:
-        process.ended(60, 0)
+        process.ended(0)
     assert living.told() == living.expected()
 
 
@@ -137,7 +143,7 @@ def test_without_redis_scoring_goes_on_says_so_and_catches_up(on: Servers, livin
             process.until(lambda: process.ready().get("store_away_since"))
             living.feed()
             process.until_judged(living.fed)
-            process.stopped(ENDED_S, 0)
+            process.stopped(0)
         finally:
             on.redis.thaw()
     assert living.told() == living.expected()
@@ -159,7 +165,7 @@ def test_without_brokers_it_waits_says_so_and_resumes(on: Servers, living: Livin
         living.feed()
         process.until_judged(living.events)
         assert process.metrics()["stream_ad_restarts_total"] == 0
-        process.stopped(ENDED_S, 0)
+        process.stopped(0)
     assert living.told() == living.expected()
 
 
@@ -177,7 +183,7 @@ def test_fenced_once_it_goes_on(living: Living) -> None:
         living.feed()
         process.until(lambda: living.committed() == living.events)
         assert f"another process works as '{name}'" in process.log()
-        process.stopped(ENDED_S, 0)
+        process.stopped(0)
     assert living.told() == living.expected()
 
 
@@ -185,13 +191,12 @@ def test_run_twice_on_one_machine_one_of_the_two_ends_and_says_why(living: Livin
     living.feed(0.1)
     with living.running() as first, living.again().running() as second:
         with feeding(living):
-            while first.alive() and second.alive():
-                time.sleep(0.1)
+            until(lambda: not (first.alive() and second.alive()))
             ended, other = (second, first) if first.alive() else (first, second)
-            ended.ended(1, 3)
+            ended.ended(3)
             assert "is it run twice? Stop one, and give the other more --workers" in ended.log()
         other.until(lambda: living.committed() == living.events)
-        other.stopped(ENDED_S, 0)
+        other.stopped(0)
     assert living.told() == living.expected()
 
 
@@ -199,41 +204,42 @@ def test_run_twice_on_one_machine_one_of_the_two_ends_and_says_why(living: Livin
 
 
 def test_stopped_while_brokers_do_not_answer_it_leaves_what_is_not_committed(
-    on: Servers, patient: Living, tmp_path: Path, name: str
+    on: Servers, tmp_path: Path, name: str
 ) -> None:
-    patient.feed(0.3)
+    first = Living(on, tmp_path, name, stop="5s")
+    first.feed(0.3)
     (tmp_path / "second").mkdir()
-    second = Living(on, tmp_path / "second", f"{name}-second")
-    with patient.running(launcher=launcher(patient, "slow")) as process:
-        process.until(lambda: patient.committed() > 0)
+    second = Living(on, tmp_path / "second", f"{name}-second", stop="5s")
+    with first.running(launcher=launcher(first, "slow")) as process:
+        process.until(lambda: first.committed() > 0)
         on.broker.freeze()
         try:
             with second.running() as beginning:
-                time.sleep(1.0)  # the one is within a commit, the other not yet beyond its first question
+                time.sleep(1.0)  # mostly the one is within a commit, and the other not beyond its first question
                 process.signal()
                 beginning.signal()
-                process.ended(ENDED_S, 8)
-                beginning.ended(ENDED_S, 0, -signal.SIGTERM)
+                process.ended(8)
+                beginning.ended(0, -signal.SIGTERM)
         finally:
-            on.broker.thaw()
-    patient.feed()
-    with patient.running("--until-end") as process:
-        process.ended(60, 0)
-    assert patient.told() == patient.expected()
+            on.broker.thaw()  # all have ended before
+    first.feed()
+    with first.running("--until-end") as process:
+        process.ended(0)
+    assert first.told() == first.expected()
 
 
-def test_stopped_in_a_muted_replay_and_within_a_rebalance(on: Servers, patient: Living) -> None:
-    patient.feed(0.5)
-    with patient.running("--until-end") as process:
-        process.ended(60, 0)
+def test_stopped_in_a_muted_replay_and_within_a_rebalance(on: Servers, living: Living) -> None:
+    living.feed(0.5)
+    with living.running("--until-end") as process:
+        process.ended(0)
     redis.Redis.from_url(on.redis.url).flushall()
-    with patient.running("--workers", "3", launcher=launcher(patient, "slow")) as process:
+    with living.running("--workers", "3", launcher=launcher(living, "slow")) as process:
         process.until(lambda: process.ready().get("replaying"))  # the first has some, the others join
-        process.stopped(ENDED_S, 0)
-    patient.feed()
-    with patient.running("--until-end") as process:
-        process.ended(60, 0)
-    assert patient.told() == patient.expected()
+        process.stopped(0)
+    living.feed()
+    with living.running("--until-end") as process:
+        process.ended(0)
+    assert living.told() == living.expected()
 
 
 def test_stopped_while_a_model_is_trained_and_at_the_start(living: Living) -> None:
@@ -242,8 +248,8 @@ def test_stopped_while_a_model_is_trained_and_at_the_start(living: Living) -> No
     living.config_file.write_text(text)
     with living.running() as process:
         process.until(lambda: len(process.children()) == 2)  # the worker and the trainer
-        process.stopped(ENDED_S, 0)
+        process.stopped(0)
     for moment_s in (0.5, 1.5):
         with living.running() as process:
             time.sleep(moment_s)
-            process.stopped(ENDED_S, 0, -signal.SIGTERM)
+            process.stopped(0, -signal.SIGTERM)

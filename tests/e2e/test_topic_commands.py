@@ -9,6 +9,7 @@ import tomllib
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -25,6 +26,7 @@ from stream_ad.io.kafka.admin import create_topics
 from stream_ad.io.partition import partition_of
 from stream_ad.io.seeks import FromTheStart
 from tests.support.servers import kafka_broker
+from tests.support.waiting import WAIT_S, until
 
 RUN = uuid.uuid4().hex[:8]  # a broker that is given may have seen an earlier run
 
@@ -187,17 +189,18 @@ def test_init_says_what_is_wrong(folder, brokers, capsys):
 
 def test_produce_is_interrupted_cleanly(folder, brokers):
     (folder / "cards.jsonl").write_bytes(cards(4000))
-    running = process("produce", "-i", "cards.jsonl", "-t", f"slow-{RUN}", "--key", "card", "--rate", "50", "--json")
+    running = process("produce", "-i", "cards.jsonl", "-t", f"slow-{RUN}", "--key", "card", "--rate", "5", "--json")
     kafka = Kafka(brokers=brokers)
-    while True:
+
+    def begun() -> bool:
         assert running.poll() is None, running.communicate()
-        try:
-            if kafka_read.committed(kafka, f"slow-{RUN}", "source.topic"):
-                break
-        except InputError:
-            continue
+        with suppress(InputError):  # the topic is not there yet
+            return bool(kafka_read.committed(kafka, f"slow-{RUN}", "source.topic"))
+        return False
+
+    until(begun)
     running.send_signal(signal.SIGINT)
-    said, complaint = running.communicate(timeout=60)
+    said, complaint = running.communicate(timeout=WAIT_S)
     assert running.returncode == 130, complaint
     told = orjson.loads(said)
     assert told["interrupted"]
@@ -245,13 +248,13 @@ def test_alerts_shows_what_is_committed_and_follows(folder, brokers, capsys):
     producer.commit_transaction(30)
     assert orjson.loads(running.stdout.readline())["key"] == "new"
     running.send_signal(signal.SIGINT)
-    assert running.wait(60) == 130
+    assert running.wait(WAIT_S) == 130
 
 
 def test_a_missing_broker_is_said(folder):
     (folder / "a.csv").write_text("key,x\na,1\n")
     running = process("produce", "-i", "a.csv", "-t", "t", "--brokers", "127.0.0.1:1")
-    _, complaint = running.communicate(timeout=60)
+    _, complaint = running.communicate(timeout=WAIT_S)
     assert running.returncode == 3
     assert complaint.startswith("error: kafka.brokers: no answer from 127.0.0.1:1")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import pickle
 import tracemalloc
@@ -19,39 +18,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import config, registry
-from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ModelError
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.engine import Engine
 from tests.support.engines import HALF, guided, thorough
 from tests.support.poison import changed
+from tests.support.tiny_bundles import ARCHITECTURES, CONFIG, SPEC, F, W, bundle
 
 REACHED = ("stream_ad.score.bundle", "stream_ad.config.features")
-CONFIG = config.parse({"window": {"rows": 2}, "features": {"numeric": {"a": ["raw", "zscore"]}}})
-SPEC = FeatureSpec.of(CONFIG)
-W, F = SPEC.rows, len(SPEC.features)
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "autoencoder": {"w": W, "f": F, "hidden": [3, 2]},
-    "vae": {"w": W, "f": F, "hidden": [3, 2], "samples": 0},
-    "half_space_trees": {"w": W, "f": F, "trees": 2, "height": 3, "window": 64},
-}
 MOST_BYTES = 64 << 20  # of memory, whatever a header asks for
-
-
-@functools.cache
-def bundle(kind: str) -> Bundle:
-    architecture = ARCHITECTURES[kind]
-    shapes = registry.lookup("scorer", kind, "scorer").shapes(architecture)
-    integers = ("feature",)
-    tensors = {
-        name: torch.ones(shape, dtype=torch.int64 if name in integers else torch.float32)
-        for name, shape in shapes.items()
-    }
-    manifest = Manifest(
-        kind, architecture, SPEC.to_json(), "a test", 0, 1, 1, {"loss": 0.5}, {"loss": [0.5]}, 1_795_364_100_000
-    )
-    return Bundle.of(manifest, tensors)
 
 
 def forged(data: Any, tensors: dict[str, torch.Tensor]) -> bytes:

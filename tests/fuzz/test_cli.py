@@ -26,9 +26,9 @@ from stream_ad import __main__
 from stream_ad.cli import commands
 from stream_ad.cli.alerts import _parsed
 from stream_ad.cli.app import EXIT_CODES
-from tests.fuzz.test_bundle import bundle
 from tests.support.engines import ROOT, RUNS, guided, thorough
 from tests.support.poison import any_row, changed
+from tests.support.tiny_bundles import bundle
 
 REACHED = ("stream_ad.__main__", "stream_ad.cli.inputs", "stream_ad.cli.init", "stream_ad.propose.toml",
            "stream_ad.propose.infer", "stream_ad.io.tables", "stream_ad.io.files")  # fmt: skip

@@ -14,14 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import build
+from stream_ad import registry
 from stream_ad.config import Config, load
 from stream_ad.config.features import FeatureSpec
+from stream_ad.config.parts import KINDS
 from stream_ad.errors import ConfigError
+from stream_ad.state import assemble
 from tests.support.engines import HALF, ROOT, guided, thorough
 from tests.support.poison import changed
 
-REACHED = ("stream_ad.config", "stream_ad.config.environment", "stream_ad.config.sections", "stream_ad.config.features")
+ROOMS = ("schema", "environment", "sections", "parts", "features")
+REACHED = ("stream_ad.config", *(f"stream_ad.config.{name}" for name in ROOMS))
 FOLDER = TemporaryDirectory()
 FILE = Path(FOLDER.name) / "stream_ad.toml"
 MOST_TEXT = 4000
@@ -29,11 +32,20 @@ EXAMPLES = [path.read_bytes() for path in sorted((ROOT / "tests" / "data" / "dom
 EXAMPLES.append((ROOT / "deploy" / "stream_ad.toml").read_bytes())
 SECTIONS = {name: field.annotation for name, field in Config.model_fields.items() if name != "pipeline"}
 PATHS = [(name, key) for name, section in SECTIONS.items() for key in section.model_fields]  # type: ignore[union-attr]
+PARTS = [(section, part) for section, kind in KINDS.items() for part in registry.names(kind.name)]
+PATHS += [(section, key) for section, part in PARTS for key in KINDS[section].model(part).model_fields]
 ODD: list[Any] = [
     *(None, True, 0, 1, -1, 2**31, 2**63, -(2**70), 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf")),
     *("", " ", "a", "x" * 500, "\0", "\x7f\x80", "\ufffd", "\U0001f600", "\u2028", "a.b", "..", "$key", "$timestamp"),
     *("1s", "5m", "9" * 400 + "d", "1e9s", "-1s", "٣s", "1.5h", "999999999999999d", "2000-01-01", "0001-01-01", "iso"),
-    *("9999-12-31T23:59:59+00:01", "0001-01-01T00:00:00+23:59", "2026-02-30", "autoencoder", "nobody", "cuda:99"),
+    *(
+        "9999-12-31T23:59:59+00:01",
+        "0001-01-01T00:00:00+23:59",
+        "2026-02-30",
+        "autoencoder",
+        "half_space_trees",
+        "nobody",
+    ),
     *(
         [],
         [""],
@@ -77,7 +89,7 @@ def check(content: bytes, environ: dict[str, str]) -> Config | None:
     try:
         config, said = load(FILE, environ), ""
         assert FeatureSpec.of(config).features
-        build.codec(config)
+        assemble.codec(config)
     except ConfigError as error:
         config, said = None, str(error)
     if config is None:

@@ -14,6 +14,7 @@ from stream_ad import build, config
 from stream_ad.batch import Message, Verdicts
 from stream_ad.config.features import FeatureSpec
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
+from stream_ad.state import assemble
 from tests.support.poison import KINDS, NOW_MS, Row, good, with_field
 
 WAYS = {
@@ -49,7 +50,7 @@ def judged(way: str, records: Sequence[Record], poll_rows: int, **sink: Any) -> 
     )
     held = build.models(found, spec, None, log)
     try:
-        build.pipeline(found, spec, build.folds(found, spec), ports, held, observe).run(lambda: False)
+        build.pipeline(found, spec, assemble.folds(found, spec), ports, held, observe).run(lambda: False)
     finally:
         held.close()
     assert cluster.offsets[0] == len(records), "all is committed"

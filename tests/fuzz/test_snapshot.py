@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad import build, config
+from stream_ad import config
 from stream_ad.batch import Scores
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
+from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
 from stream_ad.state.snapshot import MAGIC
 from tests.support.batches import events
@@ -35,7 +36,7 @@ CONFIG = config.parse(
         "silence": {"enabled": True},
     }
 )
-FOLDS = build.folds(CONFIG, FeatureSpec.of(CONFIG))
+FOLDS = assemble.folds(CONFIG, FeatureSpec.of(CONFIG))
 PARTITION = 3
 START = len(MAGIC) + 32
 MOST_BYTES = 64 << 20  # of memory, whatever a header asks for
@@ -60,8 +61,8 @@ def snapshot(rows: int) -> Parts:
     return tuple(shard_after(rows).snapshot().parts())
 
 
-def split(shard: Shard) -> tuple[dict[str, Any], bytes]:
-    taken = shard.snapshot()
+def split(shard: Shard, events_per_s: int = 0) -> tuple[dict[str, Any], bytes]:
+    taken = shard.snapshot(events_per_s=events_per_s)
     return orjson.loads(next(taken.parts())[START:]), b"".join(array.tobytes() for *_, array in taken.arrays)
 
 
@@ -84,21 +85,20 @@ def joined(header: Any, body: bytes) -> Parts:
 def law(parts: Parts, body: bytes | None = None) -> bool:
     """Whether it was restored."""
     try:
-        shard, said = Shard.restore(FOLDS, PARTITION, parts), ""
+        (shard, rate), said = Shard.restore(FOLDS, PARTITION, parts), ""
     except StateError as error:
-        shard, said = None, str(error)
+        shard, rate, said = None, 0, str(error)
     if shard is None:
         assert said.startswith(f"partition {PARTITION}: "), said
         assert len(said) < 500
         return False
-    header, (again, body_again) = orjson.loads(parts[0][START:].partition(b"\n")[0]), split(shard)
+    header, (again, body_again) = orjson.loads(parts[0][START:].partition(b"\n")[0]), split(shard, rate)
     assert body in (None, body_again)
-    assert Shard.restore(FOLDS, PARTITION, tuple(shard.snapshot().parts())).next_offset == shard.next_offset
+    assert Shard.restore(FOLDS, PARTITION, tuple(shard.snapshot().parts()))[0].next_offset == shard.next_offset
     assert [row[:4] for row in header["arrays"]] == again["arrays"]
     for name in ("partition", "next_offset", "version", "layout"):
         assert header[name] == again[name]
     assert header.get("events_per_s", 0) == again["events_per_s"]
-    assert shard.saved_offset == shard.next_offset
     assert 0 <= shard.used <= FOLDS.capacity
     return True
 
@@ -189,7 +189,7 @@ def any_parts(random: Random) -> tuple[Parts, bytes | None]:
 
 def test_a_snapshot_is_restored_to_the_bit() -> None:
     for rows in (0, 1, 5):
-        shard = Shard.restore(FOLDS, PARTITION, snapshot(rows))
+        shard, _ = Shard.restore(FOLDS, PARTITION, snapshot(rows))
         assert tuple(shard.snapshot().parts()) == snapshot(rows)
         assert shard.used == min(rows, 3)
 
@@ -273,7 +273,7 @@ def test_what_is_no_snapshot_of_ours_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("used", [-1, 0, 2, 4, 5, 2**40])
 def test_a_number_of_keys_that_is_not_that_of_the_rows_is_refused(used: int) -> None:
-    shard = Shard.restore(FOLDS, PARTITION, snapshot(5))
+    shard, _ = Shard.restore(FOLDS, PARTITION, snapshot(5))
     body = bytearray(BODY)
     place = next(
         sum(array.nbytes for *_, array in arrays[:at])

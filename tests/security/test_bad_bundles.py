@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -18,7 +16,8 @@ from stream_ad.protocols import ModelInfo
 from stream_ad.score.bundle import Bundle
 from tests.conftest import Committed
 from tests.support.keys import key_pair
-from tests.support.pipelines import WAIT_S, Program
+from tests.support.pipelines import Program
+from tests.support.waiting import until
 
 CONFIG = """
 pipeline = "{name}"
@@ -91,19 +90,19 @@ def test_a_worker_refuses_every_bad_bundle_and_judges_on(
     assert "a pickle" in program("models", "add", str(tmp_path / "pickle"), code=5)
     log = tmp_path / "run.log"
     with program.running("run", log=log):
-        until(lambda: alerts(committed, name), "an alert")
+        until(lambda: alerts(committed, name))
         for version, (blob, reason) in bad.items():
             store.put(ModelInfo(version, "autoencoder", 0, version, len(blob), {}), blob)
             store.promote(version)
             until(
                 lambda version=version: f"model {version} is refused, {good.version} goes on" in log.read_text(),
-                version,
+                state=lambda version=version: version,
             )
             (line,) = [line for line in log.read_text().splitlines() if f"model {version} is refused" in line]
             assert reason in line
         before = len(alerts(committed, name))
         program("produce", "--input", str(rows(tmp_path / "more.jsonl", 1)))
-        until(lambda: len(alerts(committed, name)) > before, "another alert")
+        until(lambda: len(alerts(committed, name)) > before)
     assert {alert["model"] for alert in alerts(committed, name)} == {good.version}
     assert not trace.exists()
 
@@ -121,10 +120,3 @@ def rows(path: Path, part: int) -> Path:
 
 def alerts(committed: Committed, name: str) -> list[dict[str, object]]:
     return [orjson.loads(row.value() or b"") for row in committed(f"{name}.alerts")]
-
-
-def until(seen: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not seen():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.1)

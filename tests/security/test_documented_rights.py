@@ -22,8 +22,9 @@ from stream_ad.protocols import BUILT_IN
 from stream_ad.score.bundle import Bundle
 from tests.support.reading import read_committed
 from tests.support.secure_servers import Servers
-from tests.support.secured import PEAK, PLANTED, ROWS, WAIT_S, Secured, password, wait
+from tests.support.secured import PEAK, PLANTED, ROWS, Secured, password, wait
 from tests.support.servers import free_port
+from tests.support.waiting import WAIT_S
 
 
 def test_from_the_first_record_to_models_and_alerts(secured: Secured) -> None:

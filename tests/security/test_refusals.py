@@ -9,7 +9,8 @@ import pytest
 from stream_ad.config import Kafka
 from stream_ad.io.kafka.admin import committed_offsets
 from tests.support.secure_servers import Grant
-from tests.support.secured import ROWS, WAIT_S, Identity, Secured, password, redis_rule, wait
+from tests.support.secured import ROWS, Identity, Secured, password, redis_rule, wait
+from tests.support.waiting import WAIT_S
 
 
 def test_kafka_does_not_know_us(secured: Secured) -> None:

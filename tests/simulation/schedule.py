@@ -157,9 +157,15 @@ def _do(world: World, worker: Worker, step: Step) -> None:
     elif deed == "swap":
         world.act(worker, lambda: world.swap(worker), step.at, step.effect)
     elif deed == "commit":
-        world.act(worker, lambda: (worker.pipeline.finish(), worker.pipeline.commit()), step.at, step.effect)
+        world.act(worker, lambda: commit(worker), step.at, step.effect)
     else:
         world.act(worker, getattr(worker.pipeline, deed), step.at, step.effect)
+
+
+def commit(worker: Worker) -> None:
+    worker.pipeline.finish()
+    worker.pipeline.commit()
+    worker.pipeline.evict()
 
 
 def heal(world: World) -> None:

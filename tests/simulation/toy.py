@@ -116,7 +116,7 @@ class Mixing:
 
     def step(self, state: State, scores: Any) -> Verdicts:
         value, found, texts = int(state.mixed[0]), [], []
-        for offset, score in zip(scores.features.offset, scores.score, strict=True):
+        for offset, score in zip(scores.features.offset, scores.score.tolist(), strict=True):
             value = mixed(value, offset << 8 | NUMBERS[scores.version] << 4 | score)
             found.append(offset)
             texts.append(alert(scores.features.partition, offset, value))
@@ -173,14 +173,14 @@ class Engine:
         return Loaded((blob or b"statistical").decode())
 
     def submit(self, loaded: Loaded, xs: Sequence[Any]) -> Done:
-        return Done([[NUMBERS[loaded.version]] * len(x) for x in xs])
+        return Done([np.full(len(x), NUMBERS[loaded.version]) for x in xs])
 
 
 class Outbox:
     def __init__(self, sink: Any) -> None:
         self._sink, self._waiting = sink, []  # type: ignore[var-annotated]
 
-    def add(self, partition: int, verdicts: Verdicts, alerts: Alerts) -> None:
+    def add(self, verdicts: Verdicts, alerts: Alerts) -> None:
         self._waiting += alerts.texts
 
     def reject(self, rejects: RejectBatch) -> None:

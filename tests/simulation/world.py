@@ -374,9 +374,9 @@ class World:
     def start(self, worker: Worker) -> None:
         at, self._at = self._at, 0
         sink = Sink(self, worker)
-        models = Models(Engine(), Registry(self), self.log)  # type: ignore[arg-type]
+        models = Models(Engine(), Registry(self), self.log, spare=0)  # type: ignore[arg-type]
         if models.has(self.wanted):
-            models._wanted = self.wanted
+            models.choice.default = self.wanted
         worker.rest()
         recovery = self.rules.recovery(FOLDS, self.states, self.log, CONFIG.redis, worker.thread)
         worker.pipeline = self.rules.pipeline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from stream_ad.checkpoint.assignment import Assignment
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.protocols import Swap
 from stream_ad.runtime.loop import Pipeline
@@ -15,9 +16,9 @@ from tests.simulation.world import Rules
 class SavesFirst(Pipeline):
     """A snapshot before the commit: the state may lead the log."""
 
-    def checkpoint(self, shards: Sequence[Shard] | None = None) -> None:
+    def checkpoint(self, assignments: Sequence[Assignment] | None = None) -> None:
         self.finish()
-        self.recovery.saver.finish(self.shards.values())
+        self.recovery.saver.finish(self.folding)
         self.commit()
 
 
@@ -31,7 +32,7 @@ class Trusts(Recovery):
         known: list[Swap],
         parts: Iterable[bytes] | None,
         has: Callable[[str], bool],
-    ) -> Shard | None:
+    ) -> tuple[Shard, int] | None:
         return None if parts is None or committed is None else Shard.restore(FOLDS, partition, parts)
 
 

@@ -71,3 +71,19 @@ def _cats(row: Row) -> Sequence[str]:
 def _payload(row: Row) -> bytes:
     values = [None if v is None or math.isnan(v) else v for v in row[2]]
     return json.dumps({"key": row[0], "ts": row[1], "values": values, "cats": list(_cats(row))}).encode()
+
+
+def raw_batch(
+    values: list[bytes | None], keys: list[bytes | None] | None = None, timestamp_ms: list[int] | None = None
+) -> RawBatch:
+    n = len(values)
+    return RawBatch(
+        topic="events",
+        partition=3,
+        offset=np.arange(100, 100 + 2 * n, 2, dtype=np.int64),
+        timestamp_ms=np.array([1_700_000_000_000] * n if timestamp_ms is None else timestamp_ms, np.int64),
+        key=[b"key"] * n if keys is None else keys,
+        value=values,
+        headers=lambda row: [],
+        next_offset=100 + 2 * n,
+    )

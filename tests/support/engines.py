@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = 10_000  # inputs for each surface, both engines together
 HALF = RUNS // 2
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))  # of atheris for each surface, instead of a number of runs
-MOST_SECONDS = 120
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 
 
@@ -47,12 +46,12 @@ def guided(surface: str, folder: Path, runs: int = HALF) -> None:
     seeds: list[bytes] = importlib.import_module(f"tests.fuzz.test_{surface}").seeds()
     for number, data in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(data)
-    limit = [f"-max_total_time={SECONDS}"] if SECONDS else [f"-atheris_runs={runs}", f"-max_total_time={MOST_SECONDS}"]
+    limit = [f"-max_total_time={SECONDS}"] if SECONDS else [f"-atheris_runs={runs}"]
     crashes = ROOT / "out" / "fuzz" / surface
     crashes.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.support.engines", surface, str(corpus), *limit, f"-seed={seed}"]
     command += [
-        "-timeout=20",
+        "-timeout=60",
         "-rss_limit_mb=4096",
         f"-max_len={max(4096, *map(len, seeds))}",
         f"-artifact_prefix={crashes}/",
@@ -64,9 +63,7 @@ def guided(surface: str, folder: Path, runs: int = HALF) -> None:
     done = re.search(r"Done (\d+)", said)
     assert done, said[-3000:]
     print(f"{surface}: {done[1]} inputs", flush=True)
-    assert int(done[1]) >= (1 if SECONDS else runs), (
-        f"only {done[1]} of {runs} inputs in {MOST_SECONDS} s\n{said[-2000:]}"
-    )
+    assert int(done[1]) >= (1 if SECONDS else runs), f"only {done[1]} of {runs} inputs\n{said[-2000:]}"
 
 
 def _followed(command: list[str]) -> str:

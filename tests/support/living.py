@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -29,10 +28,11 @@ from stream_ad.jobs.backtest import replayed
 from tests.support.pipelines import workers_of
 from tests.support.reading import read_committed
 from tests.support.servers import KafkaBroker, RedisServer, free_port
+from tests.support.waiting import WAIT_S, until
 
 PARTITIONS = 4
+ANSWER_S = 30.0  # of a process that lives and is slow
 WORKERS = 3  # of a run, at most: each has a port, next to the one before
-WAIT_S = 60.0
 CONFIG = """
 pipeline = "{topic}-pipeline"
 
@@ -93,10 +93,13 @@ def servers() -> Iterator[Servers]:
 
 
 class Living:
-    """One topic, its pipeline, and the process that runs it."""
+    """One topic, its pipeline, and the process that runs it.
+
+    `stop` and `stalled` are so long that a slow machine is taken for nothing else; tests of them say shorter ones.
+    """
 
     def __init__(
-        self, on: Servers, folder: Path, topic: str, events: int = 8000, stop: str = "5s", stalled: str = "1s"
+        self, on: Servers, folder: Path, topic: str, events: int = 8000, stop: str = "120s", stalled: str = "60s"
     ) -> None:
         self.topic, self.brokers = topic, on.broker.bootstrap
         self.port = free_port(WORKERS - 1)
@@ -193,7 +196,7 @@ class Process:
         """Sums over all labels but the partition; `name` and `name{partition}`."""
         found: dict[str, float] = {}
         try:
-            with urlopen(f"{self._url}/metrics", timeout=5) as answer:
+            with urlopen(f"{self._url}/metrics", timeout=ANSWER_S) as answer:
                 text = answer.read().decode()
         except (URLError, OSError):
             return {}
@@ -207,7 +210,7 @@ class Process:
     def ready(self) -> dict[str, object]:
         """The body of /readyz, and `code`; empty while nothing answers."""
         try:
-            with urlopen(f"{self._url}/readyz", timeout=5) as answer:
+            with urlopen(f"{self._url}/readyz", timeout=ANSWER_S) as answer:
                 return {"code": answer.status, **orjson.loads(answer.read())}
         except HTTPError as error:
             return {"code": error.code, **orjson.loads(error.read())}
@@ -217,12 +220,14 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def until(self, condition: Callable[[], object], wait_s: float = WAIT_S) -> None:
-        deadline = time.monotonic() + wait_s
-        while not condition():
+    def until(self, condition: Callable[[], object]) -> None:
+        """While it lives."""
+
+        def happened() -> object:
             assert self.alive(), f"ended with {self._process.returncode}:\n{self.log()}"
-            assert time.monotonic() < deadline, f"not within {wait_s} s; {self.ready()}\n{self.log()}"
-            time.sleep(0.05)
+            return condition()
+
+        until(happened, state=lambda: f"{self.ready()}\n{self.log()}")
 
     def until_judged(self, events: int) -> None:
         """So many offsets are judged and none lags."""
@@ -240,17 +245,17 @@ class Process:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 
-    def ended(self, within_s: float, *codes: int) -> None:
-        """In time, and with one of these exit codes."""
+    def ended(self, *codes: int) -> None:
+        """By itself, with one of these exit codes."""
         try:
-            code = self._process.wait(within_s)
+            code = self._process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not ended within {within_s} s:\n{self.log()}") from None
+            raise AssertionError(f"not ended within {WAIT_S:.0f} s:\n{self.log()}") from None
         assert code in codes, f"ended with {code}:\n{self.log()}"
 
-    def stopped(self, within_s: float, *codes: int) -> None:
+    def stopped(self, *codes: int) -> None:
         self.signal()
-        self.ended(within_s, *codes)
+        self.ended(*codes)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):

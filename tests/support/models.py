@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
+import torch
 
 from stream_ad import config, registry
 from stream_ad.batch import F32, I64, Bool
@@ -63,6 +65,11 @@ def bundle(kind: str, samples: int = 0) -> Bundle:
     x, ts_ms = windows(3000)
     options = CONFIG.train.model_copy(update={"scorer": kind, "samples": samples})
     return train(x, ts_ms, SPEC, options, "windows()", CREATED_MS)
+
+
+def scorer_of(kind: str, samples: int = 0) -> Any:
+    """The scorer of `bundle`, on the CPU."""
+    return registry.trainable(kind).of(bundle(kind, samples), torch.device("cpu"))
 
 
 def blob(kind: str) -> bytes | None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from stream_ad.config import Kafka
 from stream_ad.errors import Unreachable
 from stream_ad.io.kafka.admin import committed_offsets
 from tests.support.reading import read_committed
+from tests.support.waiting import WAIT_S, pause, until
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DOMAINS = Path(__file__).resolve().parents[1] / "data" / "domains"
-WAIT_S = 120
 
 
 def stretch(
@@ -43,6 +42,16 @@ def stretch(
         writer.writeheader()
         writer.writerows(islice(reader, first, first + rows))
     return target
+
+
+def halves(file: Path, rows: int) -> tuple[Path, Path]:
+    """Two CSV files beside it that hold its rows, each with its header."""
+    header, *lines = file.read_text().splitlines(keepends=True)
+    assert len(lines) == rows
+    made = file.with_suffix(".first.csv"), file.with_suffix(".second.csv")
+    for path, part in zip(made, (lines[: rows // 2], lines[rows // 2 :]), strict=True):
+        path.write_text(header + "".join(part))
+    return made
 
 
 @dataclass
@@ -99,7 +108,7 @@ class Program:
             client = AdminClient({"bootstrap.servers": self.brokers})
             while topic not in client.list_topics(timeout=10).topics:
                 assert process.poll() is None, process.communicate()[0]
-                time.sleep(0.05)
+                pause()
             yield
             said, _ = process.communicate(timeout=WAIT_S)
             assert process.returncode == 0, said
@@ -133,24 +142,25 @@ def committed(brokers: str, group: str, topic: str) -> int:
 
 
 def wait_committed(brokers: str, group: str, topic: str, least: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while (count := committed(brokers, group, topic)) < least:
+    def done() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{count} of {least} offsets committed after {WAIT_S} s"
-        time.sleep(0.05)
+        return committed(brokers, group, topic) >= least
+
+    until(done, state=lambda: f"{committed(brokers, group, topic)} of {least} offsets are committed")
 
 
 def kill_worker(run: subprocess.Popen[str]) -> None:
     """kill -9 of one worker of a supervisor, once it has one."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
+
+    def killed() -> bool:
         assert run.poll() is None, run.communicate()[0]
-        assert time.monotonic() < deadline, "no worker is started"
         for found in workers_of(run.pid):
             with suppress(ProcessLookupError):  # one that was killed before
                 os.kill(found, signal.SIGKILL)
-                return
-        time.sleep(0.05)
+                return True
+        return False
+
+    until(killed, state=lambda: "no worker is started")
 
 
 def workers_of(supervisor: int) -> list[int]:

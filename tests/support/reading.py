@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-WAIT_S = 60.0
+from tests.support.waiting import until
 
 
 def read_committed(brokers: str, topic: str, undecided: bool = False) -> list[Message]:
@@ -21,19 +20,20 @@ def read_committed(brokers: str, topic: str, undecided: bool = False) -> list[Me
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
         waiting = {partition for partition, end in ends.items() if end}
-        deadline = time.monotonic() + WAIT_S
-        found = []
-        while waiting:
-            assert time.monotonic() < deadline, f"{topic}: a transaction stays undecided in partitions {waiting}"
+        found: list[Message] = []
+
+        def read() -> None:
             message = consumer.poll(0.2)
             if message is None:
-                continue
+                return
             if message.error() is None:
                 found.append(message)
-            else:
-                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                if undecided or message.offset() >= ends[message.partition()]:
-                    waiting.discard(message.partition())
+                return
+            assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+            if undecided or message.offset() >= ends[message.partition()]:
+                waiting.discard(message.partition())
+
+        until(lambda: not waiting, read, lambda: f"{topic}: a transaction stays undecided in partitions {waiting}")
         return sorted(found, key=lambda row: (row.partition(), row.offset()))
     finally:
         consumer.close()

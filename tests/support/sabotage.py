@@ -20,21 +20,21 @@ PAUSED, STUCK_AT = 1, 1000
 
 
 def paused(marker: Path) -> None:
-    """The first source gives nothing of one partition after its first batch."""
+    """A source that begins before the file is there gives nothing of one partition, but for the very first batch."""
     from stream_ad.io.kafka.source import KafkaSource
 
     poll = KafkaSource.poll
-    sources: list[KafkaSource] = []
-    begun: list[KafkaSource] = []
+    pauses: dict[KafkaSource, bool] = {}
+    given: list[Any] = []
 
     def withheld(self: KafkaSource, timeout_ms: int) -> list[Any]:
-        sources.append(self)
+        pauses.setdefault(self, not marker.exists())
         kept = []
         for batch in poll(self, timeout_ms):
-            if batch.partition == PAUSED and self is sources[0]:
-                if begun:
+            if batch.partition == PAUSED and pauses[self]:
+                if given:
                     continue
-                begun.append(self)
+                given.append(batch)
             kept.append(batch)
         return kept
 

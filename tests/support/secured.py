@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,11 @@ import orjson
 from confluent_kafka.admin import NewTopic
 
 from tests.support.secure_servers import MECHANISM, Grant, Servers
+from tests.support.waiting import WAIT_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "SECURITY.md"
 PLANTED = "Pl4nted"
-WAIT_S = 60
 ROWS = 600
 PEAK = 90_817
 _number = itertools.count()
@@ -70,11 +69,13 @@ def password(user: str) -> str:
 
 
 def wait(seen: Callable[[], bool], run: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not seen():
+    """Until it is seen, while `run` lives."""
+
+    def done() -> bool:
         assert run.poll() is None, run.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return seen()
+
+    until(done)
 
 
 def grants(command: str, pipeline: str, topic: str) -> list[Grant]:

@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad import build, config
+from stream_ad import config
 from stream_ad.batch import Scores
 from stream_ad.config.features import FeatureSpec
+from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
 from stream_ad.state.snapshot import FORMAT
 from tests.support.batches import Row, events
 
 FOLDER = Path(__file__).parents[1] / "data" / "snapshots"
 CONFIG = config.load(FOLDER / "stream_ad.toml", {})
-FOLDS = build.folds(CONFIG, FeatureSpec.of(CONFIG))
+FOLDS = assemble.folds(CONFIG, FeatureSpec.of(CONFIG))
 PARTITION, VERSION = 5, "m-1"
 SAVED, END = 600, 750
 BEGIN_MS = 1_767_225_600_000

@@ -20,7 +20,12 @@ NUMBERS = st.one_of(
 
 @st.composite
 def streams(
-    draw: st.DrawFn, d: int = 2, c: int = 1, max_size: int = 60, numbers: st.SearchStrategy[float] = NUMBERS
+    draw: st.DrawFn,
+    d: int = 2,
+    c: int = 1,
+    max_size: int = 60,
+    numbers: st.SearchStrategy[float] = NUMBERS,
+    min_size: int = 1,
 ) -> list[Row]:
     """Few keys, time that mostly advances and sometimes steps back."""
     steps = st.one_of(st.integers(0, 2_000), st.integers(-5_000, 30_000))
@@ -31,7 +36,7 @@ def streams(
         st.lists(st.sampled_from(["", "x", "y", "z"]), min_size=c, max_size=c),
     )
     now, rows = 1_700_000_000_000, []
-    for key, step, values, cats in draw(st.lists(row, min_size=1, max_size=max_size)):
+    for key, step, values, cats in draw(st.lists(row, min_size=min_size, max_size=max_size)):
         now += step
         rows.append((key, now, values, cats))
     return rows

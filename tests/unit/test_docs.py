@@ -55,6 +55,19 @@ def test_no_metric_and_no_key_is_left_without_words() -> None:
     assert [row for row in rows if row.split("|")[-2].strip() == ""] == []
 
 
+@pytest.fixture
+def guide(monkeypatch: pytest.MonkeyPatch) -> str:
+    """docs/writing-a-scorer.md; its scorer is registered."""
+    text = (ROOT / "docs" / "writing-a-scorer.md").read_text(encoding="utf-8")
+    (code,) = [code for language, code in CODE.findall(text) if language == "python"]
+    module = ModuleType("guide")
+    monkeypatch.setitem(sys.modules, "guide", module)
+    exec(compile(code, "writing-a-scorer.md", "exec"), module.__dict__)
+    monkeypatch.setitem(BUILT_IN["scorer"], "distance", "guide:Distance")
+    return text
+
+
+@pytest.mark.usefixtures("guide")
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_toml_examples_are_valid_configurations(path: Path) -> None:
     for language, text in CODE.findall(path.read_text(encoding="utf-8")):
@@ -88,17 +101,14 @@ def test_every_test_that_is_named_as_proof_exists(path: Path) -> None:
         assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), f"{name(path)} names {function}"
 
 
-def test_the_scorer_of_the_guide_trains_scores_and_explains(monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (ROOT / "docs" / "writing-a-scorer.md").read_text(encoding="utf-8")
-    (code,) = [text for language, text in CODE.findall(guide) if language == "python"]
-    module = ModuleType("guide")
-    exec(compile(code, "writing-a-scorer.md", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, "guide", module)
-    monkeypatch.setitem(BUILT_IN["scorer"], "distance", "guide:Distance")
-    config = parse({"window": {"rows": 4}, "features": {"numeric": {"a": ["raw"]}}, "train": {"scorer": "distance"}})
+def test_the_scorer_of_the_guide_trains_scores_and_explains(guide: str) -> None:
+    (text,) = [text for language, text in CODE.findall(guide) if language == "toml"]
+    assert "percentile = 75\n" in text
+    config = parse(tomllib.loads(text) | {"window": {"rows": 4}, "features": {"numeric": {"a": ["raw"]}}})
     spec = FeatureSpec.of(config)
     x = np.random.default_rng(0).normal(size=(900, spec.rows, len(spec.features))).astype(np.float32)
     bundle = train(x[:600], np.arange(600), spec, config.train, "noise", 0)
+    assert float(bundle.tensors["spread"][0]) == pytest.approx(1.15, abs=0.15)  # of a Gaussian; its median is 0.67
     engine = Engine(config.scoring, spec)
     try:
         scorer = engine.load(bundle.to_bytes())

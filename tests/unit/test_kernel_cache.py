@@ -12,11 +12,9 @@ from textwrap import dedent
 import pytest
 
 MODULE = """
-    from numba import njit
-    from stream_ad.kernel import cached
+    from stream_ad.kernel import kernel
 
-    @cached
-    @njit(cache=True)
+    @kernel
     def add(a, b):
         return a + b
 """

@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "stream_ad").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+UNITS = ROOT / "tests" / "unit"
+WITH_MODULES = {"support", "simulation", "chaos"}  # folders of tests that hold more than tests
 MOST_LINES = 300
 LONGER: set[str] = set()  # a file that must be longer is named here, with the reason
 
@@ -40,3 +43,21 @@ def test_nothing_is_called_by_a_word_that_says_nothing(path: Path) -> None:
 
 def test_exceptions_are_still_needed() -> None:
     assert {name(path) for path in MODULES if len(path.read_text().splitlines()) > MOST_LINES} >= LONGER
+
+
+@pytest.mark.parametrize("path", sorted({path.parent for path in UNITS.rglob("test_*.py")}), ids=name)
+def test_unit_tests_stand_in_the_folders_of_the_package(path: Path) -> None:
+    room = ROOT / "stream_ad" / path.relative_to(UNITS)
+    assert room.is_dir(), f"there is no {name(room)} that is tested here"
+
+
+def test_what_tests_share_stands_in_one_place() -> None:
+    found = {name(path) for path in TESTS if not path.name.startswith(("test_", "conftest", "__init__"))}
+    assert {path for path in found if path.split("/")[1] not in WITH_MODULES} == set()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_no_test_takes_anything_from_another(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and path.parent.name != "support":
+            assert not node.module.rpartition(".")[2].startswith("test_"), f"{node.module}: move it to tests/support"

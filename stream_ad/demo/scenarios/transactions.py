@@ -45,7 +45,7 @@ class Card:
         self._mean_gap_ms = DAY_MS / (PAYMENTS_PER_DAY * rng.uniform(0.6, 1.4))
 
     def next_ms(self, ts_ms: int) -> int:
-        # thinning (Lewis & Shedler 1979): candidates at the peak rate, kept with the hour's share of it
+        # thinning (Lewis & Shedler 1979): candidates at the peak rate, each kept with the hour's share of that rate
         while True:
             ts_ms += 1 + round(self._rng.expovariate(2 / self._mean_gap_ms))
             day = 0.5 + 0.5 * math.cos((hour_of_day(ts_ms) - self._peak_hour) * math.pi / 12)
@@ -55,7 +55,7 @@ class Card:
     def reading(self, ts_ms: int) -> Reading:
         rng = self._rng
         median = self._median * math.exp(self._drift_per_day * (ts_ms - START_MS) / DAY_MS)
-        if rng.random() < 0.04:  # people do try something new
+        if rng.random() < 0.04:  # now and then people buy somewhere new
             merchant, factor = rng.randrange(MERCHANTS), 1.0
         else:
             place = rng.choices(range(len(self._merchants)), self._weights)[0]

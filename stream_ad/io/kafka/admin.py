@@ -1,4 +1,4 @@
-"""What is asked of a cluster besides records: is it there, its topics, their offsets."""
+"""Asks a cluster whether it answers, for its topics and for their offsets; creates topics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stream_ad.io.kafka.versions import require_protocol
 
 
 def reach(kafka: Kafka, timeout_s: float = ANSWER_S) -> AdminClient:
-    """A client that has had an answer. Raises `ConnectionFailed` after `timeout_s`, or at once when refused."""
+    """A client, once the cluster answers it. Raises `ConnectionFailed` after `timeout_s`, or at once when refused."""
     errors: list[KafkaError] = []
     values = settings(kafka, {"reconnect.backoff.max.ms": 1000, "log_level": 0}, {"error_cb": errors.append})
     admin = client(AdminClient, values)
@@ -63,35 +63,35 @@ def partitions(
 ) -> list[int]:
     """The topic's partitions. Raises `InputError` naming the config key when there is no such topic."""
     admin = admin or reach(kafka)
-    found = _topics(kafka, admin, timeout_s)
-    if topic not in found:
+    known = _topics(kafka, admin, timeout_s)
+    if topic not in known:
         may_see(kafka, topic, key, admin)
-        visible = sorted(name for name in found if not name.startswith("__"))
+        visible = sorted(name for name in known if not name.startswith("__"))
         near = difflib.get_close_matches(topic, visible, 5) or visible[:10]
         hint = f"there are: {', '.join(near)}" if near else "there are none at all"
         raise InputError(f"{key}: no topic {topic!r} at {kafka.brokers}; {hint}")
-    return found[topic]
+    return known[topic]
 
 
 def _topics(kafka: Kafka, admin: AdminClient, timeout_s: float = ANSWER_S) -> dict[str, list[int]]:
     try:
-        found = admin.list_topics(timeout=timeout_s).topics
+        topics = admin.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
         raise failure(error.args[0], kafka) from None
-    return {name: sorted(topic.partitions) for name, topic in found.items() if topic.error is None}
+    return {name: sorted(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
 
 def missing(kafka: Kafka, topics: Iterable[str]) -> list[str]:
     """Those of `topics` that do not exist. Raises `ConnectionFailed`."""
-    there = _topics(kafka, reach(kafka))
-    return [topic for topic in topics if topic not in there]
+    known = _topics(kafka, reach(kafka))
+    return [topic for topic in topics if topic not in known]
 
 
 def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, str] | None = None) -> None:
-    """Creates those that are missing: topic -> number of partitions. Raises `ConnectionFailed` when not allowed."""
+    """Creates the missing ones of `topics` (name -> partitions). Raises `ConnectionFailed` when not allowed."""
     admin = reach(kafka)
-    there = _topics(kafka, admin)
-    new = [NewTopic(name, count, config=dict(values or {})) for name, count in topics.items() if name not in there]
+    known = _topics(kafka, admin)
+    new = [NewTopic(name, count, config=dict(values or {})) for name, count in topics.items() if name not in known]
     if not new:
         return
     for name, done in admin.create_topics(new, operation_timeout=ANSWER_S).items():
@@ -106,9 +106,11 @@ def create_topics(kafka: Kafka, topics: Mapping[str, int], values: Mapping[str, 
 
 
 def create_outputs(config: Config) -> None:
-    """Makes sure of the topics that a pipeline writes: alerts and rejects with as many partitions as its
-    input, and with one, for ever, `<pipeline>.models` and `<pipeline>.bundles`; of our rights to them; and that
-    brokers know `kafka.group_protocol`.
+    """Prepares a run: checks that brokers know `kafka.group_protocol`, creates the output topics (or checks that
+    they exist), and checks our rights to all topics.
+
+    Alerts and rejects get as many partitions as the input. `<pipeline>.models` and `<pipeline>.bundles` get one,
+    and keep their records for ever.
 
     Raises `InputError`, `ConnectionFailed`.
     """
@@ -126,7 +128,7 @@ def create_outputs(config: Config) -> None:
 
 
 def offsets(kafka: Kafka, topic: str, spec: OffsetSpec, key: str = "source.topic") -> dict[int, int]:
-    """Partition -> offset of the start, the end (of what is committed) or a time; -1 = after the last record."""
+    """Partition -> the offset at `spec`: start, end of the committed records, or a time; -1 = no record is so late."""
     admin = reach(kafka)
     return offsets_of(kafka, admin, topic, partitions(kafka, topic, key, admin), spec, ANSWER_S, key)
 
@@ -140,21 +142,23 @@ def offsets_of(
     timeout_s: float,
     key: str = "source.topic",
 ) -> dict[int, int]:
-    """Of these partitions, as `offsets`. Raises `Unreachable` where no answer comes in time."""
+    """As `offsets`, for the partitions `parts`. Raises `Unreachable` when no answer comes in time."""
     asked = {TopicPartition(topic, part): spec for part in parts}
     if not asked:
         return {}
     try:
         answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout_s)
-        found = {part.partition: int(done.result(timeout=timeout_s).offset) for part, done in answers.items()}
+        known = {part.partition: int(done.result(timeout=timeout_s).offset) for part, done in answers.items()}
     except TimeoutError:
         raise Unreachable(f"kafka.brokers: no answer from {kafka.brokers} within {timeout_s:g} s") from None
     except KafkaException as error:
         raise failure(error.args[0], kafka, key, topic) from None
-    if OFFSET_INVALID in found.values():
-        # so the client answers, without an error, where the connection is lost in the middle
-        raise Unreachable(f"kafka.brokers: {kafka.brokers}: lost while offsets of {topic!r} were asked for")
-    return found
+    if OFFSET_INVALID in known.values():
+        # the client answers so, and reports no error, when the connection is lost during the request
+        raise Unreachable(
+            f"kafka.brokers: {kafka.brokers}: the connection was lost during a request for offsets of {topic!r}"
+        )
+    return known
 
 
 def start_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int, int]:
@@ -166,7 +170,7 @@ def end_offsets(kafka: Kafka, topic: str, key: str = "source.topic") -> dict[int
 
 
 def committed_offsets(kafka: Kafka, group: str, topic: str, admin: AdminClient | None = None) -> dict[int, int | None]:
-    """Partition -> what the group committed, None = nothing yet. Raises `ConnectionFailed`, `InputError`."""
-    there = partitions(kafka, topic, admin=admin)
-    with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as offsets_of:
-        return offsets_of.ask(there, ANSWER_S)
+    """Partition -> the offset that the group committed; None = none yet. Raises `ConnectionFailed`, `InputError`."""
+    parts = partitions(kafka, topic, admin=admin)
+    with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as group_offsets:
+        return group_offsets.ask(parts, ANSWER_S)

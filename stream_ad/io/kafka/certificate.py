@@ -1,4 +1,4 @@
-"""Why a broker's certificate is not accepted: librdkafka says only that it is not."""
+"""Why a broker's certificate is not accepted: librdkafka reports only that it is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMEOUT_S = 2.0
 
 
 def why_not_accepted(brokers: str, settings: Mapping[str, Any]) -> str | None:
-    """As in "certificate has expired", by a handshake of our own; None where that finds nothing wrong."""
+    """The reason that a TLS handshake of our own gives, such as "certificate has expired"; None = it gives none."""
     location = settings.get("ssl.ca.location")
     folder = location is not None and Path(location).is_dir()
     try:

@@ -1,4 +1,4 @@
-"""What every Kafka client of the project shares: settings, their checks, errors in the user's words."""
+"""Settings, their checks, and error texts that all Kafka clients of the project share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from stream_ad.errors import ConfigError, ConnectionFailed, InputError, StreamAd
 T = TypeVar("T")
 
 LOG = logging.getLogger("stream_ad.kafka")
-LOG.addHandler(logging.NullHandler())  # librdkafka's lines go where the program's go, never straight to stderr
-# [kafka.options] are for consumers and producers alike; each complains of those that are for the other
+LOG.addHandler(logging.NullHandler())  # without it, a program that sets up no log gets librdkafka's lines on stderr
+# consumers and producers share [kafka.options]; each warns of the options that only the other one knows
 LOG.addFilter(lambda record: " property and will be ignored by this " not in record.getMessage())
 
-ANSWER_S = 10.0  # a broker that is silent for so long is away
+ANSWER_S = 10.0  # a broker that has not answered by then counts as away
 
-# what the commit protocol rests on, and the key that is meant instead
+# options that the commit protocol sets itself, each with what the user can do instead
 RESERVED = {
     "bootstrap.servers": "set kafka.brokers",
     "metadata.broker.list": "set kafka.brokers",
@@ -41,7 +41,7 @@ RESERVED = {
 }
 _PATHS = "sasl.oauthbearer.assertion."  # librdkafka's own options that end in .file
 
-# nobody answers, or who answers is not ready yet: a matter of waiting
+# no broker answers, or the one that answers is not ready yet: waiting helps
 AWAY = {
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
@@ -55,7 +55,7 @@ AWAY = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.KAFKA_STORAGE_ERROR,
-    KafkaError._NOENT,  # no leader of a partition is known, as when the connection is cut while it is asked for
+    KafkaError._NOENT,  # the leader of a partition is unknown, as when the connection is lost during that request
 }
 _REFUSED = {
     KafkaError._AUTHENTICATION,
@@ -75,7 +75,7 @@ _MISSING = {
 
 
 def settings(kafka: Kafka, defaults: Mapping[str, Any], required: Mapping[str, Any]) -> dict[str, Any]:
-    """librdkafka settings: the defaults, over them the user's, over them what must be. Raises `ConfigError`."""
+    """librdkafka settings: the user's override `defaults`, and `required` overrides both. Raises `ConfigError`."""
     merged: dict[str, Any] = {"client.id": "stream_ad", **defaults}
     for name, value in kafka.options.items():
         if name in RESERVED:
@@ -95,9 +95,12 @@ def _content(name: str, path: str) -> str:
 
 
 class Losses(logging.Logger):
-    """The log of one client. `lost` tells whether a connection was: no callback does, and of equal lines in its log the
-    client leaves some out, but none of those on the states of connections (`debug = broker`). The one that it begins
-    with is closed as soon as it knows the brokers by name."""
+    """The log of one client. `lost` says whether the client has lost a connection, which no callback reports.
+
+    Of equal lines in its log the client leaves some out, but never lines on the state of a connection
+    (`debug = broker`). The first connection, to a bootstrap address, does not count: the client itself closes it as
+    soon as it knows the brokers by name.
+    """
 
     def __init__(self) -> None:
         super().__init__(LOG.name, logging.DEBUG)
@@ -111,10 +114,10 @@ class Losses(logging.Logger):
             LOG.handle(record)
 
 
-def client(kind: Callable[..., T], values: Mapping[str, Any], log: logging.Logger = LOG) -> T:
-    """A Consumer, Producer or AdminClient whose log is the program's. Raises `ConfigError` naming the option."""
+def client(factory: Callable[..., T], values: Mapping[str, Any], log: logging.Logger = LOG) -> T:
+    """A Consumer, Producer or AdminClient that logs to `log`. Raises `ConfigError` naming the option."""
     try:
-        return kind(dict(values), logger=log)
+        return factory(dict(values), logger=log)
     except (KafkaException, TypeError, ValueError) as error:
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         named = next((name for name in re.findall(r"[a-z][\w.]+\w", text) if name in values), None)
@@ -126,13 +129,13 @@ def client(kind: Callable[..., T], values: Mapping[str, Any], log: logging.Logge
 
 
 def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", topic: str = "") -> StreamAdError:
-    """The error as the user's problem: what, which key, what to do."""
+    """Translates the error for the user: what is wrong, which key to change, what to do."""
     code, text = error.code(), error.str()
     if code in _MISSING:
         return InputError(f"{topic_key}: no topic {topic!r} at {kafka.brokers} ({text}); create it or name another")
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return ConnectionFailed(f"{topic_key}: not allowed to use topic {topic!r}; grant it to this user ({text})")
-    # a fatal error has a code of its own, and the cause in its text only
+    # a fatal error has the code _FATAL, and names its cause in its text only
     if code == KafkaError.GROUP_AUTHORIZATION_FAILED or (code == KafkaError._FATAL and "Group authorization" in text):
         return ConnectionFailed(f"pipeline: not allowed to use this consumer group; grant it to this user ({text})")
     if code == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
@@ -146,13 +149,13 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         return unknown_protocol(kafka, text)
     if code == KafkaError._FATAL and "instance ID is still used" in text:
         return Unreachable(
-            "kafka.static_membership: who worked under this worker's name is a member of the group still; it has to "
-            f"leave, or its session to end ({text})"
+            "kafka.static_membership: an earlier process is still a member under this worker's name; wait "
+            f"until it leaves or its session ends ({text})"
         )
     if code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and "group.instance.id" in text):
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
-    kind = Unreachable if error.retriable() or code in AWAY else ConnectionFailed
-    return kind(f"kafka.brokers: {kafka.brokers}: {text}")
+    error_type = Unreachable if error.retriable() or code in AWAY else ConnectionFailed
+    return error_type(f"kafka.brokers: {kafka.brokers}: {text}")
 
 
 def unknown_protocol(kafka: Kafka, text: str) -> ConnectionFailed:
@@ -167,5 +170,5 @@ def is_refused(error: KafkaError) -> bool:
 
 
 def is_final(error: KafkaError) -> bool:
-    """Not a matter of waiting."""
+    """Whether the error stays however long one waits."""
     return bool(error.fatal()) or error.code() in _REFUSED or error.code() in _MISSING

@@ -1,7 +1,7 @@
-"""Who a member of a group is, and what the group has committed.
+"""The generation of a group's member, and the offsets that a group has committed.
 
-The latter is asked by a consumer that never joins it. An admin client could be asked as well, but it dies,
-with its process, of what a coordinator on the move answers (confluentinc/librdkafka#5040).
+A consumer that never joins the group asks for the offsets. An admin client could ask as well, but an answer of a
+coordinator that is moving crashes it together with its process (confluentinc/librdkafka#5040).
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ JOINED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaErro
 
 
 def begin_at(kafka: Kafka, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-    """A group that has committed nothing yet begins there; what is added to the topic later it reads from its start.
+    """Makes a group that has committed nothing yet begin at `offsets`. Partitions added later begin at their start.
 
     Raises `ConnectionFailed`.
     """
     with contextlib.closing(GroupOffsets(kafka, group, topic, stable=True)) as committed:
-        for pause_s in (0.0, READ_S):  # a coordinator that is just back may not have read its log yet: see `Recovery`
+        for pause_s in (0.0, READ_S):  # a coordinator that is just back may not have read its log: see `Recovery`
             time.sleep(pause_s)
             if any(offset is not None for offset in committed.ask(offsets, ANSWER_S).values()):
                 return
         try:
             committed.set(offsets)
         except KafkaException as error:
-            if error.args[0].code() not in JOINED:  # else another worker has begun already
+            if error.args[0].code() not in JOINED:  # these codes mean that another worker has begun already
                 raise failure(error.args[0], kafka) from None
 
 
 class GroupOffsets:
-    """Of one group and topic. `stable`: not before a transaction that is about to change them is decided."""
+    """The committed offsets of one group in one topic. `stable`: `ask` waits for transactions that are undecided."""
 
     def __init__(self, kafka: Kafka, group: str, topic: str, stable: bool) -> None:
         self._kafka, self._topic = kafka, topic
-        # silent: where brokers are away, the clients that do the work say so
+        # silent: while brokers are away, the clients that do the work say so
         required = {
             "group.id": group,
             "enable.auto.commit": False,
@@ -53,19 +53,19 @@ class GroupOffsets:
         self._consumer: Any = client(Consumer, settings(kafka, {"log_level": 0}, required))
 
     def ask(self, partitions: Iterable[int], timeout_s: float) -> dict[int, int | None]:
-        """None = nothing yet. Raises `ConnectionFailed`."""
+        """Partition -> offset; None = none yet. Raises `ConnectionFailed`."""
         asked = [TopicPartition(self._topic, part) for part in partitions]
         try:
-            found = self._consumer.committed(asked, timeout=timeout_s)
-            wrong = next((part.error for part in found if part.error is not None), None)
+            answers = self._consumer.committed(asked, timeout=timeout_s)
+            wrong = next((part.error for part in answers if part.error is not None), None)
             if wrong is not None:
                 raise KafkaException(wrong)
         except KafkaException as error:
             raise failure(error.args[0], self._kafka) from None
-        return {part.partition: part.offset if part.offset >= 0 else None for part in found}
+        return {part.partition: part.offset if part.offset >= 0 else None for part in answers}
 
     def set(self, offsets: Mapping[int, int]) -> None:
-        """Of a group without members. Raises `KafkaException`."""
+        """Commits `offsets` for a group that has no members. Raises `KafkaException`."""
         positions = [TopicPartition(self._topic, part, offset) for part, offset in offsets.items()]
         self._consumer.commit(offsets=positions, asynchronous=False)
 
@@ -74,6 +74,6 @@ class GroupOffsets:
 
 
 def generation(member: bytes) -> int:
-    """Of the group that a client tells who it is: `CGMDv2:`, the generation (int32), then names; -1 = of none."""
-    found: int = struct.unpack_from("=i", member, 7)[0]
-    return found
+    """The generation in a client's group metadata (`CGMDv2:`, the generation as int32, then names); -1 = none."""
+    number: int = struct.unpack_from("=i", member, 7)[0]
+    return number

@@ -1,4 +1,4 @@
-"""Reads back which model judged from which offset on, and the bundles that did."""
+"""Reads from the log which model judged from which offset on, and the bundles of these models."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from stream_ad.protocols import Swap
 
 
 class KafkaModelLog:
-    """All that was committed up to now; a topic that does not exist holds nothing.
+    """All swaps and bundles that are committed by now; a missing topic counts as empty.
 
-    Raises `ConnectionFailed`, and `InputError` where somebody else has written to the topic of swaps.
+    Raises `ConnectionFailed`, and `InputError` where another program has written to the topic of swaps.
     """
 
     def __init__(self, kafka: Kafka, swaps: str, bundles: str) -> None:
         self._kafka, self._swaps, self._bundles = kafka, swaps, bundles
 
     def swaps(self, partitions: Sequence[int]) -> dict[int, list[Swap]]:
-        found = []
+        swaps = []
         for batch in self._records(self._swaps):
             for row, value in enumerate(batch.value):
                 try:
-                    found.append(decode_swap(value or b""))
+                    swaps.append(decode_swap(value or b""))
                 except ValueError as error:
                     raise InputError(
                         f"{self._swaps}/{batch.partition}/{batch.offset[row]}: {error}; "
                         "only the pipeline may write to this topic"
                     ) from None
-        return by_partition(found, partitions)
+        return by_partition(swaps, partitions)
 
     def bundle(self, version: str) -> bytes | None:
         batches = self._records(self._bundles)

@@ -18,21 +18,21 @@ _DEFAULTS = {
 
 
 def ensure_topic(kafka: Kafka, topic: str, count: int | None, keep: bool) -> int:
-    """Creates the topic where it is missing, with `count` partitions (default 1); answers how many it has.
+    """Creates the topic with `count` partitions (default 1) if it is missing; returns its number of partitions.
 
-    `keep`: records are kept for ever, for event times that are older than any retention.
+    `keep`: a new topic keeps its records for ever, since their times may be older than any retention.
     Raises `ConfigError` where the topic has another number, `ConnectionFailed`.
     """
     if topic not in reach(kafka).list_topics(timeout=10).topics:
         create_topics(kafka, {topic: count or 1}, {"retention.ms": "-1"} if keep else None)
-    found = len(partitions(kafka, topic, "--topic"))
-    if count is not None and found != count:
-        raise ConfigError(f"--partitions: topic {topic!r} has {found} partitions already, not {count}")
-    return found
+    existing = len(partitions(kafka, topic, "--topic"))
+    if count is not None and existing != count:
+        raise ConfigError(f"--partitions: topic {topic!r} has {existing} partitions already, not {count}")
+    return existing
 
 
 class TopicWriter:
-    """Raises `ConnectionFailed` or `InputError` from `send` and `flush` once a record could not be delivered."""
+    """All methods raise `ConnectionFailed` or `InputError` once a record could not be delivered."""
 
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka, self._topic = kafka, topic
@@ -43,7 +43,7 @@ class TopicWriter:
         self.delivered = 0
 
     def send(self, partition: int, key: bytes | None, value: bytes, time_ms: int) -> None:
-        """Queues a record; waits while the queue is full. `time_ms` -1: the time of sending."""
+        """Queues a record; waits while the queue is full. `time_ms` -1 = the time of sending."""
         while True:
             self._check()
             try:
@@ -56,7 +56,7 @@ class TopicWriter:
                 return
 
     def serve(self, timeout_s: float = 0.0) -> None:
-        """Takes notice of what was delivered meanwhile."""
+        """Waits up to `timeout_s`, and counts the records delivered by then."""
         self._producer.poll(timeout_s)
         self._check()
 

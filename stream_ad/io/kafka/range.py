@@ -1,4 +1,4 @@
-"""A stretch of a topic, read without a group: for replays, training and following."""
+"""A range of a topic, read without a group, for replays and training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream_ad.io.kafka.admin import end_offsets, offsets, start_offsets
 from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings
 from stream_ad.io.kafka.records import raw_batch, sorted_out
 from stream_ad.io.kafka.source import FETCH, ROWS
-from stream_ad.io.seeks import Starts
+from stream_ad.io.seeks import Seeks
 from stream_ad.protocols import Listener
 
 NO_END = 1 << 62
@@ -23,26 +23,26 @@ NO_END = 1 << 62
 def range_of(
     kafka: Kafka, topic: str, from_ms: int | None = None, to_ms: int | None = None, key: str = "source.topic"
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """First offsets and offsets to stop before, by the records' own times; None = all there is now.
+    """First offsets and offsets to stop before, chosen by the records' own times; None = all there is now.
 
     Raises `ConnectionFailed`, `InputError`.
     """
     stop = end_offsets(kafka, topic, key)
     start = start_offsets(kafka, topic, key)
     if from_ms is not None:
-        found = offsets(kafka, topic, OffsetSpec.for_timestamp(from_ms), key)
-        start = {part: stop[part] if found[part] < 0 else max(found[part], start[part]) for part in stop}
+        at = offsets(kafka, topic, OffsetSpec.for_timestamp(from_ms), key)
+        start = {part: stop[part] if at[part] < 0 else max(at[part], start[part]) for part in stop}
     if to_ms is not None:
-        found = offsets(kafka, topic, OffsetSpec.for_timestamp(to_ms), key)
-        stop = {part: stop[part] if found[part] < 0 else min(found[part], stop[part]) for part in stop}
+        at = offsets(kafka, topic, OffsetSpec.for_timestamp(to_ms), key)
+        stop = {part: stop[part] if at[part] < 0 else min(at[part], stop[part]) for part in stop}
     return start, stop
 
 
 class KafkaRange:
-    """Partition by partition from `start` up to, not including, `stop`; no `stop` = go on for ever.
+    """Each partition from `start` up to, not including, `stop`; without `stop`, for ever.
 
-    Finished exactly when all that was committed below `stop` has been polled, also where the
-    last offsets belong to aborted transactions or were compacted away.
+    Finished exactly when all committed records below `stop` have been polled, also where the last offsets
+    belong to aborted transactions or were compacted away.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class KafkaRange:
             kafka,
             FETCH,
             {
-                "group.id": "stream_ad.range",  # the client wants one; it is never joined
+                "group.id": "stream_ad.range",  # the client requires one, but never joins it
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
@@ -73,25 +73,25 @@ class KafkaRange:
             },
         )
         self._consumer: Any = None
-        self._starts = Starts()
+        self._seeks = Seeks()
         self._waiting: set[int] = set()
-        self._open: dict[int, int] = {}  # partition -> offset to come, of those not at their stop
+        self._open: dict[int, int] = {}  # partition -> its next offset, until it reaches its stop
 
     def open(self, listener: Listener) -> None:
-        """The listener may start later than `start`."""
+        """The listener may choose later offsets than `start`."""
         self._waiting = set(self._start)
         self._consumer = client(Consumer, self._settings)
         listener.assigned(sorted(self._start))
         self._start_due(0)
 
     def start(self, offsets: Mapping[int, int]) -> None:
-        self._starts.put(offsets)
+        self._seeks.put(offsets)
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
         return dict.fromkeys(partitions)
 
     def _start_due(self, timeout_ms: int) -> None:
-        asked = self._starts.take(timeout_ms)
+        asked = self._seeks.take(timeout_ms)
         begin = {part: max(self._start[part], offset) for part, offset in asked.items()}
         due = {part: first for part, first in begin.items() if first < self._stop[part]}
         self._waiting -= begin.keys()
@@ -112,11 +112,11 @@ class KafkaRange:
                     messages += self._consumer.consume(ROWS - 1, 0)
         except KafkaException as error:
             raise failure(error.args[0], self._kafka, self._key, self.topic) from None
-        found, ends, errors = sorted_out(messages)
-        for wrong in errors:
-            self._judge(wrong)
+        records, ends, errors = sorted_out(messages)
+        for problem in errors:
+            self._check(problem)
         batches = []
-        for part, rows in found.items():
+        for part, rows in records.items():
             if part in self._open:
                 after = max(rows[-1].offset() + 1, ends.pop(part, 0))
                 batches.append(self._cut(part, rows, after))
@@ -136,8 +136,8 @@ class KafkaRange:
             self._open[part] = after
         return raw_batch(self.topic, part, rows, after)
 
-    def _judge(self, error: KafkaError) -> None:
-        # without group rights the client complains of a group that is not used
+    def _check(self, error: KafkaError) -> None:
+        # without rights to the group the client reports an error, though it never uses the group
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return
         if is_final(error):

@@ -1,4 +1,4 @@
-"""Reads a topic outside any consumer group: a sample of it, or all that is committed and what comes."""
+"""Reads a topic outside of any consumer group: a sample, all committed records, or also the new ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WAIT_S = 0.25
 
 
 def follow(kafka: Kafka, topic: str, key: str, after: Mapping[int, int]) -> Generator[list[Message], None, None]:
-    """Committed records as they come, and an empty list when there is none just now.
+    """Yields committed records as they arrive, and an empty list while none arrives.
 
-    Begins after the offsets `after`, or at the start of partitions that are not named there. `key`
-    names the topic's configuration key in errors. Raises `InputError`, `ConnectionFailed`.
+    Begins after the offsets in `after`; a partition that is not in `after` begins at its start. `key` is the
+    topic's configuration key, which errors name. Raises `InputError`, `ConnectionFailed`.
     """
     starts = {
         partition: max(start, after.get(partition, -1) + 1)
@@ -30,35 +30,35 @@ def follow(kafka: Kafka, topic: str, key: str, after: Mapping[int, int]) -> Gene
 
 
 def committed(kafka: Kafka, topic: str, key: str) -> list[Message]:
-    """All committed records that are there now, by partition and offset. Raises as `follow`."""
+    """All records that are committed now, by partition and offset. Raises as `follow`."""
     return _stretch(kafka, topic, start_offsets(kafka, topic, key), None, key)
 
 
 def sample(kafka: Kafka, topic: str, limit: int, key: str) -> list[Message]:
     """About `limit` records from several places of every partition, in the order of the log. Raises as `follow`."""
     first, last = start_offsets(kafka, topic, key), end_offsets(kafka, topic, key)
-    there = {
+    filled = {
         partition: (first[partition], last[partition]) for partition in first if last[partition] > first[partition]
     }
-    if not there:
+    if not filled:
         return []
-    quota = max(limit // (_STRETCHES * len(there)), 1)
-    found: dict[tuple[int, int], Message] = {}
+    quota = max(limit // (_STRETCHES * len(filled)), 1)
+    messages: dict[tuple[int, int], Message] = {}
     for stretch in range(_STRETCHES):
         starts = {
             partition: max(low, min(low + (high - low) * stretch // _STRETCHES, high - quota))
-            for partition, (low, high) in there.items()
+            for partition, (low, high) in filled.items()
         }
         for message in _stretch(kafka, topic, starts, quota, key):
-            found[message.partition(), message.offset()] = message
-    return [found[place] for place in sorted(found)]
+            messages[message.partition(), message.offset()] = message
+    return [messages[place] for place in sorted(messages)]
 
 
 def _stretch(kafka: Kafka, topic: str, starts: Mapping[int, int], quota: int | None, key: str) -> list[Message]:
     """From `starts` to the end of every partition, or to `quota` records of it."""
     ends = end_offsets(kafka, topic, key)
     open_ = {partition for partition, start in starts.items() if start < ends[partition]}
-    found: dict[int, list[Message]] = {partition: [] for partition in sorted(starts)}
+    messages: dict[int, list[Message]] = {partition: [] for partition in sorted(starts)}
     positions = dict(starts)
     quiet_s = 0.0
     reading = _read(kafka, topic, starts, key, positions)
@@ -67,23 +67,23 @@ def _stretch(kafka: Kafka, topic: str, starts: Mapping[int, int], quota: int | N
             batch = next(reading)
             quiet_s = 0.0 if batch else quiet_s + _WAIT_S
             for message in batch:
-                found[message.partition()].append(message)
+                messages[message.partition()].append(message)
             for partition in list(open_):
-                part = found[partition]
+                part = messages[partition]
                 if positions[partition] >= ends[partition] or (quota is not None and len(part) >= quota):
                     open_.discard(partition)
             if quiet_s > ANSWER_S:
                 raise ConnectionFailed(f"kafka.brokers: {kafka.brokers} stopped sending records of {topic!r}")
     finally:
         reading.close()
-    kept = {partition: part[: quota or len(part)] for partition, part in found.items()}
+    kept = {partition: part[: quota or len(part)] for partition, part in messages.items()}
     return [message for partition, part in kept.items() for message in part if message.offset() < ends[partition]]
 
 
 def _read(
     kafka: Kafka, topic: str, starts: Mapping[int, int], key: str, positions: dict[int, int] | None = None
 ) -> Generator[list[Message], None, None]:
-    """`positions` is moved on, also past records that are not to be seen."""
+    """Moves `positions` on, also past records that it does not yield, such as aborted ones."""
     values = settings(
         kafka,
         {"fetch.wait.max.ms": 100},
@@ -100,7 +100,7 @@ def _read(
         while True:
             rows, ends, errors = sorted_out(consumer.consume(1000, _WAIT_S))
             for error in errors:
-                # without group rights the client complains of a group that is not used
+                # without rights to the group the client reports an error, though it never uses the group
                 if is_final(error) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                     raise failure(error, kafka, key, topic)
             if positions is not None:

@@ -1,4 +1,4 @@
-"""The client's message objects to columns, with as few Python operations a message as there can be."""
+"""Turns the client's message objects into columns, with as few Python operations per message as possible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _timestamp, _key, _value, _all_headers = Message.timestamp, Message.key, Message
 
 
 def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[int, int], list[KafkaError]]:
-    """Records of each partition in order, ends of partitions that were reached, and errors."""
+    """Records by partition, in order; end offsets of the partitions whose end was reached; and errors."""
     ends: dict[int, int] = {}
     errors: list[KafkaError] = []
     if any(map(_error, messages)):
@@ -68,12 +68,12 @@ def _headers(rows: list[Message]) -> Callable[[int], Headers]:
     def of(row: int) -> Headers:
         if row not in unreadable:
             try:
-                # for a name that is not UTF-8 the client sets an error and answers all the same. A plain call
-                # may overlook the error, and what was answered ends the process; `map` looks, each time
-                (found,) = map(_all_headers, [rows[row]])
-                return [(name, value) for name, value in found or []]
+                # for a name that is not UTF-8 the client sets an error and still returns a value. A plain call may
+                # overlook the error, and then the value crashes the process; `map` checks for the error each time
+                (headers,) = map(_all_headers, [rows[row]])
+                return [(name, value) for name, value in headers or []]
             except (UnicodeDecodeError, SystemError):
-                unreadable.add(row)  # asked again, the client answers without an error
+                unreadable.add(row)  # a second call would set no error
         return [("headers_left_out", b"the name of one is not UTF-8")]
 
     return of

@@ -1,4 +1,4 @@
-"""Results to Kafka: with the input's offsets in one transaction, or at least once."""
+"""Writes results to Kafka: in one transaction with the input's offsets, or at least once."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from stream_ad.io.kafka.client import ANSWER_S, AWAY, LOG, Losses, client, failu
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 
-TRANSACTION_S = 30.0  # a dead worker's alerts are hidden, and its partitions wait, at most so long
-COMMIT_S = 20.0  # of silence, then the commit has failed
-OFFSETS_S = 5.0  # the same while the group's coordinator is to take the offsets
+TRANSACTION_S = 30.0  # brokers end a dead worker's transaction by then; it hides alerts, holds up partitions
+COMMIT_S = 20.0  # a commit without an answer by then has failed
+OFFSETS_S = 5.0  # the same for handing the offsets to the group's coordinator
 REACH_S = 2.0
 TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 INVALID = {KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
-FRAME_BYTES = 100_000  # by which the client may count a record larger than the sum of its parts
+FRAME_BYTES = 100_000  # the client may count a record as larger than the sum of its parts by so much
 PRODUCE = {
     "linger.ms": 2,
-    "queue.buffering.max.kbytes": 128 << 10,  # what waits for the brokers; sending waits for room
+    "queue.buffering.max.kbytes": 128 << 10,  # when the queue to the brokers is full, sending waits
     "partitioner": "murmur2_random",  # as Java clients place keys
     "socket.keepalive.enable": True,
 }
 TRANSACTIONAL = {
     **PRODUCE,
     "transaction.timeout.ms": int(TRANSACTION_S * 1000),
-    "retry.backoff.ms": 5,  # the default of 100 is waited for by every commit that follows closely on another
+    "retry.backoff.ms": 5,  # a commit that follows closely on another waits for it; the default is 100
 }
 
 
 class KafkaSink:
-    """What is sent becomes visible with the offsets, or never (`exactly_once`); or at once, and the
-    offsets follow at the source's next poll (`at_least_once`).
+    """With `exactly_once`, messages become visible together with the offsets, or never. With `at_least_once`, they
+    become visible at once, and the offsets follow at the source's next poll.
 
-    `transactional_id` names one worker, the same after a restart: a new process under it ends the
-    transaction of its predecessor. Two live processes under one id fence each other: whatever the
-    fenced one does next raises `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
+    `transactional_id` names one worker, the same after a restart: a new process under it ends the transaction of
+    its predecessor. Two live processes under one id fence each other: the next call of the fenced one raises
+    `Fenced`, or `TransactionFailed` where a transaction that timed out may be the cause.
 
-    A record that the brokers refuse for what it is would be refused for ever: `ConfigError`. Those
-    that are sent are at most `max_record_bytes` large, and so is a batch of several. A right that is
-    taken away is not waited for: `ConnectionFailed`.
+    A record that brokers refuse for its size or content they would refuse for ever: `ConfigError`. A record has at
+    most `max_record_bytes`, and so has a batch of several. A right that is taken away also ends the run:
+    `ConnectionFailed`.
 
-    Whatever goes wrong ends the transaction; brokers that are away are waited for before it is said,
-    until `stopping` says that this is no use: then the transaction is left to whoever comes next.
+    Every error ends the transaction. While brokers are away, the sink waits for them before it raises the error,
+    until `stopping` returns true: then it leaves the transaction to the worker's next process.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class KafkaSink:
         transactional_id: str = "",
         max_record_bytes: int = 900_000,
         stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `ConnectionFailed` when the brokers are away or transactions not allowed, `ConfigError`."""
         self._kafka, self._topics, self._source = kafka, topics, source
-        self._id = transactional_id
-        self._exactly = delivery == "exactly_once"
-        self._stopping = stopping
+        self._id, self._exactly = transactional_id, delivery == "exactly_once"
+        self._stopping, self._clock = stopping, clock
         self._producer: Any = None
         self._losses = Losses()
         self._born_s = 0.0
         self._begun = False
-        self._done: dict[int, int] = {}  # offsets as last committed
-        self._undelivered: tuple[KafkaError, str] | None = None  # the first that was, and its topic
+        self._done: dict[int, int] = {}  # offsets of the last commit
+        self._undelivered: tuple[KafkaError, str] | None = None  # the first delivery error, and its topic
         required: dict[str, Any] = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
         sizes = {"batch.size": max_record_bytes, "message.max.bytes": max_record_bytes + FRAME_BYTES}
         if self._exactly:
@@ -96,7 +96,7 @@ class KafkaSink:
             raise self._failed(error.args[0]) from None
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Nothing new since the last commit: does nothing."""
+        """Does nothing if nothing is new since the last commit."""
         progress = {part: offset for part, offset in offsets.items() if self._done.get(part) != offset}
         if not progress and not self._begun:
             return
@@ -117,7 +117,7 @@ class KafkaSink:
         if progress:
             positions = [TopicPartition(self._source.topic, part, offset) for part, offset in progress.items()]
             group = self._source.group_metadata()
-            # where the connection to the coordinator was cut it may wait for ever (confluentinc/librdkafka#5456)
+            # after a lost connection to the coordinator it may never return (confluentinc/librdkafka#5456)
             if not _returns(lambda: producer.send_offsets_to_transaction(positions, group, OFFSETS_S), OFFSETS_S + 1):
                 self._producer = None
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the group coordinator does not answer"))
@@ -150,14 +150,17 @@ class KafkaSink:
                 producer.init_transactions(TRANSACTION_S)
             except KafkaException as error:
                 raise failure(error.args[0], self._kafka) from None
-        self._producer, self._begun, self._born_s = producer, False, time.monotonic()
+        self._producer, self._begun, self._born_s = producer, False, self._clock()
 
     def _begin(self) -> None:
-        """What was under way on a connection that is lost may reach the brokers late, and would be taken for a part of
-        the next transaction: offsets would go back, or alerts become visible without theirs. A new epoch keeps it out
-        (what brokers since KIP-890 do at every transaction, for clients that know it: confluentinc/librdkafka#5423)."""
+        """Begins a transaction; after a lost connection, with a new producer and so with a new epoch.
+
+        A request on the lost connection may reach the brokers late. Within the old epoch it would join the next
+        transaction: offsets would go back, or alerts become visible without their offsets. (With KIP-890 brokers change
+        the epoch at every transaction, for clients that know it: confluentinc/librdkafka#5423.)
+        """
         if self._exactly and self._producer is not None and not self._begun:
-            self._producer.poll(0)  # what is in its log by now
+            self._producer.poll(0)  # hands the log lines of the client to `Losses`
             if self._losses.lost:
                 self._producer = None
                 if not self._brokers_answer():
@@ -182,15 +185,15 @@ class KafkaSink:
                 raise
 
     def _failed(self, error: KafkaError) -> StreamAdError:
-        """Ends the transaction; answers what its caller is to raise."""
+        """Ends the transaction; returns the error for the caller to raise."""
         self._done.clear()
         if self._exactly and error.code() == KafkaError._FATAL:
             error = self._cause(error)
         if error.code() == KafkaError._FENCED:
             self._producer, self._begun = None, False
-            # the coordinator fences what timed out as well, but nothing can have timed out so soon
-            kind = Fenced if time.monotonic() - self._born_s < TRANSACTION_S else TransactionFailed
-            return kind(f"another process works as {self._id!r} ({error.str()})")
+            # the coordinator also fences a transaction that timed out, but so early none can have
+            error_type = Fenced if self._clock() - self._born_s < TRANSACTION_S else TransactionFailed
+            return error_type(f"another process works as {self._id!r} ({error.str()})")
         if (error.retriable() or error.code() in AWAY) and not self._brokers_answer():
             self._producer, self._begun = None, False
             return TransactionFailed(f"the commit failed, and the brokers do not answer: {error.str()}")
@@ -223,16 +226,15 @@ class KafkaSink:
         return TransactionFailed(f"the commit failed: {error.str()}")
 
     def _cause(self, error: KafkaError) -> KafkaError:
-        """A record that is refused after a fatal error does not say what that was; the end of a transaction does."""
+        """The cause of a fatal error: later calls report only that there was one, but an abort reports the cause."""
         try:
             self._producer.abort_transaction(ANSWER_S)
         except KafkaException as cause:
-            found: KafkaError = cause.args[0]
-            return found
+            error = cause.args[0]
         return error
 
     def _brokers_answer(self) -> bool:
-        """Waits until they do; False where that is no use any more."""
+        """Waits until the brokers answer; False once `stopping` returns true."""
         waiting = False
         while not self._stopping():
             try:
@@ -248,7 +250,7 @@ class KafkaSink:
         return False
 
     def _abandon(self) -> None:
-        """Aborts; where that fails a new producer under our id does it, or in the end the transaction's timeout."""
+        """Aborts the transaction. If that fails, a new producer under our id ends it, or at last its timeout."""
         self._begun = False
         if not self._exactly:
             self._producer.purge()
@@ -271,7 +273,7 @@ class KafkaSink:
 
 
 def _returns(call: Callable[[], None], limit_s: float) -> bool:
-    """Makes the call in a thread that is left behind if it takes too long. Raises what the call raises."""
+    """Whether `call` returns in time. It runs in a thread, which is left behind if not. Raises what `call` raises."""
     outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def run() -> None:

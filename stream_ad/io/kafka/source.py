@@ -1,7 +1,7 @@
-"""Kafka records as a member of a consumer group.
+"""Reads Kafka records as a member of a consumer group.
 
-The client is called by one thread only, the one that polls. It lets a second one wait until the
-first has returned: for ever, when the first is in a callback that waits for the second.
+Only the polling thread calls the client. The client makes a second thread wait until the call of the
+first has returned, which is for ever if the first runs a callback that waits for the second.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from stream_ad.io.kafka.admin import committed_offsets, end_offsets, partitions,
 from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings
 from stream_ad.io.kafka.group import GroupOffsets, begin_at, generation
 from stream_ad.io.kafka.records import raw_batch, sorted_out
-from stream_ad.io.seeks import Starts
+from stream_ad.io.seeks import Seeks
 from stream_ad.protocols import Listener
 
-ROWS = 8000  # of a poll, at most: fewer hand-overs between the threads that read and fold
-START_MS = 10  # between two looks whether another partition is to be read
+ROWS = 8000  # of a poll, at most; many, so that the threads that read and fold hand over seldom
+START_MS = 10  # limit of a poll while an owned partition has no start offset yet
 ASK_S = 5.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
@@ -38,17 +38,17 @@ FETCH = {
     "queued.min.messages": 200_000,
     "queued.max.messages.kbytes": 128 << 10,
     "socket.keepalive.enable": True,
-    "topic.metadata.refresh.interval.ms": 30_000,  # so long may partitions that are added wait to be seen
+    "topic.metadata.refresh.interval.ms": 30_000,  # the client notices added partitions within it
 }
 
 
 def member_name(group: str, worker: int) -> str:
-    """Of one worker, the same after a restart: for static membership and transactions."""
+    """The name of a worker, for static membership and transactions; the same after a restart."""
     return f"{group}-{socket.gethostname()}-{worker}"
 
 
 class KafkaSource:
-    """A worker's share of a topic. Can be opened again once closed, to go back to what is committed."""
+    """A worker's share of a topic. It can be opened again after `close`, to go back to the committed offsets."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class KafkaSource:
         self.topic = source.topic
         self.group = group
         self.errors = 0  # transient ones so far, such as a broker that is away
-        self._fatal: KafkaError | None = None  # told by callback only: from then on the client is silent
+        self._fatal: KafkaError | None = None  # only a callback reports it: after it the client is silent
         self._kafka = kafka
         self._latest = source.start == "latest"
         required: dict[str, Any] = {
@@ -68,11 +68,11 @@ class KafkaSource:
             "group.protocol": kafka.group_protocol,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",  # a position the log has already deleted: lose as little as can be
+            "auto.offset.reset": "earliest",  # if the log has deleted the position already: skip as little as possible
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
-            "error_cb": self._trouble,
+            "error_cb": self._on_error,
         }
         if kafka.group_protocol == "classic":
             required["partition.assignment.strategy"] = "cooperative-sticky"
@@ -88,8 +88,8 @@ class KafkaSource:
         self._lock = threading.Lock()
         self._thread = 0
         self._owned: set[int] = set()
-        self._starts = Starts()
-        self._next: dict[int, int] = {}  # of those that are started: offset to come
+        self._seeks = Seeks()
+        self._next: dict[int, int] = {}  # started partition -> offset of its next record
 
     def open(self, listener: Listener) -> None:
         """Raises `ConnectionFailed` (brokers), `InputError` (topic), `ConfigError` (options)."""
@@ -126,9 +126,9 @@ class KafkaSource:
     def _batches(self, messages: list[Message]) -> list[RawBatch]:
         if not messages:
             return []
-        found, ends, errors = sorted_out(messages)
+        records, ends, errors = sorted_out(messages)
         batches = []
-        for partition, rows in found.items():
+        for partition, rows in records.items():
             if partition in self._next:
                 after = max(rows[-1].offset() + 1, ends.pop(partition, 0))
                 batches.append(raw_batch(self.topic, partition, rows, after))
@@ -140,14 +140,14 @@ class KafkaSource:
         for error in errors:
             if is_final(error):
                 raise failure(error, self._kafka, "source.topic", self.topic)
-            self._trouble(error)
+            self._on_error(error)
         return batches
 
     def finished(self) -> bool:
         return False
 
     def close(self) -> None:
-        """Leaves the group; the listener is told `revoked` for what we own."""
+        """Calls `revoked` for the owned partitions, and leaves the group."""
         if self._consumer is not None:
             self._closing = True
             with self._failures():
@@ -159,15 +159,14 @@ class KafkaSource:
                     self._forget()
 
     def group_metadata(self) -> Any:
-        """Who we are in the group, for a transaction; of this moment, or of the last poll for other threads."""
+        """Our membership of the group, for a transaction: as it is now, or for other threads as at the last poll."""
         if threading.get_ident() == self._thread:
             self._refresh()
         return self._metadata
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Outside of a transaction, from any thread: done at the next poll, at the end of `revoked`, or by `close`.
-
-        A commit that fails raises `TransactionFailed` there.
+        """Commits outside of a transaction; callable from any thread. The next poll does it, or the end of `revoked`,
+        or `close`: there a commit that fails raises `TransactionFailed`.
         """
         with self._lock:
             self._due.update(offsets)
@@ -193,28 +192,28 @@ class KafkaSource:
         return end_offsets(self._kafka, self.topic)
 
     def progress(self) -> dict[int, int | None]:
-        """What the group has committed of every partition of the topic, whoever owns it; None = never."""
+        """Partition -> what the group has committed, for every partition of the topic; None = nothing yet."""
         self._admin = self._admin or reach(self._kafka)
         return committed_offsets(self._kafka, self.group, self.topic, self._admin)
 
     def start(self, offsets: Mapping[int, int]) -> None:
-        self._starts.put(offsets)
+        self._seeks.put(offsets)
 
     def _start_due(self, consumer: Any) -> None:
-        """Only now does the client learn of them: there is nothing to pause, and nothing to go back to."""
-        due = {part: offset for part, offset in self._starts.take().items() if part in self._owned}
+        """Assigns started partitions to the client only now: so it has nothing to pause, and no position to reset."""
+        due = {part: offset for part, offset in self._seeks.take().items() if part in self._owned}
         if due:
             places = {part: offset if offset >= 0 else OFFSET_BEGINNING for part, offset in due.items()}
             consumer.incremental_assign([TopicPartition(self.topic, part, place) for part, place in places.items()])
             self._next.update(due)
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
-        """Waits `COMMITTED_S` at most, or until we close. Raises `Unreachable` then."""
+        """Waits at most `COMMITTED_S`, or until `close`; raises `Unreachable` then."""
         deadline = time.monotonic() + COMMITTED_S
-        with contextlib.closing(GroupOffsets(self._kafka, self.group, self.topic, stable=True)) as offsets_of:
+        with contextlib.closing(GroupOffsets(self._kafka, self.group, self.topic, stable=True)) as group_offsets:
             while True:
                 try:
-                    return offsets_of.ask(partitions, ASK_S)
+                    return group_offsets.ask(partitions, ASK_S)
                 except ConnectionFailed as error:
                     if not isinstance(error, Unreachable) or self._closing or time.monotonic() > deadline:
                         raise
@@ -222,7 +221,7 @@ class KafkaSource:
 
     def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
         self._refresh()
-        consumer.incremental_assign([])  # each is begun by `_start_due`, when the listener says from where
+        consumer.incremental_assign([])  # `_start_due` assigns each, once the listener says from where
         if parts and not self._closing:
             assert self._listener is not None
             new = [part.partition for part in parts]
@@ -249,29 +248,29 @@ class KafkaSource:
             self._give_up(consumer, parts)
 
     def _known(self, parts: list[TopicPartition]) -> list[int]:
-        """Those of which the listener has heard: a client that closes gives up what it has not told yet as well."""
+        """The partitions that the listener knows: a closing client also revokes some that it never announced."""
         return [part.partition for part in parts if part.partition in self._owned]
 
     def _give_up(self, consumer: Any, parts: list[TopicPartition]) -> None:
         gone = [part.partition for part in parts]
-        self._starts.drop(gone)
+        self._seeks.drop(gone)
         self._owned.difference_update(gone)
         consumer.incremental_unassign([part for part in parts if self._next.pop(part.partition, None) is not None])
 
     def _forget(self) -> None:
-        self._starts.drop(self._owned)
+        self._seeks.drop(self._owned)
         self._owned.clear()
         self._next.clear()
 
     def _refresh(self) -> None:
         if self._consumer is not None:
-            with contextlib.suppress(RuntimeError):  # it is leaving
+            with contextlib.suppress(RuntimeError):  # the client is closing
                 member = self._consumer.consumer_group_metadata()
-                # a commit that names no generation counts as one outside of any group: nobody would be fenced
+                # brokers take a commit without a generation for one from outside of the group, and would not fence it
                 if generation(member) >= 0:
                     self._metadata = member
 
-    def _trouble(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         self.errors += 1
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error

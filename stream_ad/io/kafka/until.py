@@ -1,4 +1,4 @@
-"""A source that ends once its group has committed what was there at the start."""
+"""A source that ends once its group has committed all records that were there at the start."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class UntilCommitted:
         self._source.open(listener)
 
     def poll(self, timeout_ms: int) -> list[RawBatch]:
-        found = self._source.poll(timeout_ms)
-        self._idle = not found
-        return found
+        batches = self._source.poll(timeout_ms)
+        self._idle = not batches
+        return batches
 
     def start(self, offsets: Mapping[int, int]) -> None:
         self._source.start(offsets)
@@ -37,12 +37,12 @@ class UntilCommitted:
         return self._source.committed(partitions)
 
     def finished(self) -> bool:
-        """Partitions of others count, too: whoever ends before them may have to take them over."""
+        """Partitions of other workers count too, since this worker may have to take them over."""
         if not self._idle or time.monotonic() - self._looked_at < LOOK_S:
             return False
         try:
             committed = self._source.progress()
-        except ConnectionFailed:  # away, or within a commit: the next look tells
+        except ConnectionFailed:  # brokers are away, or a commit is under way: the next call asks again
             return False
         finally:
             self._looked_at = time.monotonic()

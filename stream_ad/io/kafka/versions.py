@@ -1,7 +1,7 @@
-"""Whether brokers know `kafka.group_protocol`.
+"""Checks whether brokers know `kafka.group_protocol`.
 
-Without being asked, nobody says it: a consumer of the newer protocol tries for ever, silently, where brokers know none
-of its requests or, as those of Kafka 3.7 to 3.9, only a first draft of them.
+Nothing else reports it: a consumer of the newer protocol tries for ever, silently, if brokers do not know its requests
+or know only their first draft (Kafka 3.7 to 3.9).
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from stream_ad.config import Kafka
 from stream_ad.io.kafka.client import ANSWER_S, LOG, client, failure, settings, unknown_protocol
 
 HEARTBEAT = 68  # ConsumerGroupHeartbeat
-NEEDED = 1  # its version in which members choose their names (KIP-1082)
+NEEDED = 1  # its version from which on members choose their own ids (KIP-1082)
 LOOK_S = 0.05
 
 
 class Versions(logging.Logger):
-    """The log of one client (`debug = feature`): kind of request -> the newest version that its broker knows."""
+    """The log of one client (`debug = feature`): type of request -> the newest version that the broker knows."""
 
     def __init__(self) -> None:
         super().__init__(LOG.name, logging.DEBUG)
         self.newest: dict[int, int] = {}
 
     def handle(self, record: logging.LogRecord) -> None:
-        for kind, version in re.findall(r"ApiKey \w+ \((\d+)\) Versions \d+\.\.(\d+)", record.getMessage()):
-            self.newest[int(kind)] = int(version)
+        for request, version in re.findall(r"ApiKey \w+ \((\d+)\) Versions \d+\.\.(\d+)", record.getMessage()):
+            self.newest[int(request)] = int(version)
 
 
 def require_protocol(kafka: Kafka) -> None:
-    """Raises `ConnectionFailed` where brokers answer that do not know it."""
+    """Raises `ConnectionFailed` if brokers answer that do not know it."""
     if kafka.group_protocol == "classic":
         return
     versions = Versions()

@@ -1,4 +1,4 @@
-"""What every Redis client of the project shares: the connection, and errors in the user's words, without a secret."""
+"""The connection and the error texts that all Redis clients of the project share. No text holds a secret."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from stream_ad.config import Redis
 from stream_ad.errors import ConfigError, ConnectionFailed, NotAllowed, StoreRefuses
 
 TIMEOUT_S = 2.0
-READ_BYTES = 1 << 20  # at once: the client's own 64 KiB make a part of a snapshot take 1.5 times as long
+READ_BYTES = 1 << 20  # of a read; with the client's default of 64 KiB a part of a snapshot takes 1.5 times as long
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def connect(config: Redis) -> Any:
-    """A client that gives up after two seconds and leaves trying again to its caller. Raises `ConfigError`."""
+    """A client that gives up after `TIMEOUT_S` and never tries again by itself. Raises `ConfigError`."""
     try:
         if not shown(config.url):
             raise ValueError
@@ -36,9 +36,9 @@ def connect(config: Redis) -> Any:
             retry=Retry(NoBackoff(), 0),
         )
         options = client.connection_pool.connection_kwargs
-        client.connection_pool.connection_class(**options)  # an option that it does not know is known by now
+        client.connection_pool.connection_class(**options)  # raises for an option that it does not know
     except (TypeError, ValueError, redis.RedisError):
-        # its own words quote parts of the URL
+        # not the client's own text, which quotes parts of the URL
         raise ConfigError(
             "redis.url: not understood; as in rediss://USER:PASSWORD@HOST:6379/0?ssl_ca_certs=FILE, with special "
             "characters of the password percent-encoded, and ssl_* options for rediss:// only"
@@ -50,14 +50,14 @@ def connect(config: Redis) -> Any:
 
 
 def shown(url: str) -> str:
-    """The URL without user, password and options; "" where it is not plain which part is which."""
+    """The URL without user, password and options; "" where one cannot tell its parts apart."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return ""
     rest = url.partition("://")[2].partition(parts.netloc)[2]
-    if "@" in rest:  # a password with / ? or # in it as it is
+    if "@" in rest:  # a password holds / ? or #, not percent-encoded
         return ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
@@ -65,7 +65,7 @@ def shown(url: str) -> str:
 
 @contextmanager
 def answering(config: Redis) -> Iterator[None]:
-    """Raises `ConnectionFailed`, `StoreRefuses` or `NotAllowed` for what Redis or the way to it does."""
+    """Turns errors of Redis and its connection into `ConnectionFailed`, `StoreRefuses` or `NotAllowed`."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -89,10 +89,10 @@ def _failure(error: Exception, where: str) -> ConnectionFailed:
 
 
 def _cause(
-    error: BaseException | None, kind: type[ssl.SSLCertVerificationError]
+    error: BaseException | None, error_type: type[ssl.SSLCertVerificationError]
 ) -> ssl.SSLCertVerificationError | None:
     while error is not None:
-        if isinstance(error, kind):
+        if isinstance(error, error_type):
             return error
         error = error.__cause__ or error.__context__
     return None

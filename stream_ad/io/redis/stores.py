@@ -16,9 +16,9 @@ from stream_ad.io.redis.client import answering, connect
 from stream_ad.protocols import BUILT_IN, ModelInfo, Wish
 
 _NO_PARTITION = -1
-_UPLOAD_S = 3600  # parts of a save that died half way are gone after this
+_UPLOAD_S = 3600  # the parts of an interrupted save expire after it
 
-# Lua, so that each is one atomic step. Numbers start at the clock: a Redis that was emptied repeats none.
+# Lua, so that each is one atomic step. Owners' numbers start at the clock, so that an emptied Redis repeats none.
 _CLAIM = """
 local now = redis.call('TIME')
 local number = math.max(tonumber(redis.call('HGET', KEYS[1], 'owner') or '0') + 1, now[1] * 1000000 + now[2])
@@ -93,10 +93,10 @@ return 1
 class RedisStateStore:
     """Snapshots of the pipeline's partitions.
 
-    `save` refuses a number older than the latest claim, and an offset lower than the stored one
-    whoever saves. So an owner that had to begin again from the log below the stored snapshot has
-    its saves refused until it has caught up; and a topic that was deleted and made anew, whose
-    offsets begin at 0 again, needs another `redis.prefix` (or pipeline name).
+    `save` refuses an owner's number older than the latest claim, and an offset lower than the stored one,
+    whoever saves. So it refuses the snapshots of an owner that had to begin again from the log, below the
+    stored snapshot, until that owner has caught up. A topic that was deleted and created anew needs another
+    `redis.prefix` (or pipeline name), since its offsets begin at 0 again.
     """
 
     def __init__(self, config: Redis) -> None:
@@ -118,11 +118,11 @@ class RedisStateStore:
 
     def load(self, partition: int) -> Iterator[bytes] | None:
         with answering(self._config):
-            found, count = self._redis.hmget(self._key(partition), "parts_key", "parts")
-        return None if found is None else self._parts(partition, found.decode(), int(count))
+            name, count = self._redis.hmget(self._key(partition), "parts_key", "parts")
+        return None if name is None else self._parts(partition, name.decode(), int(count))
 
     def _parts(self, partition: int, key: str, count: int) -> Iterator[bytes]:
-        """One part is on its way while the one before is looked at."""
+        """Fetches the next part while the caller works on the current one."""
         names = [f"{key}:{number + 1}" for number in range(count)]
         with ThreadPoolExecutor(1, "snapshot") as ahead:
             coming = [ahead.submit(self._redis.get, name) for name in names[:1]]
@@ -137,10 +137,10 @@ class RedisStateStore:
 
     def _gone(self, partition: int, key: str) -> StreamAdError:
         with answering(self._config):
-            there = self._redis.hget(self._key(partition), "parts_key")
-        if there == key.encode():
+            current = self._redis.hget(self._key(partition), "parts_key")
+        if current == key.encode():
             return StateError(f"partition {partition}: parts of the snapshot are gone; is maxmemory-policy noeviction?")
-        return ConnectionFailed(f"partition {partition}: another snapshot came while this one was read")
+        return ConnectionFailed(f"partition {partition}: another snapshot replaced this one while it was read")
 
     def save(self, partition: int, owner: int, next_offset: int, parts: Iterable[bytes]) -> bool:
         key = f"{self._key(partition)}:{uuid.uuid4().hex}"
@@ -156,13 +156,13 @@ class RedisStateStore:
 
     def forget(self, partition: int) -> None:
         with answering(self._config):
-            found, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
-            blobs = [f"{found.decode()}:{number + 1}" for number in range(int(parts))] if found else []
+            name, parts = self._redis.hmget(self._key(partition), "parts_key", "parts")
+            blobs = [f"{name.decode()}:{number + 1}" for number in range(int(parts))] if name else []
             self._redis.unlink(self._key(partition), *blobs)
 
 
 def reach(config: Redis) -> None:
-    """Asks and saves as a run does, under a partition that no topic has. Raises `ConnectionFailed`, `NotAllowed`."""
+    """Reads and saves as a run does, under a partition that no topic has. Raises `ConnectionFailed`, `NotAllowed`."""
     RedisModelStore(config).list()
     states = RedisStateStore(config)
     states.save(_NO_PARTITION, states.claim(_NO_PARTITION), 0, [b""])
@@ -171,7 +171,7 @@ def reach(config: Redis) -> None:
 
 
 class RedisModelStore:
-    """Versions, which one is wanted, which one is the shadow. `wish` is one round trip."""
+    """The registry: versions, the wanted one and the shadow. `wish` is one round trip."""
 
     def __init__(self, config: Redis) -> None:
         self._config = config
@@ -186,7 +186,7 @@ class RedisModelStore:
         }
 
     def put(self, info: ModelInfo, blob: bytes) -> None:
-        """Again the same is fine, and may bring a signature; `ModelError` for another bundle under a version."""
+        """May repeat a version with the same content, and add a signature. `ModelError` for other content."""
         with answering(self._config):
             keys = [*self._keys, self._blob + info.version]
             put = self._scripts["put"](keys=keys, args=[info.version, _packed(info), blob, info.sha256])
@@ -201,7 +201,7 @@ class RedisModelStore:
         return blob
 
     def list(self) -> Sequence[ModelInfo]:
-        """In the order in which they were put."""
+        """The versions in the order in which they were put."""
         with answering(self._config):
             order = self._redis.lrange(self._order, 0, -1)
             infos = self._redis.hmget(self._infos, order) if order else []

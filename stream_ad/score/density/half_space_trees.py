@@ -9,15 +9,13 @@ import torch
 from river.anomaly import HalfSpaceTrees as RiverTrees
 from torch import Tensor
 
-from stream_ad import config
 from stream_ad.batch import Explanation
 from stream_ad.score.bundle import Bundle
+from stream_ad.score.density.options import TreesOptions
 from stream_ad.score.scaling import Calibration, Scaler, blocks, robust_spread, shares
 from stream_ad.score.train import Fitted, Progress
 
-TREES = 25
-MOST_HEIGHT = 24  # a tree doubles with each
-HEIGHT = 8
+MOST_HEIGHT = 24  # of a bundle; a tree doubles with each
 LEARNT_ROWS = 10_000  # at most, evenly spaced: river learns row by row
 
 
@@ -28,6 +26,8 @@ class HalfSpaceTrees:
     2i+1 and 2i+2. River wants values in 0..1; they get the logistic function of the scaled
     feature, and 0.5, the median, where it is missing.
     """
+
+    Options = TreesOptions
 
     def __init__(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
@@ -63,15 +63,15 @@ class HalfSpaceTrees:
         return cls(bundle.manifest.architecture, {name: t.to(device) for name, t in bundle.tensors.items()})
 
     @classmethod
-    def fit(cls, x: Tensor, held: Tensor, options: config.Train, progress: Progress) -> Fitted:
+    def fit(cls, x: Tensor, held: Tensor, options: TreesOptions, progress: Progress) -> Fitted:
         _, w, f = x.shape
         scaler = Scaler.learn(x.numpy())
         rows = _unit(scaler, x[:: -(-len(x) // LEARNT_ROWS)])
         # one window of river's: its masses are those of all rows, counted once
-        trees = RiverTrees(n_trees=TREES, height=HEIGHT, window_size=len(rows), seed=options.seed)
+        trees = RiverTrees(n_trees=options.trees, height=options.height, window_size=len(rows), seed=options.seed)
         for row in rows.tolist():
             trees.learn_one(dict(enumerate(row)))
-        architecture = {"w": w, "f": f, "trees": TREES, "height": HEIGHT, "window": len(rows)}
+        architecture = {"w": w, "f": f, "trees": options.trees, "height": options.height, "window": len(rows)}
         residual = held[:, -1] - scaler.centre
         spread = torch.from_numpy(robust_spread(residual.numpy()))
         tensors = {

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from stream_ad.score.reconstruction.fused import Layer
 from stream_ad.score.reconstruction.network import Losses, Reconstruction, mlp, mlp_shapes, trimmed_mean
+from stream_ad.score.reconstruction.options import NetworkOptions
 
 
-class Autoencoder(Reconstruction):
+class Autoencoder(Reconstruction[NetworkOptions]):
     """w*f -> hidden -> ... -> latent -> ... -> hidden -> w*f, as in `train.hidden = [64, 16]`."""
+
+    Options = NetworkOptions
 
     @classmethod
     def weight_shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

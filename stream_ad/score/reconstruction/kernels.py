@@ -8,13 +8,13 @@ product in another way than the others, which on some processors shows in the bi
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
 from stream_ad.batch import F32, I32, I64
-from stream_ad.kernel import cached
+from stream_ad.kernel import kernel
 
 LINEAR = np.float32(5.0)  # scaled values are compressed beyond this
 HUGE = np.float32(1e30)
@@ -26,14 +26,12 @@ ERROR_FLOOR = np.float32(1e-6)
 BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _compressed(z: Any) -> Any:
     return math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
     """x [n,d], centre and factor [d] -> out [n,d]: scaled, logarithmic beyond +-5, 0 where NaN."""
     n, d = x.shape
@@ -51,8 +49,7 @@ def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
                     out[i, j] = _compressed(z)
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@partial(kernel, fastmath={"reassoc", "contract"})
 def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
     """x, z, y [n,d], weight [d] -> out [n]: weighted mean of (y-z)^2 where x is present, NaN where nothing is."""
     n, d = x.shape
@@ -67,8 +64,7 @@ def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
         out[i] = error / total if total > ZERO else NAN
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def reconstruction_score(
     x: F32, centre: F32, factor: F32, layers: I64, weights: F32, share: F32, constants: F32, out: F32
 ) -> None:
@@ -100,8 +96,7 @@ def reconstruction_score(
         out[i] = min(max(score, -LIMIT), LIMIT) if score == score else ZERO
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _turn(x: F32, out: F32) -> None:
     """x [n,d] -> out [d,>=n]."""
     n, d = x.shape
@@ -111,8 +106,7 @@ def _turn(x: F32, out: F32) -> None:
                 out[j, i] = x[i, j]
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _squash_lanes(x: F32, n: int, centre: F32, factor: F32, out: F32) -> None:
     """`squash` of the first n columns of x [d,b]."""
     for j in range(len(x)):
@@ -129,9 +123,8 @@ def _squash_lanes(x: F32, n: int, centre: F32, factor: F32, out: F32) -> None:
                     out[j, i] = _compressed(z)
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _dense(x: F32, n: int, weight: F32, bias: F32, floor: float, out: F32) -> None:
+@kernel
+def _dense(x: F32, n: int, weight: F32, bias: F32, floor: np.float32, out: F32) -> None:
     """The first n columns of x [in,b], weight [out,in], bias [out] -> those of out [>out,b], not below `floor`.
 
     Multiplied and added in one order for every column, and never fused, so the bits are the same wherever a
@@ -164,8 +157,7 @@ def _dense(x: F32, n: int, weight: F32, bias: F32, floor: float, out: F32) -> No
             z[i] = floor if z[i] < floor else z[i]
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _error_lanes(x: F32, z: F32, y: F32, n: int, weight: F32, out: F32) -> None:
     """`row_error` of the first n columns of x, z, y [d,b]."""
     total = np.zeros(n, np.float32)
@@ -197,8 +189,7 @@ def comparators(rows: int) -> I32:
     return np.array(pairs, np.int32).reshape(-1, 2)
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _sort_columns(values: F32, pairs: I32) -> None:
     """values [p,f]: sorts every column; branch-free, so that the f columns go through SIMD lanes together."""
     f = values.shape[1]
@@ -211,8 +202,7 @@ def _sort_columns(values: F32, pairs: I32) -> None:
             values[b, j] = low if swap else high
 
 
-@cached
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def history(x: F32, pairs: I32, count: I32, median: F32, mad: F32, mean_ad: F32) -> None:
     """x [n,w,f] -> of each feature's lags before the newest, all [n,f]:
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stream_ad import config
 from stream_ad.batch import Explanation
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.reconstruction.fused import Fused, Layer
+from stream_ad.score.reconstruction.options import NetworkOptions
 from stream_ad.score.scaling import LINEAR, Calibration, Scaler, blocks, lag_weights, robust_spread, row_error, shares
 from stream_ad.score.train import Fitted, Progress
 
@@ -24,7 +24,7 @@ TRIM = 0.02  # of a batch's rows, the worst, teach nothing after the first epoch
 PATIENCE = 3  # epochs without a better held-back loss
 _SURPRISING = 2.0  # scaled error of an entry that is not used to tell what was expected
 
-
+Options = TypeVar("Options", bound=NetworkOptions)
 Losses: TypeAlias = tuple[Tensor, Tensor]  # what is minimised, and the mean error of a row in it
 
 
@@ -55,7 +55,7 @@ def mlp_shapes(name: str, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class Reconstruction(ABC):
+class Reconstruction(ABC, Generic[Options]):
     """Scores a row by how badly its window is reconstructed: weighted mean squared error, calibrated."""
 
     def __init__(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -86,7 +86,7 @@ class Reconstruction(ABC):
         keep the fraction of rows, the best ones, that count."""
 
     @classmethod
-    def extra(cls, options: config.Train) -> dict[str, Any]:
+    def extra(cls, options: Options) -> dict[str, Any]:
         """What the architecture holds beyond w, f and hidden."""
         return {}
 
@@ -147,7 +147,7 @@ class Reconstruction(ABC):
         )
 
     @classmethod
-    def fit(cls, x: Tensor, held: Tensor, options: config.Train, progress: Progress) -> Fitted:
+    def fit(cls, x: Tensor, held: Tensor, options: Options, progress: Progress) -> Fitted:
         """Adam on shuffled batches of the earlier rows, stopped by the later ones; keeps the best epoch."""
         _, w, f = x.shape
         architecture = {"w": w, "f": f, "hidden": list(options.hidden), **cls.extra(options)}

@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stream_ad import config
 from stream_ad.score.reconstruction.fused import Layer
 from stream_ad.score.reconstruction.network import Losses, Reconstruction, forward, mlp, mlp_shapes, trimmed_mean
+from stream_ad.score.reconstruction.options import VaeOptions
 from stream_ad.score.scaling import blocks, row_error
 
 
-class Vae(Reconstruction):
+class Vae(Reconstruction[VaeOptions]):
     """Scores with the posterior's mean; or, with `train.samples` above 0, by Monte-Carlo
     reconstruction probability (An & Cho 2015), over noise that is part of the bundle, so that
     scoring is pure. The observation's variance is one number in training (Rybkin et al. 2021,
     sigma-VAE), one per lag and feature, from held-back rows, for the probability.
     """
+
+    Options = VaeOptions
 
     def __init__(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super().__init__(architecture, tensors)
@@ -32,7 +34,7 @@ class Vae(Reconstruction):
             self.mean_tensors[name] = tensors[name][: self.latent]
 
     @classmethod
-    def extra(cls, options: config.Train) -> dict[str, Any]:
+    def extra(cls, options: VaeOptions) -> dict[str, Any]:
         return {"samples": options.samples}
 
     @classmethod

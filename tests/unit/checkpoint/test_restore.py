@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ import orjson
 import pytest
 
 from stream_ad import build, config, metrics
+from stream_ad.checkpoint import save
+from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import TOGETHER_EVENTS, Recovery
 from stream_ad.checkpoint.save import Saver
 from stream_ad.checkpoint.throughput import CAREFUL_PER_S, Pace
@@ -22,10 +24,11 @@ from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, Memor
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.loop import Pipeline
-from stream_ad.state.shard import Shard
+from stream_ad.state import assemble
+from tests.support.assignments import judging
+from tests.support.waiting import WAIT_S, until
 
 EVENTS = 400
-WAIT_S = 30.0
 FIELDS: dict[str, Any] = {
     "source": {"topic": "t"},
     "record": {"key": "k", "timestamp": "t", "timestamp_format": "ms"},
@@ -41,16 +44,9 @@ def configured(**redis: object) -> config.Config:
 
 CONFIG = configured()
 SPEC = FeatureSpec.of(CONFIG)
-FOLDS = build.folds(CONFIG, SPEC)
+FOLDS = assemble.folds(CONFIG, SPEC)
 LINES = [orjson.dumps({"k": "x", "t": 1_700_000_000_000 + 1000 * at, "a": at % 7}) for at in range(EVENTS)]
 LOG = {part: [Record(None, line) for line in LINES] for part in (0, 1, 2)}
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.002)
 
 
 class Store(MemoryStateStore):
@@ -215,40 +211,43 @@ def recovery(store: MemoryStateStore, **redis: object) -> Recovery:
     return Recovery(FOLDS, store, Log(), configured(**redis).redis)  # type: ignore[arg-type]
 
 
-def ready(made: Recovery, shards: list[Shard], offsets: Mapping[int, int | None]) -> list[Shard]:
-    made.begin(sorted(offsets), lambda _: offsets, BUILT_IN, lambda _: True)
+def restoring(made: Recovery, offsets: Mapping[int, int | None]) -> list[Assignment]:
+    """Begun, and waited for."""
+    new = [Assignment(partition) for partition in sorted(offsets)]
+    made.begin(new, lambda _: offsets, BUILT_IN, lambda _: True)
     until(lambda: all(future.done() for future in made._restoring.values()))
-    return made.restored(shards)
+    return new
 
 
 def test_long_replays_come_one_after_the_other_and_the_others_at_once() -> None:
     made = recovery(MemoryStateStore())
     long = 2 * TOGETHER_EVENTS
-    first = ready(made, [], {0: long, 1: long + 1, 2: 5, 3: None})
-    assert sorted(shard.partition for shard in first) == [0, 2, 3]
+    ours = restoring(made, {0: long, 1: long + 1, 2: 5, 3: None})
+    assert sorted(one.partition for one in made.begun(ours)) == [0, 2, 3]
     assert replay_events(0) == long
-    assert made.waiting == [1]
-    assert made.restored(first) == []
-    next(shard for shard in first if shard.partition == 0).next_offset = long
-    assert [shard.partition for shard in made.restored(first)] == [1]
-    assert made.waiting == []
+    assert [one.state for one in ours] == [State.REPLAYING, State.READY, State.REPLAYING, State.JUDGING]
+    assert made.begun(ours) == []
+    ours[0].judged(long)
+    assert [one.partition for one in made.begun(ours)] == [1]
+    assert [one.state for one in ours] == [State.JUDGING, State.REPLAYING, State.REPLAYING, State.JUDGING]
     made.close()
 
 
 def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> None:
     store = Store()
     saver = Saver(store, CONFIG.redis)
-    shard = Shard(FOLDS, 0, 0, BUILT_IN)
-    shard.next_offset = 10 * CAREFUL_PER_S  # ten seconds of folding
+    long = 10 * CAREFUL_PER_S  # ten seconds of folding
+    former, ours = judging(FOLDS, 0, long), Assignment(0)
+    former.hand_over()
     made = recovery(store)
-    made.begin([0], lambda _: {0: shard.next_offset}, BUILT_IN, lambda _: True)
-    saver.hand_over(shard)
-    until(lambda: all(future.done() for future in made._restoring.values()))
-    (found,) = made.restored([])
-    assert (found.next_offset, found.to_replay) == (shard.next_offset, 0)
+    made.begin([ours], lambda _: {0: long}, BUILT_IN, lambda _: True)
+    saver.hand_over(former)
+    until(lambda: made.begun([ours]))
+    assert (ours.state, ours.shard.next_offset) == (State.JUDGING, long)
     begun = time.monotonic()
-    (late,) = ready(made, [], {0: shard.next_offset + CAREFUL_PER_S // 100})
+    (late,) = restoring(made, {0: long + CAREFUL_PER_S // 100})
     assert time.monotonic() - begun < WAIT_S / 2
+    assert made.begun([late])
     assert late.to_replay == CAREFUL_PER_S // 100
     made.close()
     saver.close()
@@ -258,9 +257,7 @@ def saved(offset: int) -> MemoryStateStore:
     """A store that holds a snapshot of partition 0."""
     store = MemoryStateStore()
     saver = Saver(store, CONFIG.redis)
-    shard = Shard(FOLDS, 0, 0, BUILT_IN)
-    shard.next_offset = offset
-    saver.finish([shard])
+    saver.finish([judging(FOLDS, 0, offset)])
     saver.close()
     return store
 
@@ -270,19 +267,20 @@ def test_offsets_that_fall_behind_a_snapshot_are_asked_for_again(early: int | No
     """By a coordinator that does not know everything yet."""
     answers = iter([early, early, 300])
     made = recovery(saved(300))
-    made.begin([0], lambda _: {0: next(answers)}, BUILT_IN, lambda _: True)
-    until(lambda: made._restoring[0].done())
-    (shard,) = made.restored([])
-    assert (shard.next_offset, shard.to_replay) == (300, 0)
+    ours = Assignment(0)
+    made.begin([ours], lambda _: {0: next(answers)}, BUILT_IN, lambda _: True)
+    until(lambda: made.begun([ours]))
+    assert (ours.state, ours.shard.next_offset) == (State.JUDGING, 300)
     made.close()
 
 
 def test_a_group_that_was_reset_is_believed_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
     made = recovery(saved(300), wait="600ms")
     begun = time.monotonic()
-    (shard,) = ready(made, [], {0: 100})
+    (ours,) = restoring(made, {0: 100})
     assert time.monotonic() - begun >= 0.6
-    assert (shard.next_offset, shard.to_replay) == (0, 100)
+    assert made.begun([ours])
+    assert (ours.state, ours.shard.next_offset, ours.to_replay) == (State.REPLAYING, 0, 100)
     made.close()
     assert "the snapshot is at offset 300, the group at 100 (was it reset?)" in caplog.text
 
@@ -292,8 +290,7 @@ def test_partitions_are_waited_for_together_not_in_turn() -> None:
     made = recovery(MemoryStateStore(), wait="1s")
     long = 10 * CAREFUL_PER_S
     begun = time.monotonic()
-    made.begin(range(50), lambda _: dict.fromkeys(range(50), long), BUILT_IN, lambda _: True)
-    until(lambda: all(future.done() for future in made._restoring.values()))
+    restoring(made, dict.fromkeys(range(50), long))
     assert 1.0 <= time.monotonic() - begun < 25.0
     made.close()
 
@@ -302,22 +299,25 @@ def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -
     """A number is not the proof of ownership, the commit is; and a lower offset is refused whoever has the number."""
     store = Store()
     saver = Saver(store, CONFIG.redis)
-    shard = Shard(FOLDS, 0, 0, BUILT_IN)
-    shard.next_offset = 5
-    saver.finish([shard])
+    ours = judging(FOLDS, 0, 5)
+    saver.finish([ours])
     store.claim(0)
-    shard.next_offset = 6
-    saver.finish([shard])
+    ours.judged(6)
+    saver.finish([ours])
     assert store.offset(0) == 5
-    saver.finish([shard])
+    saver.finish([ours])
     assert store.offset(0) == 5, "not again before there is something new"
-    shard.next_offset = 7
-    saver.finish([shard])
+    ours.judged(7)
+    saver.finish([ours])
     assert store.offset(0) == 7
     saver.close()
 
 
-def test_a_store_that_is_away_is_asked_again_later_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_away_is_asked_again_later_and_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(save, "AWAY_S", 3600.0)
+
     class Away(Store):
         away = True
 
@@ -329,16 +329,16 @@ def test_a_store_that_is_away_is_asked_again_later_and_said_once(caplog: pytest.
 
     store = Away()
     saver = Saver(store, CONFIG.redis)
-    shards = [Shard(FOLDS, part, 0, BUILT_IN) for part in range(20)]
-    for shard in shards:
-        shard.next_offset = 5
-        saver.save(shard)
+    ours = [judging(FOLDS, part, 5) for part in range(20)]
+    for one in ours:
+        saver.save(one)
     saver.finish([])
     assert store.asked == [("save", 0)], "nobody waits for each of them in turn"
     assert [record.getMessage() for record in caplog.records] == ["snapshots wait, scoring goes on: away"]
-    assert all(shard.unsaved == 5 for shard in shards)
+    assert all(one.unsaved == 5 for one in ours)
     store.away = False
-    until(lambda: (saver.finish(shards), store.offset(19) == 5)[1])
+    monkeypatch.setattr(save, "AWAY_S", 0.0)
+    until(lambda: (saver.finish(ours), store.offset(19) == 5)[1])
     assert [store.offset(part) for part in range(20)] == [5] * 20
     saver.close()
 

@@ -13,29 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Strings
+from stream_ad.batch import EventBatch, RejectBatch, Strings
 from stream_ad.codec import hashing, timestamps
 from stream_ad.codec.json import CHUNK_ROWS, JsonCodec
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
+from tests.support.batches import raw_batch
 
 ALL_TIMES = {"earliest": "1970-01-01", "latest": "2262-01-01"}
-
-
-def raw_batch(
-    values: list[bytes | None], keys: list[bytes | None] | None = None, timestamp_ms: list[int] | None = None
-) -> RawBatch:
-    n = len(values)
-    return RawBatch(
-        topic="events",
-        partition=3,
-        offset=np.arange(100, 100 + 2 * n, 2, dtype=np.int64),
-        timestamp_ms=np.array([1_700_000_000_000] * n if timestamp_ms is None else timestamp_ms, np.int64),
-        key=[b"key"] * n if keys is None else keys,
-        value=values,
-        headers=lambda row: [],
-        next_offset=100 + 2 * n,
-    )
 
 
 def decode(

@@ -73,9 +73,10 @@ def test_a_full_table_that_evicts_all_the_time_forgets_nothing() -> None:
             model.popitem(last=False)
     _, state, batch = stepped([(name, 0, [1.0]) for name in names], 1000)
     assert batch.fresh.tolist() == fresh
-    again = np.zeros_like(state.table)
-    fill_table(again, state.key, state.link, 1000)
-    assert sorted(again.tolist()) == sorted(state.table.tolist())
+    before = sorted(state.table.tolist())
+    state.table[:] = 0
+    fill_table(state.arrays())
+    assert sorted(state.table.tolist()) == before
 
 
 def test_keys_that_differ_in_length_or_last_byte_only_are_different() -> None:

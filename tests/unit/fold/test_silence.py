@@ -119,22 +119,22 @@ def test_nothing_is_kept_unless_enabled() -> None:
 def test_the_wheel_tells_every_timer_in_time_and_none_before() -> None:
     rng = np.random.default_rng(0)
     n = 300
-    head, clock, link = np.zeros(timers.BUCKETS, np.int64), np.zeros(3, np.int64), np.zeros((n, 3), np.int64)
+    wheel = timers.wheel(np.zeros(timers.BUCKETS, np.int64), np.zeros(3, np.int64), np.zeros((n, 3), np.int64))
     due: dict[int, int] = {}
     now = NOW
-    assert timers.pop(now, head, clock, link) == -1
+    assert timers.pop(now, wheel) == -1
     for _ in range(5_000):
         slot = int(rng.integers(n))
         if rng.random() < 0.15:
-            timers.cancel(slot, head, link)
+            timers.cancel(slot, wheel)
             due.pop(slot, None)
         else:
             due[slot] = now + int(rng.choice([0, 100, 5_000, 200_000, 2_000_000]) * rng.random())
-            timers.arm(slot, due[slot], head, clock, link)
+            timers.arm(slot, due[slot], wheel)
         before = now
         now += int(rng.choice([0, 1, 100, 1_000, 400_000], p=[0.3, 0.3, 0.3, 0.09, 0.01]) * rng.random() * 2)
-        while (slot := timers.pop(now, head, clock, link)) >= 0:
+        while (slot := timers.pop(now, wheel)) >= 0:
             assert due.pop(slot) < now
         late = [at for at in due.values() if at + 2 * timers.TICK_MS < now and at + timers.TICK_MS < before]
         assert not late
-    assert (link[:, 2] != 0).sum() == len(due)
+    assert (wheel.link["previous"] != 0).sum() == len(due)

@@ -11,7 +11,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stream_ad.io.atomic_file import whole
+from stream_ad.io.atomic_file import replaced
+from tests.support.waiting import WAIT_S
 
 CONFIG = """
 [source]
@@ -39,7 +40,7 @@ def limited(size: int, *command: str, **environ: str) -> subprocess.CompletedPro
         [sys.executable, *command],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_S,
         env={**os.environ, **environ},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
         check=False,
@@ -63,7 +64,7 @@ def test_a_replay_leaves_what_was_there(stream: Path, output: str) -> None:
     before = target.read_bytes()
     done = limited(len(before) // 2, *replay, output, str(target))
     assert done.returncode == 4, done.stderr
-    assert done.stderr == f"error: {target}: cannot be written, and is left as it was: File too large\n"
+    assert done.stderr == f"error: {target}: cannot be written and is unchanged: File too large\n"
     assert target.read_bytes() == before
     assert sorted(path.name for path in stream.iterdir()) == ["events.jsonl", "output", "stream_ad.toml"]
 
@@ -90,13 +91,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 def test_a_file_is_there_at_the_end_of_the_block_only(tmp_path: Path) -> None:
     target = tmp_path / "file"
-    with whole(target) as part:
+    with replaced(target) as part:
         part.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
 
     def interrupted() -> None:
-        with whole(target) as half:
+        with replaced(target) as half:
             half.write_text("half")
             raise KeyboardInterrupt
 
@@ -110,7 +111,7 @@ def test_what_is_no_plain_file_is_written_itself(tmp_path: Path) -> None:
     target, link = tmp_path / "file", tmp_path / "link"
     link.symlink_to(target)
     for path in (link, Path("/dev/null")):
-        with whole(path) as part:
+        with replaced(path) as part:
             assert part == path
             part.write_text("there")
     assert target.read_text() == "there"

@@ -1,14 +1,10 @@
-"""Alerts and rejects as messages."""
+"""Alerts as messages."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from pathlib import Path
 
 import jsonschema
-import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -16,66 +12,12 @@ from hypothesis import strategies as st
 
 from stream_ad.batch import (
     Alerts,
-    EventBatch,
-    FeatureBatch,
-    KeyedBatch,
-    Message,
     Phase,
-    RawBatch,
-    RejectBatch,
     Rule,
-    Scores,
-    Strings,
-    Verdicts,
-    WindowBatch,
 )
 from stream_ad.messages import alerts as alert
-from stream_ad.messages import rejects as reject
 from stream_ad.messages.explain import Contributor
-
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs/alert.schema.json").read_text())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
-WHY = Contributor(
-    "amount.zscore", "amount", "zscore", 812.4, 62.5, 35.0, 90.0, "above", 0, 0.8, 9.1,
-    "amount 812.40, expected 35–90, 9.1 σ above",
-)  # fmt: skip
-
-
-def verdicts_of(values: list[bytes]) -> Verdicts:
-    n = len(values)
-    rows = np.arange(n)
-    raw = RawBatch("cards", 3, rows, np.full(n, -1), [b"k"] * n, list(values), lambda row: [], n)
-    events = EventBatch(
-        raw,
-        rows,
-        rows,
-        np.zeros(n, np.int64),
-        Strings.of([b"k"] * n),
-        np.zeros((n, 0)),
-        (),
-        np.zeros((n, 0), np.uint64),
-    )
-    keyed = KeyedBatch(events, np.zeros(n, np.int32), np.zeros(n, bool), np.zeros(n, np.int64), 0, None)
-    windows = WindowBatch(
-        keyed, np.zeros((n, 1, 0)), np.zeros((n, 1), np.int64), np.ones(n, np.int32), np.ones(n, bool)
-    )
-    features = FeatureBatch(windows, rows, np.zeros((n, 1, 1), np.float32), np.zeros((n, 0, 2)))
-    zeros = np.zeros(n)
-    return Verdicts(Scores(features, "ae-7", zeros), zeros, zeros, zeros, zeros > 1, zeros > 1)
-
-
-def alerts_of(*rows: dict) -> Alerts:
-    base = {
-        "rule": Rule.score, "phase": Phase.opened, "offset": 9, "incident": 9, "about": 9, "key": b"card-17",
-        "row": -1, "ts_ms": 1_767_528_000_123, "opened_ms": 1_767_527_940_123, "events": 1, "score": 8.25,
-        "threshold": 4.5, "p_value": 1e-8, "peak_p": 1e-8, "expected_ms": 0,
-    }  # fmt: skip
-    cells = [{**base, **row} for row in rows]
-    types = {"rule": np.uint8, "phase": np.uint8} | dict.fromkeys(("score", "threshold", "p_value", "peak_p"), float)
-    columns = {
-        name: np.array([cell[name] for cell in cells], types.get(name, np.int64)) for name in base if name != "key"
-    }
-    return Alerts(key=Strings.of([cell["key"] for cell in cells]), **columns)
+from tests.support.alerts import VALIDATOR, WHY, alerts_of, size, verdicts_of
 
 
 def encoded(alerts: Alerts, told=None, values=(b"{}",), payload_fields=(), most_bytes=900_000):
@@ -149,7 +91,8 @@ def test_what_is_not_meant_is_null_and_what_is_silent_says_since_when():
 
 
 def test_phases_are_told_in_words():
-    assert body_of(phase=Phase.updated, events=4)["summary"] == "card-17 is still anomalous, 4 events in 1 min."
+    updated = "card-17 is still anomalous, 4 events in 1 min; the model gives no reasons."
+    assert body_of(phase=Phase.updated, events=4)["summary"] == updated
     assert body_of(phase=Phase.resolved, events=4)["summary"] == "card-17 is normal again after 4 events in 1 min."
     assert "new level" in body_of(rule=Rule.shift)["summary"]
     assert body_of(rule=Rule.silence, phase=Phase.resolved)["summary"] == "card-17 speaks again."
@@ -277,67 +220,3 @@ def test_the_schema_refuses_what_is_not_an_alert():
     ):
         with pytest.raises(jsonschema.ValidationError):
             VALIDATOR.validate(good | spoilt)
-
-
-def test_a_reject_keeps_the_record_and_says_why():
-    headers = {0: [], 1: [("trace", b"7"), ("reject_code", b"old"), ("empty", None)]}
-    raw = RawBatch(
-        "cards", 2, np.array([5, 6]), np.array([1, 2]), [b"a", None], [b"{}", b"\xff{"], headers.__getitem__, 7
-    )
-    (message,) = reject.encode(RejectBatch(raw, [1], ["bad_json: malformed (byte 0)"]), 65_536)
-    assert (message.key, message.value) == (None, b"\xff{")
-    assert message.headers == [
-        ("trace", b"7"),
-        ("empty", None),
-        ("reject_code", b"bad_json"),
-        ("reject_reason", b"bad_json: malformed (byte 0)"),
-        ("reject_topic", b"cards"),
-        ("reject_partition", b"2"),
-        ("reject_offset", b"6"),
-    ]
-
-
-def rejected(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]], most_bytes: int):
-    raw = RawBatch("cards", 2, np.array([6]), np.array([1]), [key], [value], lambda row: headers, 7)
-    (message,) = reject.encode(RejectBatch(raw, [0], ["bad_json: malformed (byte 0)"]), most_bytes)
-    return message, dict(message.headers)
-
-
-def size(message: Message) -> int:
-    parts = [message.key, message.value, *(part for name, value in message.headers for part in (name.encode(), value))]
-    return sum(len(part or b"") for part in parts)
-
-
-def test_a_reject_that_no_broker_would_take_is_cut_and_says_so():
-    value = b"x" * 1_000_000
-    message, told = rejected(b"k", value, [("trace", b"7")], 900_000)
-    assert size(message) <= 900_000
-    assert len(message.value) > 890_000
-    assert value.startswith(message.value)
-    assert (message.key, told["trace"]) == (b"k", b"7")
-    assert (told["reject_offset"], told["reject_code"]) == (b"6", b"bad_json")
-    assert told["reject_cut"] == b"value"
-    assert told["reject_value_bytes"] == b"1000000"
-    assert told["reject_value_sha256"] == hashlib.sha256(value).hexdigest().encode()
-
-
-@pytest.mark.parametrize("key", [None, b"", b"k" * 1024, b"k" * 1025, b"k" * 10_000_000])
-@pytest.mark.parametrize("value", [None, b"", b"v" * 64_000, b"v" * 65_000, b"v" * 10_000_000])
-@pytest.mark.parametrize(
-    "headers", [[], [("h", b"v" * 64_000)], [("h" * 70_000, None)], [("h", b"")] * 5000, [("h", b"v")]]
-)
-def test_a_reject_always_fits(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]):
-    message, told = rejected(key, value, headers, 65_536)
-    assert size(message) + 16 * len(message.headers) <= 65_536
-    whole = {"key": message.key == key, "value": message.value == value, "headers": message.headers[:1] == headers[:1]}
-    cut = told.get("reject_cut", b"").decode().split()
-    assert cut == [part for part in ("key", "headers", "value") if not whole[part] and (part != "headers" or headers)]
-    assert (message.key is None, message.value is None) == (key is None, value is None)
-    if all(whole.values()):
-        assert "reject_cut" not in told
-
-
-def test_a_reject_that_is_rejected_again_does_not_grow():
-    first, _ = rejected(b"k", b"x" * 1_000_000, [("trace", b"7")], 900_000)
-    second, _ = rejected(first.key, first.value, first.headers, 900_000)
-    assert size(second) <= size(first)

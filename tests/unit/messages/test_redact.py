@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
-import jsonschema
 import orjson
 import pytest
 from hypothesis import given
@@ -19,10 +16,8 @@ from stream_ad.messages import alerts as alert
 from stream_ad.messages import rejects as reject
 from stream_ad.messages.explain import Contributor
 from stream_ad.messages.redact import Redaction
-from tests.unit.messages.test_alerts import WHY, alerts_of, verdicts_of
+from tests.support.alerts import VALIDATOR, WHY, alerts_of, verdicts_of
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs/alert.schema.json").read_text())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
 SHOP = Contributor(
     "shop.name.frequency", "shop.name", "frequency", "Zlatna", 0.031, 0.02, 0.05, "rare", 0, 0.2, 4.0,
     "shop.name Zlatna in 0.1 % of the events of this key, expected 2–5 %",

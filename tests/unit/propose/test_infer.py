@@ -69,7 +69,7 @@ def test_a_stream_of_transactions():
     assert "label" in found.left_out["is_fraud"]
     assert found.left_out["currency"] == "always EUR"
     assert found.left_out["tags"] == "holds arrays"
-    assert found.left_out["tx_id"] == "nearly every record has its own"
+    assert found.left_out["tx_id"] == "nearly every record has a value of its own"
     config = config_of(found)
     assert config.record.key == "card"
     assert rejected(sample, config) == []

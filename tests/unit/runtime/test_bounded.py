@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
-from stream_ad import build, config
+from stream_ad import config
 from stream_ad.batch import Explanation, Message, RawBatch
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.incidents import Incidents
+from stream_ad.messages.encoder import Encoder
 from stream_ad.runtime.outbox import DEPTH_BATCHES as OUTBOX_BATCHES
 from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.reader import DEPTH_BATCHES as READER_BATCHES
 from stream_ad.runtime.reader import Decoded, Reader
+from stream_ad.state import assemble
 from tests.support.judged import scores, verdicts
+from tests.support.waiting import WAIT_S, until
 
 CONFIG = config.parse({"window": {"rows": 1}, "features": {"event": ["gap"]}})
 
@@ -34,7 +36,7 @@ class Slow:
 
 
 class Explaining:
-    def explain(self, version: str, x: np.ndarray) -> Slow:
+    def explaining(self, version: str, x: np.ndarray) -> Slow:
         return Slow(x)
 
 
@@ -49,13 +51,13 @@ class Sent:
 def test_the_outbox_waits_for_the_explainer_and_keeps_the_order() -> None:
     sent, incidents = Sent(), Incidents(CONFIG.incidents, 64)
     models: Any = Explaining()
-    outbox = Outbox(CONFIG, FeatureSpec.of(CONFIG), "events", models, sent)  # type: ignore[arg-type]
+    outbox = Outbox(Encoder(CONFIG, FeatureSpec.of(CONFIG)), models, sent)  # type: ignore[arg-type]
     state = incidents.init(1000)
     for slot in range(3 * OUTBOX_BATCHES):
         judged = verdicts(scores([slot], [9.0], first_offset=slot), [1e-9])
         alerts = incidents.step(state, judged)
         assert len(alerts) == 1
-        outbox.add(0, judged, alerts)
+        outbox.add(judged, alerts)
         outbox.send_ready()
         assert len(outbox) <= OUTBOX_BATCHES
     outbox.send_all()
@@ -85,13 +87,10 @@ class Endless:
 
 def test_the_reader_waits_for_the_pipeline_and_loses_nothing() -> None:
     source = Endless()
-    with Reader(source, build.codec(CONFIG)) as reader:
-        deadline = time.monotonic() + 30
-        while source.polls <= READER_BATCHES:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+    with Reader(source, assemble.codec(CONFIG)) as reader:
+        until(lambda: source.polls > READER_BATCHES)
         for expected in range(3 * READER_BATCHES):
-            item = reader.get(30)
+            item = reader.get(WAIT_S)
             assert isinstance(item, Decoded)
             assert item.raw.next_offset == expected + 1
             assert source.polls <= expected + 1 + READER_BATCHES + 1  # one more waits to be put

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stream_ad.config import parse
 from stream_ad.errors import ConfigError, InputError
 from stream_ad.score.engine import Engine
 from stream_ad.score.report import render, write_report
@@ -84,6 +85,14 @@ def test_a_scorer_without_training_names_the_key():
         trained(*windows(500), scorer="statistical")
     with pytest.raises(ConfigError, match=r"train\.scorer: no scorer is called 'psychic'"):
         trained(*windows(500), scorer="psychic")
+
+
+def test_the_trees_are_as_many_and_as_high_as_configured():
+    x, ts_ms = windows(500)
+    options = parse({"train": {"scorer": "half_space_trees", "trees": 3, "height": 2}}).train
+    tensors = train(x, ts_ms, SPEC, options, "a test", CREATED_MS).tensors
+    assert tensors["mass"].shape == (3, 7)
+    assert trained(x, ts_ms, scorer="half_space_trees").tensors["mass"].shape == (25, 511)
 
 
 @pytest.mark.parametrize("kind", TRAINED)

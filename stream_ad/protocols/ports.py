@@ -1,73 +1,12 @@
-"""The contracts of the parts: three kinds of part (`Fold`, `Scorer`, `Codec`), four ports.
-
-Laws that every part keeps (`stream_ad.testing` checks them):
-
-1. Split invariance: `step(a ++ b)` equals `step(a); step(b)`, outputs and state, bit for bit.
-2. Snapshot: a restored state behaves as the original, bit for bit.
-3. Isolation: a malformed record is one reject and touches no neighbour.
-4. Scoring is pure: same rows, same scores, whatever else is in the batch.
-5. Keys are independent, except through pooled priors, which are folds of the log.
-
-A fold sees no clock, no network, no randomness and does not log.
-"""
+"""The contracts of the ports: where records come from, where results go, where state and models are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from stream_ad.batch import EventBatch, Explanation, Message, RawBatch, RejectBatch
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-S = TypeVar("S")
-A_contra = TypeVar("A_contra", contravariant=True)
-B_co = TypeVar("B_co", covariant=True)
-
-
-class Fold(Protocol[S, A_contra, B_co]):
-    """A step over the log with state.
-
-    The state is a dataclass whose fields are numpy arrays and nothing else (a scalar is an
-    array of one row). Fields made by `stream_ad.fold.state.per_key()` have one row per slot;
-    a row of zeros, or whatever a previous key left there, is forgotten when an event is
-    `fresh`, so only used slots are written to a snapshot.
-    """
-
-    def init(self, capacity: int) -> S:
-        """State for `capacity` keys; memory is reserved lazily (`np.zeros`)."""
-        ...
-
-    def step(self, state: S, batch: A_contra) -> B_co:
-        """Changes `state` and nothing else."""
-        ...
-
-
-class Scorer(Protocol):
-    """A model: stateless at scoring time; scoring never learns.
-
-    Chunks of one fixed number of rows are scored, unless the scorer has an attribute `rowwise`
-    that is true: a row's bits then depend on that row alone, for any n, and n may be anything.
-    """
-
-    def score(self, x: Tensor) -> Tensor:
-        """float32 [n,w,f], NaN = absent or missing -> float32 [n], higher = more anomalous.
-
-        Calibrated: on normal data about mean 0 and standard deviation 1. Always finite.
-        """
-        ...
-
-    def explain(self, x: Tensor) -> Explanation:
-        """[k,w,f] -> contribution and expected value per lag and feature; flagged rows only."""
-        ...
-
-
-class Codec(Protocol):
-    def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
-        """Every record is in exactly one of the two; order is kept."""
-        ...
+from stream_ad.batch import Message, RawBatch
 
 
 class Listener(Protocol):

@@ -1,0 +1,35 @@
+"""A swap: from an offset on another version judges a partition; thresholds are carried over to its scores."""
+
+from __future__ import annotations
+
+import logging
+
+from stream_ad import metrics
+from stream_ad.checkpoint.assignment import Assignment
+from stream_ad.checkpoint.save import Saver
+from stream_ad.runtime.models import Models
+
+log = logging.getLogger(__name__)
+
+
+def repeat(models: Models, assignment: Assignment, version: str) -> None:
+    """One that the log holds for `next_offset`. Raises `ModelError` or `ConnectionFailed` where `version` cannot be
+    had; then nothing has changed."""
+    shard, old = assignment.shard, assignment.shard.version
+    models.load(version)
+    shard.swap(version, *models.compared(shard, version))
+    metrics.model(assignment.partition, old, version)
+
+
+def make(models: Models, saver: Saver, assignment: Assignment, version: str) -> None:
+    """One that the log does not know yet. It is a checkpoint: the new version judges nothing before that is saved, and
+    the old one goes on where it cannot be saved. Raises as `repeat`."""
+    shard, old, thresholds = assignment.shard, assignment.shard.version, assignment.shard.thresholds()
+    repeat(models, assignment, version)
+    if saver.save_swap(assignment):
+        assignment.announce()
+        log.info("partition %d: model %s from offset %d on", assignment.partition, version, shard.next_offset)
+        return
+    shard.states.threshold, shard.version = thresholds, old
+    metrics.model(assignment.partition, version, old)
+    log.debug("partition %d: stays with model %s until the swap can be saved", assignment.partition, old)

@@ -1,0 +1,12 @@
+"""The options of the density scorers, apart from them: reading a configuration imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from stream_ad.config import ScorerOptions
+
+
+class TreesOptions(ScorerOptions):
+    trees: int = Field(25, ge=1, le=1000, description="more make the score smoother, and slower to compute")
+    height: int = Field(8, ge=1, le=15, description="halvings of the feature space; each doubles a tree")

@@ -1,0 +1,60 @@
+"""The scorer that needs no training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stream_ad import config
+from stream_ad.config.features import FeatureSpec
+from stream_ad.score.statistical import Statistical
+
+
+def spec(w: int, **features) -> FeatureSpec:
+    return FeatureSpec.of(config.parse({"window": {"rows": w}, "features": {"event": [], **features}}))
+
+
+@pytest.mark.parametrize("w", [8, 16, 64])
+def test_gaussian_noise_scores_about_standard_normal(w):
+    features = {"numeric": {"a": ["raw", "zscore"], "b": ["raw"]}}
+    x = np.random.default_rng(5).normal(size=(4000, w, 3)).astype(np.float32)
+    x[:, :, [0, 2]] = x[:, :, [0, 2]] * 7.0 + 1e4  # neither scale nor offset matters
+    score = Statistical(spec(w, **features)).score(torch.from_numpy(x))
+    assert score.mean().item() == pytest.approx(0.0, abs=0.15)
+    assert score.std().item() == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_first_event_of_a_key_is_judged_by_its_zscore():
+    scorer = Statistical(spec(8, numeric={"a": ["raw", "zscore"]}))
+    x = torch.full((3, 8, 2), float("nan"))
+    x[:, -1, 0] = torch.tensor([1.0, 500.0, 500.0])
+    x[:, -1, 1] = torch.tensor([0.5, 9.0, float("nan")])
+    score = scorer.score(x)
+    assert score[0] < 1.0
+    assert score[1] > 3.0
+    assert score[2] == 0.0  # nothing to compare with
+    explanation = scorer.explain(x[1:2])
+    assert explanation.contribution[0, -1].tolist() == [0.0, 1.0]
+    assert explanation.expected[0, -1, 1] == 0.0
+    assert explanation.spread.tolist() == [0.0, 1.0]
+
+
+def test_novelty_is_a_surprise_only_where_things_are_usually_known():
+    scorer = Statistical(spec(8, categorical={"a": ["novelty"]}))
+    x = torch.zeros(4, 8, 1)
+    x[1, -1] = 1.0  # the first new one after seven known
+    x[2] = 1.0  # always new
+    x[3, :-1], x[3, -1] = float("nan"), 1.0  # a key's first event
+    score = scorer.score(x)
+    assert score[1] > score[0] + 1
+    assert score[1] > score[2] + 1
+    assert score[3] == score[2] == score[0]
+
+
+def test_a_value_that_was_constant_is_bounded_when_it_moves():
+    scorer = Statistical(spec(8, numeric={"a": ["raw"], "b": ["raw"]}))
+    x = torch.ones(1, 8, 2)
+    moved = x.clone()
+    moved[0, -1, 0] = 1e20
+    assert 2 < scorer.score(moved).item() - scorer.score(x).item() < 50
