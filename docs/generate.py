@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from stream_ad import metrics
-from stream_ad.config import Config
-from stream_ad.config.features import CATEGORICAL_KINDS, EVENT_KINDS, NUMERIC_KINDS
+from stream_ad.config import Config, feature_kinds
+from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.parts import KINDS, Kind
 from stream_ad.config.sections import duration_ms, moment_ms
 from stream_ad.registry import BUILT_IN, KEYS
@@ -47,6 +47,14 @@ key is an error that names it and lists its neighbours.
   `escape_rows`) may stand where the part does not use them; `check` and `run` say so.
 - **Secrets** are refused in the file. Put them into the environment, or name a file that holds one:
   `"sasl.password.file" = "/run/secrets/kafka"`. No error and no log repeats them.
+"""
+
+FEATURES = """
+`SPAN` is a duration of event time, `ROWS` a half-life in events of the key. A feature of a missing value or of
+a missing category is NaN, unless the table says otherwise. Values are cut at ±1e100, features at ±1e30.
+[Writing a feature](writing-a-feature.md) shows how to add one.
+
+The role is how the statistical scorer judges a feature:
 """
 
 UNITS = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
@@ -77,11 +85,12 @@ def options(kind: Kind[Any]) -> list[str]:
 
 def features() -> str:
     """What `features.event`, `features.numeric.*` and `features.categorical.*` may list."""
-    parameters = {None: "", "span": ":SPAN", "rows": ":ROWS"}
-    lines = ["| of | features |", "| --- | --- |"]
-    for of, kinds in (("the event", EVENT_KINDS), ("a number", NUMERIC_KINDS), ("a category", CATEGORICAL_KINDS)):
-        lines.append(f"| {of} | {', '.join(f'`{kind}{parameters[what]}`' for kind, what in kinds.items())} |")
-    return "\n".join(lines) + "\n\n`SPAN` is a duration of event time, `ROWS` a half-life in events of the key.\n"
+    lines = ["| of | feature | what it is | role |", "| --- | --- | --- | --- |"]
+    for kind in feature_kinds.KINDS:
+        about = kind.about.replace("|", "\\|")
+        lines.append(f"| `{kind.of.value}` | `{kind.written}` | {about} | {kind.role.name.lower()} |")
+    roles = [f"- {role.name.lower()}: {role.value}" for role in Role]
+    return "\n".join([*lines, FEATURES, *roles, ""])
 
 
 def registered() -> str:

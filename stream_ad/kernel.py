@@ -20,14 +20,14 @@ from typing import Any, TypeVar, cast
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 LINE_BYTES, MOST_LINES = 64, 16
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# the rooms whose modules hold loops; with the modules of the package itself they are all that a loop may call
-ROOMS = ("codec", "fold", "score")
+# folders of loops, and of what loops call; with the modules of the package itself they are all that a loop may call
+ROOMS = ("codec", "config/feature_kinds", "fold", "score")
 
 
 def kernel(function: F, fastmath: bool | set[str] = False) -> F:
@@ -72,6 +72,16 @@ def _digest() -> bytes:
 
 
 _SOURCES = _digest()
+
+
+def called_by_kernels(function: Callable[..., Any]) -> None:
+    """Lets kernels call a plain function, which stays as it is for everybody else."""
+    register_jitable(error_model="numpy")(function)
+
+
+def inlined(function: F) -> F:
+    """Compiles a part of kernels: it is copied into each that calls it, and cached with that one."""
+    return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 def _prefetch(typing: Any, array: Any, row: Any) -> Any:

@@ -5,45 +5,22 @@ A bundle carries the spec it was trained on; one that differs from the pipeline'
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 
 from stream_ad.config import Config
+from stream_ad.config.feature_kinds import BY_FEATURE, kinds_of
+from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter
 from stream_ad.config.sections import duration_ms
 from stream_ad.errors import ConfigError
-
-# kind -> what its parameter is; None = it takes none
-EVENT_KINDS: dict[str, str | None] = {"gap": None, "count": "span", "time_of_day": None, "day_of_week": None}
-NUMERIC_KINDS: dict[str, str | None] = {
-    "raw": None,
-    "log1p": None,
-    "diff": None,
-    "rate": None,
-    "zscore": None,
-    "mean": None,
-    "std": None,
-    "min": None,
-    "max": None,
-    "ew_mean": "rows",
-    "ew_std": "rows",
-    "sum": "span",
-    "missing": None,
-}
-CATEGORICAL_KINDS: dict[str, str | None] = {
-    "novelty": None,
-    "frequency": None,
-    "novelty_overall": None,
-    "frequency_overall": None,
-    "missing": None,
-}
-CYCLIC = {"time_of_day", "day_of_week"}
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
     name: str  # as in "amount.zscore"; unique
-    kind: str  # a key of the tables above; cyclic ones end in _sin and _cos
+    kind: str  # one of `FeatureKind.features`
     field: str  # dotted path; "" for features of the event itself
     column: int  # of the field in EventBatch.values or .codes; -1 for the event itself
     parameter: float  # a span in ms, a half-life in rows, or 0
@@ -68,13 +45,13 @@ class FeatureSpec:
                 raise ConfigError(f"features.categorical.{name}: is a numeric field already; keep one of the two")
         features: list[Feature] = []
         for text in section.event:
-            features += _parsed(text, "", -1, EVENT_KINDS, "features.event")
+            features += _parsed(text, "", -1, Of.EVENT, "features.event")
         for column, name in enumerate(numeric):
             for text in section.numeric[name]:
-                features += _parsed(text, name, column, NUMERIC_KINDS, f"features.numeric.{name}")
+                features += _parsed(text, name, column, Of.NUMBER, f"features.numeric.{name}")
         for column, name in enumerate(categorical):
             for text in section.categorical[name]:
-                features += _parsed(text, name, column, CATEGORICAL_KINDS, f"features.categorical.{name}")
+                features += _parsed(text, name, column, Of.CATEGORY, f"features.categorical.{name}")
         if not features:
             raise ConfigError(
                 "features: nothing to look at; name at least one field under [features.numeric] or "
@@ -88,6 +65,11 @@ class FeatureSpec:
         return cls(
             tuple(features), numeric, categorical, config.window.rows, section.half_life_rows, section.prior_rows
         )
+
+    def kind_of(self, feature: Feature) -> FeatureKind:
+        if feature.column < 0:
+            return BY_FEATURE[Of.EVENT, feature.kind]
+        return BY_FEATURE[Of.CATEGORY if feature.field in self.categorical else Of.NUMBER, feature.kind]
 
     @property
     def digest(self) -> str:
@@ -104,30 +86,34 @@ class FeatureSpec:
         return cls(**data)
 
 
-def _parsed(text: str, field: str, column: int, kinds: dict[str, str | None], key: str) -> list[Feature]:
-    kind, colon, parameter_text = text.partition(":")
-    if kind not in kinds:
-        raise ConfigError(f"{key}: no feature is called {kind!r}; there are: {', '.join(kinds)}")
-    wanted = kinds[kind]
-    parameter = 0.0
-    if wanted is None and colon:
-        raise ConfigError(f"{key}: {kind} takes no parameter (got {text!r})")
-    if wanted == "span":
+def _parsed(text: str, field: str, column: int, of: Of, key: str) -> list[Feature]:
+    name, colon, parameter_text = text.partition(":")
+    kinds = kinds_of(of)
+    if name not in kinds:
+        raise ConfigError(f"{key}: no feature is called {name!r}; there are: {', '.join(kinds)}")
+    kind = kinds[name]
+    if kind.parameter is None and colon:
+        raise ConfigError(f"{key}: {name} takes no parameter (got {text!r})")
+    parameter = 0.0 if kind.parameter is None else _parameter(kind.parameter, parameter_text, text, name, key)
+    parts = [f"{field}." if field else "", name, f".{parameter_text.strip()}" if parameter_text else ""]
+    return [
+        Feature("".join([*parts, suffix.replace("_", ".")]), f"{name}{suffix}", field, column, parameter)
+        for suffix in kind.suffixes
+    ]
+
+
+def _parameter(parameter: Parameter, parameter_text: str, text: str, name: str, key: str) -> float:
+    value = 0.0
+    if parameter is Parameter.SPAN:
         try:
-            parameter = float(duration_ms(parameter_text))  # type: ignore[arg-type]
+            value = float(duration_ms(parameter_text))  # type: ignore[arg-type]
         except ValueError as error:
-            raise ConfigError(f"{key}: {kind} needs a span: {error}, as in {kind}:1h (got {text!r})") from None
-        if parameter <= 0:
-            raise ConfigError(f"{key}: {kind} needs a span above zero (got {text!r})")
-    if wanted == "rows":
-        try:
-            parameter = float(parameter_text)
-        except ValueError:
-            parameter = 0.0
-        if not 0 < parameter < 1e9:
-            raise ConfigError(f"{key}: {kind} needs a half-life in rows, as in {kind}:50 (got {text!r})")
-    prefix = f"{field}." if field else ""
-    if kind in CYCLIC:
-        return [Feature(f"{prefix}{kind}.{part}", f"{kind}_{part}", field, column, 0.0) for part in ("sin", "cos")]
-    name = f"{prefix}{kind}" + (f".{parameter_text.strip()}" if parameter_text else "")
-    return [Feature(name, kind, field, column, parameter)]
+            raise ConfigError(f"{key}: {name} needs a span: {error}, as in {name}:1h (got {text!r})") from None
+        if value <= 0:
+            raise ConfigError(f"{key}: {name} needs a span above zero (got {text!r})")
+        return value
+    with contextlib.suppress(ValueError):
+        value = float(parameter_text)
+    if not 0 < value < 1e9:
+        raise ConfigError(f"{key}: {name} needs a half-life in rows, as in {name}:50 (got {text!r})")
+    return value

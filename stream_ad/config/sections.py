@@ -151,17 +151,13 @@ class Features(Section):
     """What is computed from each field. A feature is `kind` or `kind:parameter`."""
 
     event: list[str] = Field(
-        default_factory=lambda: ["gap"],
-        description="of the event itself: gap, count:SPAN, time_of_day, day_of_week",
+        default_factory=lambda: ["gap"], description="of the event itself; [Features](#features) lists what there is"
     )
     numeric: dict[str, list[str]] = Field(
-        default_factory=dict,
-        description="field (dotted path) -> raw, log1p, diff, rate, zscore, mean, std, min, max, "
-        "ew_mean:ROWS, ew_std:ROWS, sum:SPAN, missing",
+        default_factory=dict, description="field (dotted path) -> features of a number, as in `zscore` or `sum:1h`"
     )
     categorical: dict[str, list[str]] = Field(
-        default_factory=dict,
-        description="field -> novelty, frequency, novelty_overall, frequency_overall, missing",
+        default_factory=dict, description="field -> features of a category, as in `novelty`"
     )
     half_life_rows: float = Field(100.0, gt=0, description="memory of zscore's mean and deviation, in events of a key")
     prior_rows: float = Field(8.0, gt=0, description="weight of the shard's pooled mean and deviation, in events")

@@ -9,46 +9,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
 from stream_ad.batch import F64, I64, Explanation, FeatureBatch
+from stream_ad.config.feature_kinds.reading import (
+    Direction,
+    Figure,
+    Indicator,
+    Level,
+    Moment,
+    Seen,
+    Share,
+    Unit,
+)
+from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter
 from stream_ad.config.features import Feature, FeatureSpec
 from stream_ad.messages.phrases import duration, number, number_range
 
-Direction = Literal["above", "below", "novel", "known", "rare", "frequent", "missing", "present", "unusual"]
-
-# of features with about the same share, the one that is told best speaks for its field
-_TOLD_BEST = (
-    "missing",
-    "novelty",
-    "novelty_overall",
-    "zscore",
-    "raw",
-    "log1p",
-    "gap",
-    "count",
-    "sum",
-    "diff",
-    "rate",
-    "frequency",
-    "frequency_overall",
-)
-_LEVELS = {"raw", "log1p", "zscore", "diff"}
-_DERIVED = {
-    "rate": "change of {} per second",
-    "mean": "mean of {}",
-    "std": "spread of {}",
-    "min": "lowest {}",
-    "max": "highest {}",
-    "ew_mean": "recent mean of {}",
-    "ew_std": "recent spread of {}",
-}
-_FIGURES = {"gap", "count", "sum", *_LEVELS, *_DERIVED}
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _RANGE = 2.0  # spreads either side of the expected value
-_DAY_MS = 86_400_000
 _WORTH_TELLING = 0.05  # share of the row's error below which only the greatest is told
 
 
@@ -75,6 +55,7 @@ class _Cell:
     """One feature at one lag of one row."""
 
     feature: Feature
+    kind: FeatureKind
     lag_rows: int
     x: float
     expected: float
@@ -100,8 +81,7 @@ def contributors(
     """
     groups: dict[str, list[int]] = {}
     for index, feature in enumerate(spec.features):
-        kind = feature.kind.removesuffix("_sin").removesuffix("_cos")
-        groups.setdefault(feature.field or f"${kind}", []).append(index)
+        groups.setdefault(feature.field or f"${spec.kind_of(feature).name}", []).append(index)
     return [
         _of_row(batch, int(row), explanation, i, spec, list(groups.values()), top)
         for i, row in enumerate(rows.tolist())
@@ -132,7 +112,7 @@ def _of_row(
         greatest = max(share[index] for index in group)
         index = min(
             (index for index in group if share[index] >= greatest / 2),
-            key=lambda index: (_tellability(spec.features[index].kind), -share[index]),
+            key=lambda index: (spec.kind_of(spec.features[index]).rank, -share[index]),
         )
         feature = spec.features[index]
         lag = int(contribution[::-1, index].argmax())  # of equal lags the newest
@@ -142,6 +122,7 @@ def _of_row(
             category = events.cats[feature.column][window]
         cell = _Cell(
             feature=feature,
+            kind=spec.kind_of(feature),
             lag_rows=lag,
             x=float(batch.x[row, position, index]),
             expected=float(explanation.expected[i, position, index]),
@@ -156,81 +137,90 @@ def _of_row(
     return told
 
 
-def _tellability(kind: str) -> int:
-    return _TOLD_BEST.index(kind) if kind in _TOLD_BEST else len(_TOLD_BEST)
+class _Told(NamedTuple):
+    text: str
+    observed: float | str | None
+    direction: Direction
+    ends: tuple[float, float, float] | None = None  # expected, low, high
 
 
 def _told(cell: _Cell, share: float) -> Contributor:
-    kind = cell.feature.kind
     deviations: float | None = None
     if cell.spread > 0 and math.isfinite(cell.x - cell.expected):
         deviations = abs(cell.x - cell.expected) / cell.spread
-    observed: float | str | None
-    expected = low = high = None
-    if math.isnan(cell.x):
-        observed, direction, text = None, "missing", f"{_subject(cell)} has no value"
-    elif kind in _FIGURES:
-        observed, expected, low, high = _figures(cell)
-        direction = "above" if cell.x >= cell.expected else "below"
-        text = _figure_text(cell, observed, expected, low, high, direction)
-    elif kind == "missing":
-        observed, direction = (None, "missing") if cell.x >= cell.expected else ("present", "present")
-        text = f"{cell.feature.field} is missing" if direction == "missing" else f"{cell.feature.field} is present"
-        text += "" if direction == "missing" else ", usually missing"
-    elif kind.startswith(("novelty", "frequency")):
-        observed, direction, text = _category(cell)
-        if kind.startswith("frequency"):
-            expected, low, high = (_share(end) for end in _ends(cell))
-            text += f", expected {number_range(100 * low, 100 * high)} %" if cell.spread > 0 else ""
-    else:
-        observed, direction = _moment(cell), "unusual"
-        text = f"{observed} is an unusual {'day' if kind.startswith('day') else 'time of day'}"
+    told = _read(cell)
+    expected, low, high = told.ends or (None, None, None)
     if not cell.spread > 0:
         low = high = None  # a scorer that has learnt nothing knows no range
     return Contributor(
         feature=cell.feature.name,
         field=cell.feature.field,
-        kind=kind,
-        observed=observed,
+        kind=cell.feature.kind,
+        observed=told.observed,
         expected=expected,
         low=low,
         high=high,
-        direction=direction,  # type: ignore[arg-type]
+        direction=told.direction,
         lag_rows=cell.lag_rows,
         share=share,
         deviations=deviations,
-        text=text + when(cell.lag_rows),
+        text=told.text + when(cell.lag_rows),
     )
 
 
-def _figures(cell: _Cell) -> tuple[float, float, float, float]:
-    """Observed, expected, low, high in original units. Inverts the feature at the cell's lag."""
-    kind, column, lag = cell.feature.kind, cell.feature.column, cell.lag
-    ends = _ends(cell)
-    value = float(cell.values[lag, column]) if kind in _LEVELS else math.nan
-    if kind in ("log1p", "sum"):
-        expected, low, high = (math.copysign(_expm1(abs(end)), end) for end in ends)
-        observed = value if math.isfinite(value) else math.copysign(_expm1(abs(cell.x)), cell.x)
-    elif kind in ("gap", "count"):
-        expected, low, high = (_expm1(max(end, 0.0)) for end in ends)
-        observed = _expm1(max(cell.x, 0.0))
-    elif kind == "zscore":
-        # the base is that of the newest event; it moves slowly, so it stands for older lags too
-        mean, deviation = (float(part) for part in cell.base[column])
-        expected, low, high = (mean + end * deviation for end in ends)
-        observed = value if math.isfinite(value) else mean + cell.x * deviation
-    elif kind == "diff" and math.isfinite(value):
-        # value less its change is the previous value, even where the window no longer holds that
-        expected, low, high = (value + (end - cell.x) for end in ends)
-        observed = value
+def _read(cell: _Cell) -> _Told:
+    reading, seen, high = cell.kind.reading, _seen(cell), cell.x >= cell.expected
+    if math.isnan(cell.x):
+        subject = cell.feature.field or cell.kind.name
+        if isinstance(reading, Level | Figure):
+            subject = _phrase(cell, reading.phrase)
+        return _Told(f"{subject} has no value", None, "missing")
+    if isinstance(reading, Level):
+        return _figure(cell, reading, seen.value if math.isfinite(seen.value) else reading.inverse(cell.x, seen))
+    if isinstance(reading, Figure):
+        return _figure(cell, reading, reading.inverse(cell.x, seen))
+    if isinstance(reading, Share):
+        expected, low, top = map(_share, _ends(cell))
+        text = _phrase(cell, reading.phrase, share=number(100 * _share(cell.x)))
+        text += f", expected {number_range(100 * low, 100 * top)} %" if cell.spread > 0 else ""
+        return _Told(text, seen.category, "frequent" if high else "rare", (expected, low, top))
+    if isinstance(reading, Indicator):
+        phrase = reading.phrase if high else reading.otherwise
+        return _Told(_phrase(cell, phrase), reading.inverse(high, seen), reading.directions[0 if high else 1])
+    if isinstance(reading, Moment):
+        moment = reading.words(cell.ts_ms - max(int(cell.age_ms[cell.lag]), 0))
+        return _Told(_phrase(cell, reading.phrase, moment=moment), moment, "unusual")
+    assert_never(reading)
+
+
+def _figure(cell: _Cell, reading: Level | Figure, observed: float) -> _Told:
+    seen = _seen(cell)
+    expected, low, high = (reading.inverse(end, seen) for end in _ends(cell))
+    low, high = min(low, high), max(low, high)
+    direction: Direction = "above" if cell.x >= cell.expected else "below"
+    show = duration if isinstance(reading, Figure) and reading.unit is Unit.SECONDS else number
+    text = f"{_phrase(cell, reading.phrase)} {show(observed)}"
+    if not math.isfinite(expected + low + high):
+        text += f", {direction}"
+    elif not cell.spread > 0:
+        text += f", usually {show(expected)}"
     else:
-        expected, low, high = ends
-        observed = value if math.isfinite(value) else cell.x
-    return observed, expected, min(low, high), max(low, high)
+        ends = number_range(low, high) if show is number else " to ".join(dict.fromkeys(map(duration, (low, high))))
+        text += f", expected {ends}, {number(abs(cell.x - cell.expected) / cell.spread, 1)} σ {direction}"
+    return _Told(text, observed, direction, (expected, low, high))
 
 
-def _expm1(x: float) -> float:
-    return math.expm1(min(x, 700.0))
+def _seen(cell: _Cell) -> Seen:
+    is_number = cell.kind.of is Of.NUMBER
+    return Seen(
+        x=cell.x,
+        value=float(cell.values[cell.lag, cell.feature.column]) if is_number else math.nan,
+        # the base is that of the newest event; it moves slowly, so it stands for older lags too
+        mean=float(cell.base[cell.feature.column, 0]) if is_number else math.nan,
+        deviation=float(cell.base[cell.feature.column, 1]) if is_number else math.nan,
+        # the text of older categories is not kept, and must not depend on what shares the batch
+        category=cell.category if cell.lag_rows == 0 and cell.category else None,
+    )
 
 
 def _share(logarithm: float) -> float:
@@ -243,53 +233,14 @@ def _ends(cell: _Cell) -> tuple[float, float, float]:
     return cell.expected, cell.expected - reach, cell.expected + reach
 
 
-def _figure_text(cell: _Cell, observed: float, expected: float, low: float, high: float, direction: str) -> str:
-    show = duration if cell.feature.kind == "gap" else number
-    text = f"{_subject(cell)} {show(observed)}"
-    if not math.isfinite(expected + low + high):
-        return f"{text}, {direction}"
-    if not cell.spread > 0:
-        return f"{text}, usually {show(expected)}"
-    ends = number_range(low, high) if show is number else " to ".join(dict.fromkeys(map(duration, (low, high))))
-    return f"{text}, expected {ends}, {number(abs(cell.x - cell.expected) / cell.spread, 1)} σ {direction}"
-
-
-def _subject(cell: _Cell) -> str:
-    feature = cell.feature
-    if feature.kind == "gap":
-        return "time since the previous event"
-    if feature.kind == "count":
-        return f"events in {duration(feature.parameter / 1000)}"
-    if feature.kind == "sum":
-        return f"sum of {feature.field} in {duration(feature.parameter / 1000)}"
-    return _DERIVED.get(feature.kind, "{}").format(feature.field)
-
-
-def _category(cell: _Cell) -> tuple[str | None, Direction, str]:
-    kind, field = cell.feature.kind, cell.feature.field
-    # the text of older categories is not kept, and must not depend on what shares the batch
-    observed = cell.category if cell.lag_rows == 0 and cell.category else None
-    subject = f"{field} {observed}" if observed is not None else field
-    overall = kind.endswith("_overall")
-    high = cell.x >= cell.expected
-    if kind.startswith("novelty"):
-        if high:
-            return observed, "novel", f"{subject} never seen for {'any' if overall else 'this'} key"
-        return observed, "known", f"{subject} seen before, where new ones are usual"
-    share = number(100 * _share(cell.x))
-    return (
-        observed,
-        "frequent" if high else "rare",
-        f"{subject} in {share} % of the events of {'all keys' if overall else 'this key'}",
+def _phrase(cell: _Cell, phrase: str, **own: str) -> str:
+    field, category, parameter = cell.feature.field, _seen(cell).category, cell.feature.parameter
+    return phrase.format(
+        field=field,
+        category=f"{field} {category}" if category is not None else field,
+        parameter=duration(parameter / 1000) if cell.kind.parameter is Parameter.SPAN else number(parameter),
+        **own,
     )
-
-
-def _moment(cell: _Cell) -> str:
-    age_ms = max(int(cell.age_ms[cell.lag]), 0)
-    days, rest_ms = divmod(cell.ts_ms - age_ms, _DAY_MS)
-    if cell.feature.kind.startswith("day"):
-        return _DAYS[(days + 3) % 7]
-    return f"{rest_ms // 3_600_000:02d}:{rest_ms // 60_000 % 60:02d} UTC"
 
 
 def when(lag_rows: int) -> str:

@@ -1,4 +1,4 @@
-"""The type of a field, from its values in a sample, and the features that suit it."""
+"""The type of a field, from its values in a sample, and what it looks like."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from stream_ad.batch import F64
+from stream_ad.config.feature_kinds.row import Trait
 from stream_ad.messages.phrases import number, number_range
 
 FieldType: TypeAlias = Literal["number", "number_text", "text", "boolean", "mixed", "other", "empty"]
@@ -83,52 +84,53 @@ def name_like(name: str) -> bool:
     return bool(_NAME_LIKE.search(name) or _CAMEL_ID.search(name))
 
 
-def feature_choice(
+def traits_of(
     name: str, leaves: Sequence[Any], field_type: FieldType, keys: Sequence[bytes | None]
-) -> tuple[Section, list[str], str]:
-    """The section for the field, its features, and why; or "none" and why not."""
+) -> tuple[Section, set[Trait], str]:
+    """The section for the field, what it looks like, and why; or "none" and why not."""
     present = [leaf for leaf in leaves if leaf is not None and leaf != ""]
     missing = 1 - len(present) / max(len(leaves), 1)
     if field_type == "empty" or not present:
-        return "none", [], "always empty"
+        return "none", set(), "always empty"
     if field_type == "other":
-        return "none", [], "holds arrays"
+        return "none", set(), "holds arrays"
     if missing > 1 - _SELDOM:
-        return "none", [], f"missing from {100 * missing:.1f} % of the records"
+        return "none", set(), f"missing from {100 * missing:.1f} % of the records"
     distinct = len(set(map(str, present)))
     if distinct == 1:
-        return "none", [], f"{CONSTANT}{str(present[0])[:40]}"
+        return "none", set(), f"{CONSTANT}{str(present[0])[:40]}"
     integers = all(type(leaf) is int for leaf in present)
     if field_type in ("number", "number_text") and not (name_like(name) and (integers or field_type == "number_text")):
         return "numeric", *_numeric(leaves, missing, distinct, keys)
     if any(type(leaf) is float for leaf in present):
-        return "none", [], "sometimes a number, sometimes text"
+        return "none", set(), "sometimes a number, sometimes text"
     return _categorical(present, distinct, missing)
 
 
 def _numeric(
     leaves: Sequence[Any], missing: float, distinct: int, keys: Sequence[bytes | None]
-) -> tuple[list[str], str]:
+) -> tuple[set[Trait], str]:
     values = np.array([math.nan if leaf is None or leaf == "" else float(leaf) for leaf in leaves])
     values = np.clip(values, -1e300, 1e300)
     known = values[~np.isnan(values)]
     low, median, high, most = np.quantile(known, [0, 0.5, 0.99, 1])
-    why = f"{number_range(low, most)}, median {number(median)}"
-    features = ["zscore"]
+    trait, why = Trait.PLAIN, f"{number_range(low, most)}, median {number(median)}"
     steps, smooth = _course(values, keys)
     if len(steps) >= _ENOUGH_STEPS and min(steps) > 0:
-        features, why = ["diff"], f"{why}, only counts up: its steps are watched"
+        trait, why = Trait.COUNTER, f"{why}, only counts up: its steps are watched"
     elif distinct == 2:
-        features, why = ["raw"], f"{number(low)} or {number(most)}"
+        trait, why = Trait.SWITCH, f"{number(low)} or {number(most)}"
     elif low >= 0 and most > 10 and high > _HEAVY_TAIL * max(median, 1e-9):
-        features, why = ["log1p", "zscore"], f"{why}, long tail"
+        trait, why = Trait.LONG_TAIL, f"{why}, long tail"
     elif smooth:
-        features, why = ["zscore", "diff"], f"{why}, changes little from event to event"
-    if missing > 0:
-        why += f", {100 * missing:.2g} % missing"
-        if missing >= _SELDOM / 2:
-            features.append("missing")
-    return features, why
+        trait, why = Trait.SMOOTH, f"{why}, changes little from event to event"
+    gaps, missing_why = _gaps(missing)
+    return {trait, *gaps}, why + missing_why
+
+
+def _gaps(missing: float) -> tuple[set[Trait], str]:
+    why = f", {100 * missing:.2g} % missing" if missing > 0 else ""
+    return {Trait.GAPS} if missing >= _SELDOM / 2 else set(), why
 
 
 def _course(values: F64, keys: Sequence[bytes | None]) -> tuple[list[float], bool]:
@@ -144,17 +146,12 @@ def _course(values: F64, keys: Sequence[bytes | None]) -> tuple[list[float], boo
     return steps, spread > 0 and float(np.median(np.abs(steps))) < _SMOOTH * spread
 
 
-def _categorical(present: Sequence[Any], distinct: int, missing: float) -> tuple[Section, list[str], str]:
+def _categorical(present: Sequence[Any], distinct: int, missing: float) -> tuple[Section, set[Trait], str]:
     texts = [str(leaf).encode("utf-8", "replace") for leaf in present]
     longest = max(map(len, texts))
     if longest > _MOST_CATEGORY_BYTES or sum(map(len, texts)) > _LONG_TEXT_BYTES * len(texts):
-        return "none", [], "long text"
+        return "none", set(), "long text"
     if len(texts) >= 3 and distinct > _MOST_DISTINCT * len(texts):
-        return "none", [], "nearly every record has a value of its own"
-    why = f"{distinct} different values"
-    features = ["novelty", "frequency"]
-    if missing > 0:
-        why += f", {100 * missing:.2g} % missing"
-    if missing >= _SELDOM / 2:
-        features.append("missing")
-    return "categorical", features, why
+        return "none", set(), "nearly every record has a value of its own"
+    gaps, missing_why = _gaps(missing)
+    return "categorical", {Trait.CATEGORY, *gaps}, f"{distinct} different values{missing_why}"

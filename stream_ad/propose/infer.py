@@ -16,7 +16,9 @@ import orjson
 
 from stream_ad.batch import I64
 from stream_ad.config import Record
-from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, feature_choice, name_like, type_of
+from stream_ad.config.feature_kinds import suited
+from stream_ad.config.feature_kinds.row import Of, Trait
+from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
 from stream_ad.propose.times import MOSTLY, time_of, variation
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
@@ -246,26 +248,26 @@ def _choose_fields(
         if len(proposal.numeric) + len(proposal.categorical) >= _MOST_FIELDS:
             proposal.left_out[name] = f"{_MOST_FIELDS} fields are enough to begin with"
             continue
-        section, features, why = feature_choice(name, leaves, types[name], keys)
+        section, traits, why = traits_of(name, leaves, types[name], keys)
+        if Trait.SMOOTH in traits:
+            proposal.rows = 16
         if section == "numeric":
-            proposal.numeric[name] = Choice(features, why)
+            proposal.numeric[name] = Choice(suited(Of.NUMBER, traits), why)
             proposal.numbers_as_text |= any(isinstance(leaf, str) for leaf in leaves)
         elif section == "categorical":
-            proposal.categorical[name] = Choice(features, why)
+            proposal.categorical[name] = Choice(suited(Of.CATEGORY, traits), why)
         else:
             proposal.left_out[name] = why
             if why.startswith(CONSTANT) and proposal.records < 100:
                 proposal.undecided.append(f"{name} is always the same in so small a sample; it may be worth a look")
-    if any("diff" in choice.features[1:] for choice in proposal.numeric.values()):
-        proposal.rows = 16
 
 
 def _choose_event(proposal: Proposal) -> None:
-    proposal.event = ["gap"]
-    if not proposal.real_time:
-        proposal.event = [] if proposal.numeric or proposal.categorical else ["gap"]
-    elif not proposal.steady and proposal.timestamp != "$timestamp":
-        spans = (("1m", 60_000), ("1h", 3_600_000), ("1d", 86_400_000))
+    traits = {Trait.TIMED}
+    if proposal.real_time and not proposal.steady and proposal.timestamp != "$timestamp":
+        traits.add(Trait.IRREGULAR)
+    if proposal.real_time or not (proposal.numeric or proposal.categorical):
         # about ten events of a key, where the gaps are known
+        spans = (("1m", 60_000), ("1h", 3_600_000), ("1d", 86_400_000))
         span = next((text for text, ms in spans if 10 * proposal.gap_ms <= ms), "1d") if proposal.gap_ms else "1h"
-        proposal.event.append(f"count:{span}")
+        proposal.event = suited(Of.EVENT, traits, span)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from stream_ad.config import Config
+from stream_ad.config.feature_kinds import kinds_of, suited
+from stream_ad.config.feature_kinds.row import Of, Trait
 from stream_ad.propose.infer import Choice, Proposal
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -62,9 +64,13 @@ def _window(proposal: Proposal) -> Iterator[str]:
 
 def _features(proposal: Proposal) -> Iterator[str]:
     yield "[features]"
-    yield f"event = {json.dumps(proposal.event)}  # gap: time since the key's previous event"
+    for text in proposal.event:
+        kind = kinds_of(Of.EVENT)[text.partition(":")[0]]
+        yield f"# {kind.written}: {kind.about}"
+    yield f"event = {json.dumps(proposal.event)}"
     if proposal.real_time:
-        yield '# add "time_of_day" or "day_of_week" once the topic spans days: a sample cannot tell'
+        of_days = " or ".join(f'"{text}"' for text in suited(Of.EVENT, {Trait.DAYS}))
+        yield f"# add {of_days} once the topic spans days: a sample cannot tell"
     for section, fields in (("numeric", proposal.numeric), ("categorical", proposal.categorical)):
         if fields:
             yield from _section(section, fields)

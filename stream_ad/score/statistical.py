@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stream_ad.batch import F32, Bool, Explanation
 from stream_ad.config import ScorerOptions
+from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
 from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
@@ -16,16 +17,15 @@ MIN_LAGS = 4
 CLIP = 20.0  # deviations; so that one feature cannot hide how many others agree
 _POWER = 4  # of the mean over features: near the largest, yet several small ones add up
 _NOVEL = 5.0  # deviations of something never seen where everything had been seen
-_CONTEXT = {"mean", "std", "min", "max", "ew_mean", "ew_std"}  # move by steps; no deviation of the event itself
-_INDICATORS = {"novelty", "novelty_overall", "missing"}
 
 
 class Statistical:
     """Power mean over the features of |deviation| of the newest lag, as a calibrated logarithm.
 
-    Deviations are: z-scores as they are (they carry the shard's prior, so a key's first event
-    is judged); for indicators, how much rarer than in the key's previous lags; for all other
-    features (value - median) / spread of the previous lags, where at least four are present.
+    Deviations go by the role of the kind: standard ones as they are (they carry the shard's prior, so a
+    key's first event is judged); for indicators, how much rarer than in the key's previous lags; for
+    measures (value - median) / spread of the previous lags, where at least four are present. Context, which
+    moves by steps and is no deviation of the event itself, is judged only where there is nothing else.
     The spread is the mean of 1.4826*MAD and 1.2533*mean absolute deviation: the first is robust,
     the second is not 0 for features that rarely move (Iglewicz & Hoaglin 1993 fall back alike).
 
@@ -35,14 +35,14 @@ class Statistical:
     Options = ScorerOptions  # it has none of its own
 
     def __init__(self, spec: FeatureSpec) -> None:
-        kinds = [feature.kind for feature in spec.features]
-        self.standard: Bool = np.array([kind == "zscore" for kind in kinds])
-        self.indicator: Bool = np.array([kind in _INDICATORS for kind in kinds])
-        used = np.array([kind not in _CONTEXT and not kind.endswith(("_sin", "_cos")) for kind in kinds])
-        self.used: Bool = used if used.any() else np.ones(len(kinds), np.bool_)
+        roles = [spec.kind_of(feature).role for feature in spec.features]
+        self.standard: Bool = np.array([role is Role.STANDARD for role in roles])
+        self.indicator: Bool = np.array([role is Role.INDICATOR for role in roles])
+        used = np.array([role is not Role.CONTEXT for role in roles])
+        self.used: Bool = used if used.any() else np.ones(len(roles), np.bool_)
         self.pairs = kernels.comparators(max(spec.rows - 1, 1))
         self.centre, self.spread = 0.0, 1.0
-        noise = np.random.Generator(np.random.PCG64(0)).standard_normal((4096, spec.rows, len(kinds)), np.float32)
+        noise = np.random.Generator(np.random.PCG64(0)).standard_normal((4096, spec.rows, len(roles)), np.float32)
         noise[:, :, self.indicator] = 0.0
         level = self._level(*self._deviations(noise))
         level = level[np.isfinite(level)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -106,6 +108,61 @@ def test_the_notebook_of_the_guide_says_what_a_replay_says_without_its_shell(tmp
     replayed(config, source, alerts, None, None, BUILT_IN_MODEL, swaps=False, told=lambda events: None)
     assert done.stdout
     assert done.stdout == alerts.read_text()
+
+
+FEATURED = """
+import numpy as np, orjson, torch
+from stream_ad.config import Window, parse
+from stream_ad.config.features import FeatureSpec
+from stream_ad.fold.features.featuriser import Featuriser
+from stream_ad.fold.keys import Keys
+from stream_ad.fold.windows import CountWindow
+from stream_ad.messages.explain import contributors
+from stream_ad.score.statistical import Statistical
+from tests.support.batches import events
+
+window = Window(rows=8)
+spec = FeatureSpec.of(parse({"window": {"rows": 8}, "features": {"event": [], "numeric": {"amount": ["multiple"]}}}))
+keys, windows, features = Keys(window, 64), CountWindow(window, 1), Featuriser(spec)
+values = [9.0, 11.0] * 20 + [None, 80.0]
+keyed = keys.step(keys.init(4), events([("k", 1_700_000_000_000 + i, [value]) for i, value in enumerate(values)]))
+batch = features.step(features.init(4), windows.step(windows.init(4), keyed))
+explanation = Statistical(spec).explain(torch.from_numpy(batch.x[-1:]))
+(told,) = contributors(batch, np.array([len(values) - 1]), explanation, spec)[0]
+print(orjson.dumps([batch.x[:, -1, 0].tolist(), batch.base[:, 0, 0].tolist(), told.text]).decode())
+"""
+
+
+def test_the_feature_of_the_guide_is_one_file_and_one_line(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "writing-a-feature.md").read_text(encoding="utf-8")
+    (code,) = [text for language, text in CODE.findall(guide) if language == "python"]
+    (line,) = [text for language, text in CODE.findall(guide) if language == ""]
+    for folder in ("stream_ad", "docs", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    kinds = tmp_path / "stream_ad" / "config" / "feature_kinds"
+    (kinds / "multiple.py").write_text(code, encoding="utf-8")
+    table = (kinds / "__init__.py").read_text(encoding="utf-8")
+    (kinds / "__init__.py").write_text(table.replace("_ROWS = (\n", f"_ROWS = (\n{line}"), encoding="utf-8")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    laws = ("-m", "pytest", "tests/laws/test_feature_laws.py", "-p", "no:cacheprovider", "-k")
+    red = run(*laws, "multiple and reference")
+    assert "run `make docs`" in red.stdout, red.stdout + red.stderr
+    assert run("docs/generate.py").returncode == 0
+    green = run(*laws, "multiple or table")
+    assert green.returncode == 0, green.stdout + green.stderr
+
+    done = run("-c", FEATURED)
+    assert done.returncode == 0, done.stderr
+    x, mean, text = json.loads(done.stdout)
+    values = [9.0, 11.0] * 20 + [None, 80.0]
+    for feature, value, expected in zip(x, values, mean, strict=True):
+        assert feature == (pytest.approx(value / expected) if value is not None and expected is not None else None)
+    assert f"`{text}`" in guide
 
 
 # deploy/

@@ -1,6 +1,7 @@
-"""The featuriser's loop: one pass over the rows in log order, one switch over the table of features.
+"""The featuriser's loop: one pass over the rows in log order.
 
-Definitions and their sources are in `stream_ad.fold.features.featuriser`.
+What is called for every row is inlined, takes arrays and no tuples of them, and makes no slice: only then does
+the compiler see that no reference has to be counted. Counting costs more than the statistics.
 """
 
 from __future__ import annotations
@@ -10,183 +11,220 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from stream_ad.batch import F32, F64, I32, I64, U64, Bool
-from stream_ad.fold.features.recipe import (
-    COUNT,
-    LEVEL,
-    OUT_LIMIT,
+from stream_ad.batch import F32, F64, I64, U64
+from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value, within_limit
+from stream_ad.config.feature_kinds.row import State
+from stream_ad.fold.features.formulas import computed
+from stream_ad.fold.features.moments import (
+    DEVIATION,
+    MEAN,
+    OWN_COUNT,
+    OWN_MEAN,
+    POOL_COUNT,
     PREVIOUS,
     PREVIOUS_MS,
-    Z_LIMIT,
-    Kind,
-    Recipe,
-    cleaned,
-    consult,
-    cycle,
+    VARIANCE,
     expected,
     learn,
     learn_pool,
     moved,
-    signed_log1p,
-    spanned,
-    window_statistic,
 )
-from stream_ad.kernel import kernel, prefetch
+from stream_ad.fold.features.recipe import (
+    EVENTS,
+    LATEST_MS,
+    TRACKED_MEAN,
+    TRACKED_VARIANCE,
+    Batch,
+    Kept,
+    Output,
+    Recipe,
+)
+from stream_ad.fold.features.sketches import consult
+from stream_ad.fold.features.spans import spanned
+from stream_ad.kernel import inlined, kernel, prefetch
 
+U16 = npt.NDArray[np.uint16]
 AHEAD = 8  # rows; long enough for memory to answer
+OUT_LIMIT = 1e30  # of a feature: finite in float32
+TIMES, CATEGORIES = range(2)  # columns of `counts`
+of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
+of_moments, of_window, of_tracker = computed(State.MOMENTS), computed(State.WINDOW), computed(State.TRACKER)
+of_span = computed(State.SPAN)
+of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OVERALL_COUNTS)
+
+
+@inlined
+def fetch(seen: I64, fields: F64, trackers: F64, spans: F64, sketch: U16, rows: F32, s: int) -> None:
+    prefetch(seen, s)
+    prefetch(fields, s)
+    prefetch(trackers, s)
+    prefetch(spans, s)
+    prefetch(sketch, s)
+    prefetch(rows, s)
+
+
+@inlined
+def forget(seen: I64, fields: F64, trackers: F64, sketch: U16, sketched: I64, s: int) -> None:
+    """Spans and rows forget by themselves: they know how many events the key has."""
+    seen[s] = 0
+    fields[s] = 0.0
+    trackers[s] = 0.0
+    sketch[s] = 0
+    sketched[s] = 0
+
+
+@inlined
+def newest(values: F64, i: int, c: int) -> float:
+    return within_limit(values[i, values.shape[1] - 1, c])
+
+
+@inlined
+def track(trackers: F64, columns: I64, least: F64, fields: F64, values: F64, s: int, i: int) -> None:
+    for e in range(len(columns)):
+        c = columns[e]
+        value = newest(values, i, c)
+        if value == value:
+            alpha = max(1.0 / (fields[s, c, OWN_COUNT] + 1.0), least[e])
+            mean, variance = moved(trackers[s, e, TRACKED_MEAN], trackers[s, e, TRACKED_VARIANCE], alpha, value)
+            trackers[s, e, TRACKED_MEAN], trackers[s, e, TRACKED_VARIANCE] = mean, variance
+
+
+@inlined
+def add_up(
+    totals: F64, columns: I64, span_ms: I64, spans: F64, values: F64, s: int, i: int, now_ms: int, first: bool
+) -> None:
+    for b in range(len(columns)):
+        c = columns[b]
+        amount = newest(values, i, c) if c >= 0 else 1.0
+        totals[b] = spanned(spans, s, b, first, now_ms, span_ms[b], amount)
+
+
+@inlined
+def look_up(counts: F64, columns: I64, sketch: U16, sketched: I64, codes: U64, s: int, i: int, limit: int) -> None:
+    for k in range(len(columns)):
+        code = codes[i, columns[k]]
+        if code != 0:
+            counts[k, CATEGORIES] = sketched[s, k]
+            counts[k, TIMES] = consult(sketch, sketched, s, k, code, limit)
+
+
+@inlined
+def expect(expectation: F64, fields: F64, pool: F64, memory_rows: float, prior_rows: float, s: int) -> None:
+    for c in range(len(expectation)):
+        mean, deviation, variance = expected(fields, s, c, pool, memory_rows, prior_rows)
+        expectation[c, MEAN], expectation[c, DEVIATION], expectation[c, VARIANCE] = mean, deviation, variance
+
+
+@inlined
+def learn_values(
+    expectation: F64, fields: F64, pool: F64, alpha: float, pool_alpha: float, values: F64, s: int, i: int, now_ms: int
+) -> None:
+    for c in range(len(expectation)):
+        value = newest(values, i, c)
+        if value == value:
+            learn_pool(pool, c, value, fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], pool_alpha)
+            learn(fields, s, c, value, expectation[c, MEAN], expectation[c, VARIANCE], alpha)
+            fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
+
+
+@inlined
+def moments(expectation: F64, fields: F64, pool: F64, s: int, c: int, value: float, now_ms: int) -> Moments:
+    return Moments(
+        value=value,
+        ts_ms=now_ms,
+        values=fields[s, c, OWN_COUNT],
+        previous=fields[s, c, PREVIOUS],
+        previous_ms=fields[s, c, PREVIOUS_MS],
+        mean=expectation[c, MEAN],
+        deviation=expectation[c, DEVIATION],
+        pool_values=pool[c, POOL_COUNT],
+    )
+
+
+@inlined
+def hold(held: F64, values: F64, i: int, c: int) -> None:
+    for row in range(len(held)):
+        held[row] = within_limit(values[i, row, c])
+
+
+@inlined
+def cut(feature: float) -> float:
+    if feature > OUT_LIMIT:
+        return OUT_LIMIT
+    return -OUT_LIMIT if feature < -OUT_LIMIT else feature
+
+
+@inlined
+def emit_window(x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, i: int, s: int, at: int, out: int) -> None:
+    w, f = rows.shape[1], rows.shape[2]
+    for row in range(w - 1, -1, -1):
+        present = age_ms[i, row] >= 0
+        for j in range(f):
+            x[out, row, j] = rows[s, at, j] if present else math.nan
+        at = at - 1 if at > 0 else w - 1
+    for c in range(len(expectation)):
+        base[out, c, 0], base[out, c, 1] = expectation[c, MEAN], expectation[c, DEVIATION]
 
 
 @kernel
-def featurise(
-    recipe: Recipe,
-    slot: I32,
-    fresh: Bool,
-    ts_ms: I64,
-    codes: U64,
-    values: F64,
-    age_ms: I64,
-    emit: Bool,
-    seen: I64,
-    fields: F64,
-    trackers: F64,
-    spans: F64,
-    sketch: npt.NDArray[np.uint16],
-    sketched: I64,
-    rows: F32,
-    pool: F64,
-    overall: npt.NDArray[np.uint32],
-    overall_total: I64,
-    x: F32,
-    base: F64,
-) -> None:
-    n, w, d = values.shape
-    # a field of the recipe that is taken within the loops is counted as a new reference every time
-    kinds, columns, parts = recipe.kind, recipe.column, recipe.part
+def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
+    # taken once: within the loop, each field of a tuple would be a reference to count
+    state, number, column, part, parameter = recipe.state, recipe.number, recipe.column, recipe.part, recipe.parameter
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms
     sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
-    memory_rows, prior_rows, alpha_key, alpha_pool = (
-        recipe.memory_rows,
-        recipe.prior_rows,
-        recipe.alpha,
-        recipe.pool_alpha,
-    )
-    f = len(kinds)
-    z, diff, rate = np.empty(d), np.empty(d), np.empty(d)
-    spoken = np.empty(len(span_ms))
-    times, of = np.empty((2, codes.shape[1])), np.empty((2, codes.shape[1]))
+    memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
+    slot, fresh, ts_ms, codes, values, age_ms, emit = batch
+    pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept
+    x, base = output
+    n, w, d = values.shape
+    expectation, totals, held = np.empty((d, 3)), np.empty(len(span_ms)), np.empty(w)
+    of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
+    every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
     out = 0
     for i in range(n):
         if i + AHEAD < n:
-            prefetch(seen, slot[i + AHEAD])
-            prefetch(fields, slot[i + AHEAD])
-            prefetch(trackers, slot[i + AHEAD])
-            prefetch(spans, slot[i + AHEAD])
-            prefetch(sketch, slot[i + AHEAD])
-            prefetch(rows, slot[i + AHEAD])
+            fetch(seen, fields, trackers, spans, sketch, rows, slot[i + AHEAD])
         s, now_ms = slot[i], ts_ms[i]
         if fresh[i]:
-            seen[s] = 0
-            fields[s] = 0.0
-            trackers[s] = 0.0
-            sketch[s] = 0
-            sketched[s] = 0
-
-        for c in range(d):
-            value = cleaned(values[i, w - 1, c])
-            mean, deviation, variance = expected(fields, s, c, pool, memory_rows, prior_rows)
-            if emit[i]:
-                base[out, c, 0], base[out, c, 1] = mean, deviation
-            z[c], diff[c], rate[c] = math.nan, math.nan, math.nan
-            if value == value:
-                bound = min(Z_LIMIT, math.sqrt(pool[c, COUNT]))
-                z[c] = min(max((value - mean) / deviation, -bound), bound) if bound > 0 else 0.0
-                if fields[s, c, COUNT] > 0:
-                    diff[c] = value - fields[s, c, PREVIOUS]
-                    seconds = (now_ms - fields[s, c, PREVIOUS_MS]) / 1000.0
-                    if seconds > 0:
-                        rate[c] = diff[c] / seconds
-                learn_pool(pool, c, value, fields[s, c, COUNT], fields[s, c, LEVEL], alpha_pool)
-                learn(fields, s, c, value, mean, variance, alpha_key)
-                fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
-        for e in range(len(tracker_column)):
-            c = tracker_column[e]
-            value = cleaned(values[i, w - 1, c])
-            if value == value:
-                alpha = max(1.0 / fields[s, c, COUNT], tracker_alpha[e])
-                trackers[s, e, 0], trackers[s, e, 1] = moved(trackers[s, e, 0], trackers[s, e, 1], alpha, value)
-        for b in range(len(span_ms)):
-            c = span_column[b]
-            amount = cleaned(values[i, w - 1, c]) if c >= 0 else 1.0
-            if amount != amount:
-                amount = 0.0
-            spoken[b] = spanned(spans, s, b, seen[s, 0] == 0, now_ms, span_ms[b], amount)
-        for k in range(len(sketch_column)):
-            c = sketch_column[k]
-            if codes[i, c] != 0:
-                of[0, k] = sketched[s, k]
-                times[0, k] = consult(sketch[s], sketched[s], k, codes[i, c], 65_535)
-        for k in range(len(overall_column)):
-            c = overall_column[k]
-            if codes[i, c] != 0:
-                of[1, k] = overall_total[k]
-                times[1, k] = consult(overall, overall_total, k, codes[i, c], 4_294_967_295)
-
-        at = seen[s, 0] % w
-        for j in range(f):
-            kind, c, part = kinds[j], columns[j], parts[j]
+            forget(seen, fields, trackers, sketch, sketched, s)
+        events = seen[s, EVENTS]
+        expect(expectation, fields, pool, memory_rows, prior_rows, s)
+        track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
+        add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
+        look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
+        look_up(of_all, overall_column, every, every_total, codes, 0, i, 4_294_967_295)
+        for j in range(len(number)):
+            kind, formula, c, p, argument = state[j], number[j], column[j], part[j], parameter[j]
             feature = math.nan
-            if kind <= Kind.log1p:
-                feature = cleaned(values[i, w - 1, c])
-                if kind == Kind.log1p:
-                    feature = signed_log1p(feature)
-            elif kind == Kind.diff:
-                feature = diff[c]
-            elif kind == Kind.rate:
-                feature = rate[c]
-            elif kind == Kind.zscore:
-                feature = z[c]
-            elif kind <= Kind.max:
-                feature = window_statistic(kind, values, i, c)
-            elif kind <= Kind.ew_std:
-                if fields[s, c, COUNT] > 0:
-                    feature = trackers[s, part, 0] if kind == Kind.ew_mean else math.sqrt(trackers[s, part, 1])
-            elif kind <= Kind.count:
-                feature = signed_log1p(spoken[part])
-            elif kind == Kind.gap:
-                if seen[s, 0] > 0:
-                    feature = math.log1p(max(now_ms - seen[s, 1], 0) / 1000.0)
-            elif kind == Kind.time_of_day_sin:
-                feature = math.sin(cycle(now_ms, 86_400_000))
-            elif kind == Kind.time_of_day_cos:
-                feature = math.cos(cycle(now_ms, 86_400_000))
-            elif kind == Kind.day_of_week_sin:
-                feature = math.sin(cycle(now_ms + 259_200_000, 604_800_000))
-            elif kind == Kind.day_of_week_cos:
-                feature = math.cos(cycle(now_ms + 259_200_000, 604_800_000))
-            elif kind <= Kind.frequency_overall:
-                scope = 1 if kind >= Kind.novelty_overall else 0
-                if codes[i, c] != 0:
-                    if kind == Kind.novelty or kind == Kind.novelty_overall:
-                        feature = 1.0 if times[scope, part] == 0 else 0.0
-                    else:
-                        feature = math.log((times[scope, part] + 0.5) / (of[scope, part] + 1.0))
-            elif kind == Kind.missing:
-                feature = 1.0 if values[i, w - 1, c] != values[i, w - 1, c] else 0.0
-            elif kind == Kind.missing_category:
-                feature = 1.0 if codes[i, c] == 0 else 0.0
-            if feature > OUT_LIMIT:
-                feature = OUT_LIMIT
-            elif feature < -OUT_LIMIT:
-                feature = -OUT_LIMIT
-            rows[s, at, j] = feature
-
-        seen[s, 1] = now_ms if seen[s, 0] == 0 else max(seen[s, 1], now_ms)
-        seen[s, 0] += 1
+            if kind == State.EVENT:
+                feature = of_event(formula, Event(now_ms, events, seen[s, LATEST_MS]), argument)
+            elif kind == State.VALUE:
+                feature = of_value(formula, Value(newest(values, i, c)), argument)
+            elif kind == State.CATEGORY:
+                feature = of_category(formula, Category(codes[i, c] == 0), argument)
+            elif kind == State.MOMENTS:
+                value = newest(values, i, c)
+                if value == value:
+                    feature = of_moments(formula, moments(expectation, fields, pool, s, c, value, now_ms), argument)
+            elif kind == State.WINDOW:
+                hold(held, values, i, c)
+                feature = of_window(formula, held, argument)
+            elif kind == State.TRACKER:
+                if fields[s, c, OWN_COUNT] > 0 or not math.isnan(values[i, w - 1, c]):
+                    tracked = Tracker(trackers[s, p, TRACKED_MEAN], trackers[s, p, TRACKED_VARIANCE])
+                    feature = of_tracker(formula, tracked, argument)
+            elif kind == State.SPAN:
+                feature = of_span(formula, Span(totals[p]), argument)
+            elif codes[i, c] != 0:
+                if kind == State.KEY_COUNTS:
+                    feature = of_key_counts(formula, Counts(of_key[p, TIMES], of_key[p, CATEGORIES]), argument)
+                elif kind == State.OVERALL_COUNTS:
+                    feature = of_overall_counts(formula, Counts(of_all[p, TIMES], of_all[p, CATEGORIES]), argument)
+            rows[s, events % w, j] = cut(feature)
+        learn_values(expectation, fields, pool, alpha, pool_alpha, values, s, i, now_ms)
+        seen[s, LATEST_MS] = now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
+        seen[s, EVENTS] = events + 1
         if emit[i]:
-            for row in range(w - 1, -1, -1):
-                present = age_ms[i, row] >= 0
-                for j in range(f):
-                    x[out, row, j] = rows[s, at, j] if present else np.nan
-                at = at - 1 if at > 0 else w - 1
+            emit_window(x, base, rows, age_ms, expectation, i, s, events % w, out)
             out += 1

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from stream_ad.batch import EventBatch, FeatureBatch
 from stream_ad.config import Config, parse
-from stream_ad.config.features import CATEGORICAL_KINDS, FeatureSpec
+from stream_ad.config.feature_kinds import kinds_of
+from stream_ad.config.feature_kinds.row import Of, Parameter
+from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.state import arrays, bytes_per_key, fill
@@ -18,12 +20,12 @@ from stream_ad.fold.windows import CountWindow, TimeWindow
 from tests.support.batches import Row, events
 from tests.support.strategies import cuts, same_batches, same_state, streams
 
-NUMERIC = ["raw", "log1p", "diff", "rate", "zscore", "mean", "std", "min", "max"]
-NUMERIC += ["ew_mean:3", "ew_std:3", "sum:3s", "missing"]
+PARAMETERS = {None: "", Parameter.ROWS: ":3", Parameter.SPAN: ":3s"}
+EVERY = {of: [kind.name + PARAMETERS[kind.parameter] for kind in kinds_of(of).values()] for of in Of}
 FEATURES = {
-    "event": ["gap", "count:3s", "count:1m", "time_of_day", "day_of_week"],
-    "numeric": {"a": NUMERIC, "b": ["zscore", "ew_std:50", "sum:1m"]},
-    "categorical": {"c": list(CATEGORICAL_KINDS)},
+    "event": [*EVERY[Of.EVENT], "count:1m"],
+    "numeric": {"a": EVERY[Of.NUMBER], "b": ["zscore", "ew_std:50", "sum:1m"]},
+    "categorical": {"c": EVERY[Of.CATEGORY]},
     "half_life_rows": 5.0,
 }
 CONFIGS: dict[str, dict[str, Any]] = {

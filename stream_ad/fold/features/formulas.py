@@ -1,0 +1,37 @@
+"""The formulas of the table, compiled: for each state one function with a branch for each formula that is given it.
+
+The text of these functions is made from the table when this module is imported, so no kind can be left out.
+They have no file, so nothing caches them by themselves; the loop that they are compiled into is cached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from stream_ad.config.feature_kinds import BY_FEATURE
+from stream_ad.config.feature_kinds.given import FORMULAS
+from stream_ad.config.feature_kinds.row import State
+from stream_ad.kernel import called_by_kernels, inlined
+
+NUMBER = {feature: number for number, feature in enumerate(BY_FEATURE)}  # of the branch
+AROUND: dict[str, Callable[[float], float]] = {"": float, "_sin": math.sin, "_cos": math.cos}
+
+for function in FORMULAS:
+    called_by_kernels(function)
+
+
+def computed(state: State) -> Callable[..., Any]:
+    """(number, what goes with `state`, parameter) -> the feature."""
+    names: dict[str, Any] = {"nan": math.nan}
+    lines = ["def computed(number, given, parameter):"]
+    for (of, feature), kind in BY_FEATURE.items():
+        if kind.state is state:
+            n = NUMBER[of, feature]
+            names |= {f"formula{n}": kind.formula, f"around{n}": AROUND[feature.removeprefix(kind.name)]}
+            arguments = "given, parameter" if kind.takes_parameter else "given"
+            lines += [f"    if number == {n}:", f"        return around{n}(formula{n}({arguments}))"]
+    exec("\n".join([*lines, "    return nan"]), names)
+    function: Callable[..., Any] = inlined(names["computed"])
+    return function

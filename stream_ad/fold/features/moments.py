@@ -1,0 +1,112 @@
+"""Mean and deviation that are expected of a value before it comes, and how they are learnt.
+
+Exponentially weighted with a half-life in values of the key, the event's included (West 1979; Finch 2009,
+section 9): the k-th value has weight max(1/k, 1 - 2^(-1/half-life)), so the first values count alike.
+A key's own statistics (half-life `half_life_rows`) are blended with the shard's, pooled over all keys (100
+times that half-life).
+"""
+
+from __future__ import annotations
+
+import math
+
+from stream_ad.batch import F64
+from stream_ad.kernel import inlined
+
+KEY_WARM, POOL_WARM = 16, 256  # values before outliers are cut
+LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
+WITHIN_WARM = 64.0  # residuals before the variance within keys is trusted fully
+# columns of `fields` [capacity,d,5]
+OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)
+# columns of `pool` [d,5]: values of all keys; how many deviations from their own key's mean, and their mean square
+POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN = range(5)
+# columns of what is expected [d,3]; the variance is 0 where it is below its floor
+MEAN, DEVIATION, VARIANCE = range(3)
+
+
+@inlined
+def moved(mean: float, variance: float, alpha: float, value: float) -> tuple[float, float]:
+    delta = value - mean
+    step = alpha * delta
+    return mean + step, (1.0 - alpha) * (variance + delta * step)
+
+
+@inlined
+def expected(
+    fields: F64, s: int, c: int, pool: F64, memory_rows: float, prior_rows: float
+) -> tuple[float, float, float]:
+    """Mean, standard deviation, and the variance without its floor (0 where it is below).
+
+    With k = min(values of the key, half_life_rows / ln 2): m = (k·m_key + q·m_pool) / (k + q) and
+    s² = (k·var_key + p·within) / (k + p); `within` is the mean square of what values deviate from their own
+    key's mean, p = prior_rows · 2^(-values/half_life_rows), so that the pool is forgotten once a key is known,
+    and q = min(p, within / between), between = var_pool - within: where keys differ in level the pool's mean says
+    little about a key (Efron & Morris 1975). A new key has m = m_pool, s² = var_pool. Until 64 deviations are
+    known `within` is drawn towards var_pool. s is at least 1e-3·√within and 1e-12·(|m| + 1): a constant series
+    does not explode. NaN before the shard's first value.
+    """
+    if pool[c, POOL_COUNT] == 0:
+        return math.nan, math.nan, 0.0
+    count, total = fields[s, c, OWN_COUNT], pool[c, POOL_VARIANCE]
+    mean, variance, spread = pool[c, POOL_MEAN], total, total
+    if count > 0:
+        if pool[c, RESIDUALS] < WITHIN_WARM:
+            spread += pool[c, RESIDUALS] / WITHIN_WARM * (pool[c, WITHIN] - total)
+        else:
+            spread = pool[c, WITHIN]
+        own = min(count, memory_rows)
+        prior = prior_rows * math.exp(-count / memory_rows)
+        share = own / (own + prior)
+        variance = share * fields[s, c, OWN_VARIANCE] + (1.0 - share) * spread
+        between = total - spread
+        if prior * between > spread:
+            share = own * between / (own * between + spread)
+        mean += share * (fields[s, c, OWN_MEAN] - mean)
+    least = LEAST * (abs(mean) + 1.0)
+    floor = max(1e-6 * spread, least * least)
+    return mean, math.sqrt(max(variance, floor)), variance if variance > floor else 0.0
+
+
+@inlined
+def winsorised(value: float, mean: float, variance: float, alpha: float) -> float:
+    """`value` cut to mean ± r·deviation, r = max(8, 2/(3√a)) for a weight of a (Huber & Ronchetti 2009).
+
+    One event raises a variance by half at most, and a wild one does not poison it. Where nothing is known to
+    vary, the value stays as it is.
+    """
+    delta, least = value - mean, LEAST * (abs(mean) + 1.0)
+    if delta * delta <= 64.0 * variance or variance <= least * least:
+        return value
+    reach = max(8.0, 2.0 / (3.0 * math.sqrt(alpha))) * math.sqrt(variance)
+    return min(max(value, mean - reach), mean + reach)
+
+
+@inlined
+def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: float, floor: float) -> None:
+    """Moves the key's own statistics; `mean` and `variance` were expected, `floor` is the least weight."""
+    count = fields[s, c, OWN_COUNT] + 1.0
+    alpha = max(1.0 / count, floor)
+    if count > KEY_WARM:
+        value = winsorised(value, mean, variance, alpha)
+    fields[s, c, OWN_MEAN], fields[s, c, OWN_VARIANCE] = moved(
+        fields[s, c, OWN_MEAN], fields[s, c, OWN_VARIANCE], alpha, value
+    )
+    fields[s, c, OWN_COUNT] = count
+
+
+@inlined
+def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: float, floor: float) -> None:
+    """Moves the statistics of all keys; `own_*` are the key's before the value."""
+    if own_count > 0:
+        count = pool[c, RESIDUALS] + 1.0
+        alpha = max(1.0 / count, floor)
+        held = winsorised(value, own_mean, pool[c, WITHIN], alpha) if count > POOL_WARM else value
+        # a mean of k values is off by 1/k of the variance itself
+        square = (held - own_mean) * (held - own_mean) * (own_count / (own_count + 1.0))
+        pool[c, WITHIN] += alpha * (square - pool[c, WITHIN])
+        pool[c, RESIDUALS] = count
+    count = pool[c, POOL_COUNT] + 1.0
+    alpha = max(1.0 / count, floor)
+    held = winsorised(value, pool[c, POOL_MEAN], pool[c, POOL_VARIANCE], alpha) if count > POOL_WARM else value
+    pool[c, POOL_MEAN], pool[c, POOL_VARIANCE] = moved(pool[c, POOL_MEAN], pool[c, POOL_VARIANCE], alpha, held)
+    pool[c, POOL_COUNT] = count

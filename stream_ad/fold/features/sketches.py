@@ -1,0 +1,38 @@
+"""How often a category was seen: a count-min sketch of two rows with conservative update.
+
+(Cormode & Muthukrishnan 2005; Estan & Varghese 2002.) It never tells less than the truth: a novelty is never
+invented, only hidden by a collision. Full counters are all halved, rounding up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_ad.batch import I64
+from stream_ad.kernel import inlined
+
+KEY_WIDTH, OVERALL_WIDTH = 32, 65_536  # counters in a row, powers of two
+
+
+@inlined
+def consult(sketch: npt.NDArray[np.unsignedinteger], total: I64, s: int, k: int, code: int, limit: int) -> float:
+    """How often the category was seen before, at least; counts it. `sketch` [s,k,2,width], `total` [s,k]."""
+    width = sketch.shape[3]
+    if total[s, k] >= limit:
+        # halved, rounding up: what was seen stays seen
+        for row in range(2):
+            for column in range(width):
+                sketch[s, k, row, column] = sketch[s, k, row, column] // 2 + sketch[s, k, row, column] % 2
+        total[s, k] = total[s, k] // 2 + total[s, k] % 2
+    h = np.uint64(code)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    h ^= h >> np.uint64(31)
+    mask = np.uint64(width - 1)
+    one, other = h & mask, (h >> np.uint64(32)) & mask
+    estimate = np.int64(min(sketch[s, k, 0, one], sketch[s, k, 1, other]))
+    sketch[s, k, 0, one] = max(np.int64(sketch[s, k, 0, one]), estimate + 1)
+    sketch[s, k, 1, other] = max(np.int64(sketch[s, k, 1, other]), estimate + 1)
+    total[s, k] += 1
+    return float(estimate)
