@@ -31,12 +31,12 @@ from tests.chaos.points import CALLS, KILL, Plan
 from tests.chaos.servers import SESSION_S, Servers
 from tests.chaos.stream import KEYS, events
 from tests.support.reading import read_committed
+from tests.support.waiting import WAIT_S
 
 PARTITIONS = 8
 WORKERS = 3
 LOOK_S = 0.1
 PATIENCE_S = 6.0  # with a worker that does not come by its fault point by itself
-END_S = 300.0  # of waiting for what must come; it ends as soon as it has come
 LEARN = 3_000
 
 TOML = """
@@ -265,7 +265,7 @@ class Run:
         queue = list(self.settings.faults)
         self.draw.shuffle(queue)
         self.draw.shuffle(self._points)
-        while not self._begun() and self._now() < END_S:
+        while not self._begun() and self._now() < WAIT_S:
             time.sleep(LOOK_S)
         while (queue or self._points or self._plans) and self._goes_on():
             self._meant, trigger = self._trigger()
@@ -363,11 +363,11 @@ class Run:
 
     def _settled(self) -> list[str]:
         """Waits until all is committed; or was, where offsets may go back for want of a rule, and stay there."""
-        deadline = time.monotonic() + END_S
+        deadline = time.monotonic() + WAIT_S
         while not past(self._reached if self.settings.rule else self._committed, self.feed.ends):
             if time.monotonic() > deadline:
                 behind = {p: (self._committed.get(p), end) for p, end in self.feed.ends.items()}
-                return [f"not all is committed {END_S:.0f} s after the last fault: {behind}"]
+                return [f"not all is committed {WAIT_S:.0f} s after the last fault: {behind}"]
             time.sleep(LOOK_S)
         time.sleep(2 * LOOK_S)
         return []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# No verdict on speed: only what never happens takes so long on a machine that does five other things.
-WAIT_S = 240.0
+# No verdict on speed: only what never happens takes so long. Compiling all loops takes half a minute of a core, and a
+# process may have a tenth of one.
+WAIT_S = 480.0
 LOOK_S = 0.02
 
 
