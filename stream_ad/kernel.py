@@ -84,6 +84,13 @@ def inlined(function: F) -> F:
     return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
+def inlined_text(text: str, name: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """As `inlined`, for the function `name` that `text` defines from `names`: a program that follows a table."""
+    exec(text, names)
+    function: Callable[..., Any] = inlined(names[name])
+    return function
+
+
 def _prefetch(typing: Any, array: Any, row: Any) -> Any:
     """Asks for the cache lines of `array[row]`, the first 16 of them; a hint, never a fault, for any `row`."""
 

@@ -31,6 +31,11 @@ FORBIDDEN = {
 
 # module -> why it may, and the names, each alone and not what is within it
 ALLOWED = {
+    "stream_ad.border": ("names the file of a part that raised", {"pathlib.Path"}),
+    "stream_ad.config.feature_kinds": (
+        "loads the rows of its own table",
+        {"importlib", "importlib.import_module"},
+    ),
     "stream_ad": (
         "loads a public name, or the version, when it is asked for",
         {"importlib", "importlib.import_module", "importlib.metadata.version"},
@@ -45,8 +50,19 @@ ALLOWED = {
         {f"datetime.{name}" for name in ("UTC", "date", "datetime", "datetime.fromisoformat", "timedelta")},
     ),
     "stream_ad.kernel": (
-        "keeps compiled loops on disk under names that no other process uses; a compiled loop reaches none of it",
-        {"uuid", "uuid.uuid4", "fcntl", "fcntl.flock", "fcntl.LOCK_EX", "glob", "glob.escape", "pathlib.Path"},
+        "keeps compiled loops on disk under names that no other process uses, and compiles text that a table gives; "
+        "a compiled loop reaches none of it",
+        {
+            "builtins.exec",
+            "uuid",
+            "uuid.uuid4",
+            "fcntl",
+            "fcntl.flock",
+            "fcntl.LOCK_EX",
+            "glob",
+            "glob.escape",
+            "pathlib.Path",
+        },
     ),
     "stream_ad.registry": (
         "loads the part that the configuration names",

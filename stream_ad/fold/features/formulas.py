@@ -13,7 +13,7 @@ from typing import Any
 from stream_ad.config.feature_kinds import BY_FEATURE
 from stream_ad.config.feature_kinds.given import FORMULAS
 from stream_ad.config.feature_kinds.row import State
-from stream_ad.kernel import called_by_kernels, inlined
+from stream_ad.kernel import called_by_kernels, inlined_text
 
 NUMBER = {feature: number for number, feature in enumerate(BY_FEATURE)}  # of the branch
 AROUND: dict[str, Callable[[float], float]] = {"": float, "_sin": math.sin, "_cos": math.cos}
@@ -32,6 +32,4 @@ def computed(state: State) -> Callable[..., Any]:
             names |= {f"formula{n}": kind.formula, f"around{n}": AROUND[feature.removeprefix(kind.name)]}
             arguments = "given, parameter" if kind.takes_parameter else "given"
             lines += [f"    if number == {n}:", f"        return around{n}(formula{n}({arguments}))"]
-    exec("\n".join([*lines, "    return nan"]), names)
-    function: Callable[..., Any] = inlined(names["computed"])
-    return function
+    return inlined_text("\n".join([*lines, "    return nan"]), "computed", names)
