@@ -72,12 +72,9 @@ class Statistical:
 
     def _deviations(self, x: F32) -> tuple[F32, F32]:
         """[n,w,f] -> deviation of the newest lag (NaN = not judged) and what was expected of it, [n,f]."""
-        n, _, f = x.shape
         x = np.clip(x, -kernels.HUGE, kernels.HUGE)
         newest = x[:, -1]
-        count = np.zeros((n, f), np.int32)
-        median, mad, mean_ad = (np.zeros((n, f), np.float32) for _ in range(3))
-        kernels.history(x, self.pairs, count, median, mad, mean_ad)
+        count, median, mad, mean_ad = kernels.history(x, self.pairs)
         spread = np.float32(0.5 * 1.4826) * mad + np.float32(0.5 * 1.2533) * mean_ad
         still = spread <= np.float32(1e-6) * np.abs(median)
         spread = np.where(still, np.float32(0.05) * np.abs(median) + np.float32(1e-3), spread)

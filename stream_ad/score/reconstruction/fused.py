@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_ad.batch import F32, I64
 from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import Calibration, Scaler
 
@@ -29,18 +28,13 @@ class Layer(NamedTuple):
 class Fused:
     """`Reconstruction.score` of dense layers, in numpy's memory."""
 
-    centre: F32  # [d]
-    factor: F32  # [d]
-    layers: I64  # [layers,3]  width in, width out, 1 = ReLU follows
-    weights: F32  # of all layers in a row, each [out,in] and then [out] of bias
-    share: F32  # [d]  weight of an entry's error
-    constants: F32  # [2]  of the calibration
+    network: kernels.Network
 
     @classmethod
     def of(cls, scaler: Scaler, layers: Sequence[Layer], weight: Tensor, calibration: Calibration) -> Fused:
         w = len(weight) // len(scaler.centre)
         parts = [part.numpy().ravel() for layer in layers for part in (layer.weight.contiguous(), layer.bias)]
-        return cls(
+        network = kernels.Network(
             centre=scaler.centre.repeat(w).numpy(),
             factor=scaler.spread.reciprocal().repeat(w).numpy(),
             layers=np.array([[*layer.weight.T.shape, layer.relu] for layer in layers], np.int64),
@@ -48,18 +42,10 @@ class Fused:
             share=weight.numpy(),
             constants=calibration.constants.numpy(),
         )
+        return cls(network)
 
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; a row's bits depend on that row alone, for any n."""
         scores = np.empty(len(x), np.float32)
-        kernels.reconstruction_score(
-            x.numpy().reshape(len(x), -1),
-            self.centre,
-            self.factor,
-            self.layers,
-            self.weights,
-            self.share,
-            self.constants,
-            scores,
-        )
+        kernels.reconstruction_score(x.numpy().reshape(len(x), -1), self.network, scores)
         return torch.from_numpy(scores)

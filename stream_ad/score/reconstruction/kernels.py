@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,26 @@ NAN = np.float32(np.nan)
 LIMIT = np.float32(50.0)  # scores are within +-LIMIT
 ERROR_FLOOR = np.float32(1e-6)
 BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
+
+
+class Network(NamedTuple):
+    """Dense layers, with what comes before and after them."""
+
+    centre: F32  # [d]
+    factor: F32  # [d]
+    layers: I64  # [layers,3]  width in, width out, 1 = ReLU follows
+    weights: F32  # of all layers in a row, each [out,in] and then [out] of bias
+    share: F32  # [d]  weight of an entry's error
+    constants: F32  # [2]  of the calibration
+
+
+class History(NamedTuple):
+    """Of each feature's lags before the newest; 0 where none is present."""
+
+    present: I32  # [n,f]  how many
+    median: F32  # [n,f]
+    mad: F32  # [n,f]  median of the absolute deviations from the median
+    mean_ad: F32  # [n,f]  their mean
 
 
 @kernel
@@ -65,14 +85,13 @@ def row_error(x: F32, z: F32, y: F32, weight: F32, out: F32) -> None:
 
 
 @kernel
-def reconstruction_score(
-    x: F32, centre: F32, factor: F32, layers: I64, weights: F32, share: F32, constants: F32, out: F32
-) -> None:
+def reconstruction_score(x: F32, network: Network, out: F32) -> None:
     """x [n,d] -> out [n], a block of rows at a time: squashed, through the layers, their error calibrated.
 
-    `layers` [l,3]: width in, width out, 1 = ReLU follows; `weights`: of each layer [out,in], then [out] of bias.
     Within a block rows are columns: each is a lane of its own in the processor's vectors.
     """
+    # a field that is taken within the loops is counted as a new reference every time
+    layers, weights, constants = network.layers, network.weights, network.constants
     n, d = x.shape
     widest = max(d, layers[:, 1].max())
     rows, z = np.empty((d, BLOCK_ROWS), np.float32), np.empty((d, BLOCK_ROWS), np.float32)
@@ -81,7 +100,7 @@ def reconstruction_score(
     for first in range(0, n, BLOCK_ROWS):
         count = min(BLOCK_ROWS, n - first)
         _turn(x[first : first + count], rows)
-        _squash_lanes(rows, count, centre, factor, z)
+        _squash_lanes(rows, count, network.centre, network.factor, z)
         y, at = z, 0
         for k in range(len(layers)):
             wide, narrow = layers[k, 0], layers[k, 1]
@@ -90,7 +109,7 @@ def reconstruction_score(
             at += (wide + 1) * narrow
             _dense(y, count, weight, bias, ZERO if layers[k, 2] else -INFINITE, activations[k % 2])
             y = activations[k % 2]
-        _error_lanes(rows, z, y, count, share, out[first : first + count])
+        _error_lanes(rows, z, y, count, network.share, out[first : first + count])
     for i in range(n):
         score = (np.log(out[i] + ERROR_FLOOR) - constants[0]) / constants[1]
         out[i] = min(max(score, -LIMIT), LIMIT) if score == score else ZERO
@@ -203,18 +222,14 @@ def _sort_columns(values: F32, pairs: I32) -> None:
 
 
 @kernel
-def history(x: F32, pairs: I32, count: I32, median: F32, mad: F32, mean_ad: F32) -> None:
-    """x [n,w,f] -> of each feature's lags before the newest, all [n,f]:
-
-    how many are present, their median, the median and the mean of the absolute deviations from
-    it (0 where none is present). `pairs` are `comparators(w - 1)`.
-    """
+def history(x: F32, pairs: I32) -> History:
+    """x [n,w,f]; `pairs` are `comparators(w - 1)`."""
     n, w, f = x.shape
     lags = w - 1
+    count = np.zeros((n, f), np.int32)
+    median, mad, mean_ad = np.zeros((n, f), np.float32), np.zeros((n, f), np.float32), np.zeros((n, f), np.float32)
     values = np.empty((lags, f), np.float32)
     for i in range(n):
-        for j in range(f):
-            count[i, j] = 0
         for lag in range(lags):
             for j in range(f):
                 v = x[i, lag, j]
@@ -227,8 +242,6 @@ def history(x: F32, pairs: I32, count: I32, median: F32, mad: F32, mean_ad: F32)
             median[i, j] = (
                 (values[(c - 1) // 2, j] * np.float32(0.5) + values[c // 2, j] * np.float32(0.5)) if c else ZERO
             )
-        for j in range(f):
-            mean_ad[i, j] = ZERO
         for lag in range(lags):
             for j in range(f):
                 v = abs(x[i, lag, j] - median[i, j])
@@ -240,3 +253,4 @@ def history(x: F32, pairs: I32, count: I32, median: F32, mad: F32, mean_ad: F32)
             c = count[i, j]
             mad[i, j] = (values[(c - 1) // 2, j] * np.float32(0.5) + values[c // 2, j] * np.float32(0.5)) if c else ZERO
             mean_ad[i, j] = mean_ad[i, j] / np.float32(c) if c else ZERO
+    return History(count, median, mad, mean_ad)

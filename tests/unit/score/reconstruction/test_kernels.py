@@ -46,9 +46,7 @@ def test_comparators_sort(w):
     x=arrays.arrays(np.float32, (3, 7, 2), elements=st.one_of(st.just(float("nan")), st.floats(-1e6, 1e6, width=32)))
 )
 def test_medians_and_deviations_of_the_history_are_numpys(x):
-    count = np.zeros((3, 2), np.int32)
-    median, mad, mean_ad = (np.zeros((3, 2), np.float32) for _ in range(3))
-    kernels.history(x, kernels.comparators(6), count, median, mad, mean_ad)
+    count, median, mad, mean_ad = kernels.history(x, kernels.comparators(6))
     for i in range(3):
         for j in range(2):
             past = x[i, :-1, j][~np.isnan(x[i, :-1, j])].astype(np.float64)
