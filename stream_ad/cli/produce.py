@@ -16,7 +16,11 @@ from stream_ad.cli.output import answer, progress
 from stream_ad.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stream_ad.config import Config
+    from stream_ad.io.files import Layout, Row
+    from stream_ad.io.kafka.produce import TopicWriter
 
 _SLACK_S = 0.005  # sleeping for less is not worth it
 _SERVE_ROWS = 1000
@@ -53,9 +57,8 @@ def produce(
     replay of the topic. It works without a configuration file too. After Ctrl-C it waits until the broker has all
     records that were sent.
     """
-    from stream_ad.io.files import Layout, rows, stamp_ms
+    from stream_ad.io.files import Layout, rows
     from stream_ad.io.kafka.produce import TopicWriter, ensure_topic
-    from stream_ad.io.partition import partition_of
 
     if rate is not None and speed is not None:
         raise ConfigError("--rate and --speed exclude each other; give one")
@@ -70,20 +73,7 @@ def produce(
     number = ensure_topic(config.kafka, name, partitions, keep=layout.stamped)
     writer = TopicWriter(config.kafka, name)
     pace = _Pace(rate, speed)
-    with progress(f"produce {name}") as bar, interruptible() as interrupted:
-        task = bar.add_task("", total=None, status="")
-        for at, row in enumerate(chain([] if first is None else [first], reading)):
-            while (wait_s := pace.wait_s(at, row.time_ms)) > _SLACK_S and not interrupted():
-                bar.update(task, status=f"{writer.delivered:,} events")
-                writer.serve(min(wait_s, 0.1))
-            if interrupted():
-                break
-            writer.send(partition_of(row.key, at, number), row.key, row.value, stamp_ms(row, layout))
-            if at % _SERVE_ROWS == 0:
-                writer.serve()
-                bar.update(task, status=f"{writer.delivered:,} events")
-        bar.update(task, status="waiting for the broker")
-        writer.flush(_FLUSH_S)
+    interrupted = _send(chain([] if first is None else [first], reading), layout, pace, writer, name, number)
     seconds = pace.elapsed_s()
     answer(
         {
@@ -91,14 +81,36 @@ def produce(
             "partitions": number,
             "events": writer.delivered,
             "seconds": seconds,
-            "interrupted": interrupted(),
+            "interrupted": interrupted,
         },
         json,
         f"{writer.delivered:,} events to topic {name} ({number} partition{'s' if number > 1 else ''}) "
-        f"in {seconds:.1f} s{', interrupted' if interrupted() else ''}",
+        f"in {seconds:.1f} s{', interrupted' if interrupted else ''}",
     )
-    if interrupted():
+    if interrupted:
         raise typer.Exit(130)
+
+
+def _send(rows: Iterable[Row], layout: Layout, pace: _Pace, writer: TopicWriter, topic: str, partitions: int) -> bool:
+    """Sends the rows at their pace, and waits for the broker; whether the user interrupted it."""
+    from stream_ad.io.files import stamp_ms
+    from stream_ad.io.partition import partition_of
+
+    with progress(f"produce {topic}") as bar, interruptible() as interrupted:
+        task = bar.add_task("", total=None, status="")
+        for at, row in enumerate(rows):
+            while (wait_s := pace.wait_s(at, row.time_ms)) > _SLACK_S and not interrupted():
+                bar.update(task, status=f"{writer.delivered:,} events")
+                writer.serve(min(wait_s, 0.1))
+            if interrupted():
+                break
+            writer.send(partition_of(row.key, at, partitions), row.key, row.value, stamp_ms(row, layout))
+            if at % _SERVE_ROWS == 0:
+                writer.serve()
+                bar.update(task, status=f"{writer.delivered:,} events")
+        bar.update(task, status="waiting for the broker")
+        writer.flush(_FLUSH_S)
+        return interrupted()
 
 
 def _config(path: Path, brokers: str | None) -> tuple[Config, bool]:

@@ -26,7 +26,10 @@ from stream_ad.errors import (
 from stream_ad.service.stop import Stop
 
 if TYPE_CHECKING:
+    from stream_ad.build import Ports
     from stream_ad.config import Config
+    from stream_ad.runtime.loop import Pipeline
+    from stream_ad.service.health import Watch
 
 log = logging.getLogger("stream_ad.service.worker")
 
@@ -113,9 +116,8 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     from stream_ad.runtime.registry_follower import RegistryFollower
     from stream_ad.service.health import Watch
     from stream_ad.service.http import Server
-    from stream_ad.service.memory_limit import spare_bytes
     from stream_ad.state import assemble
-    from stream_ad.state.size import state_bytes, too_much
+    from stream_ad.state.size import state_bytes
 
     stop = ending.stop
     spec = FeatureSpec.of(config)
@@ -134,39 +136,22 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     waiting = False
     fenced_s = float("-inf")
 
-    def stopping() -> bool:
-        watch.check()
-        return stop.asked()
-
     try:
         while not stop.asked():
             try:
                 admin = reach(config.kafka, REACH_S)
                 if index == 0 and not ending.begun:
                     count = len(partitions(config.kafka, config.source.topic, admin=admin))
-                    warning = too_much(count * (fixed + per_key * config.window.max_keys), spare_bytes())
-                    if warning is not None:
-                        log.warning("%s", warning)
+                    _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
                 ports = build.kafka_ports(config, index, until, model_log, stop.asked)
                 ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
-                pipeline = build.pipeline(config, spec, parts, ports, models)
-                watch.begin(pipeline)
-                try:
-                    pipeline.run(stopping)
-                    unfinished, ending.code = None, 0
-                    break
-                finally:
-                    watch.end()
-                    ports.sink.close()
+                _judge(build.pipeline(config, spec, parts, ports, models), ports, watch, stop)
+                unfinished, ending.code = None, 0
+                break
             except TransactionFailed as error:
                 unfinished = error
                 if isinstance(error, Fenced):
-                    now = time.monotonic()
-                    if now - fenced_s < FENCED_S:
-                        raise ConnectionFailed(
-                            f"pipeline: {error}; is it run twice? Stop one, and give the other more --workers"
-                        ) from None
-                    fenced_s = now
+                    fenced_s = _fenced(error, fenced_s)
                 if not isinstance(error, Stalled):
                     metrics.TRANSACTION_FAILURES.inc()
                 log.warning("starts anew from the last commit: %s", error)
@@ -186,6 +171,40 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
         raise MemoryShort(watch.short)
     if unfinished is not None:
         raise Unfinished(f"stopped before all was committed; the next start judges the rest again: {unfinished}")
+
+
+def _judge(pipeline: Pipeline, ports: Ports, watch: Watch, stop: Stop) -> None:
+    """Runs a pipeline to its end, in sight of the watch."""
+
+    def stopping() -> bool:
+        watch.check()
+        return stop.asked()
+
+    watch.begin(pipeline)
+    try:
+        pipeline.run(stopping)
+    finally:
+        watch.end()
+        ports.sink.close()
+
+
+def _fenced(error: Fenced, last_s: float) -> float:
+    """When the worker was fenced; `last_s` is when it was before. Raises `ConnectionFailed` if that is no accident."""
+    now = time.monotonic()
+    if now - last_s < FENCED_S:
+        raise ConnectionFailed(
+            f"pipeline: {error}; is it run twice? Stop one, and give the other more --workers"
+        ) from None
+    return now
+
+
+def _warn_of_memory(needed_bytes: float) -> None:
+    from stream_ad.service.memory_limit import spare_bytes
+    from stream_ad.state.size import too_much
+
+    warning = too_much(needed_bytes, spare_bytes())
+    if warning is not None:
+        log.warning("%s", warning)
 
 
 def spare_the_collector() -> None:

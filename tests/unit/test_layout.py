@@ -14,6 +14,7 @@ UNITS = ROOT / "tests" / "unit"
 WITH_MODULES = {"support", "simulation", "chaos"}  # folders of tests that hold more than tests
 MOST_LINES = 300
 LONGER: set[str] = set()  # a file that must be longer is named here, with the reason
+MOST_FUNCTION_LINES = 70  # from `def` to the last line, signature and docstring included, decorators not
 
 
 def name(path: Path) -> str:
@@ -24,6 +25,14 @@ def name(path: Path) -> str:
 def test_a_file_is_read_in_one_sitting(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MOST_LINES or name(path) in LONGER, f"{lines} lines; split it along what it is about"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_function_is_seen_at_one_glance(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MOST_FUNCTION_LINES, f"{node.name}: {lines} lines; split it along what it does"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
