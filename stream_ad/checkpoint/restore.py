@@ -43,10 +43,16 @@ class Recovery:
     """Restores the shards of one worker; `saver` saves them. By the pipeline's thread."""
 
     def __init__(
-        self, folds: Folds, states: StateStore, log: ModelLog, config: Redis, threads: Threads = one_thread
+        self,
+        folds: Folds,
+        states: StateStore,
+        log: ModelLog,
+        config: Redis,
+        threads: Threads = one_thread,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folds, self._states, self._log, self._config = folds, states, log, config
-        self.saver = Saver(states, config, threads)
+        self._folds, self._states, self._log, self._config, self._clock = folds, states, log, config, clock
+        self.saver = Saver(states, config, threads, clock)
         self._pool = threads("restore")
         self._restoring: dict[int, Future[Restored]] = {}
         self._closing = threading.Event()
@@ -109,11 +115,11 @@ class Recovery:
         """A coordinator that was killed and is back at once can answer while it still reads its log: with what was
         committed long ago, or with nothing (`python -m tests.chaos.early`, docs/guarantees.md). Snapshots are saved
         after commits, so an answer that falls behind one is asked for again, for `redis.wait`."""
-        deadline_s = time.monotonic() + self._config.wait / 1000
+        deadline_s = self._clock() + self._config.wait / 1000
         offsets = committed(partitions)
-        while self._behind(offsets) and time.monotonic() < deadline_s and not self._closing.wait(RETRY_S):
+        while self._behind(offsets) and self._clock() < deadline_s and not self._closing.wait(RETRY_S):
             offsets = committed(partitions)
-        return Known(offsets, self._log.swaps(sorted(partitions)), time.monotonic())
+        return Known(offsets, self._log.swaps(sorted(partitions)), self._clock())
 
     def _behind(self, offsets: Mapping[int, int | None]) -> bool:
         """Whether a snapshot is ahead of what the group is said to have committed."""
@@ -146,7 +152,7 @@ class Recovery:
         self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
     ) -> tuple[Shard, int] | None:
         """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
-        deadline_s = time.monotonic() + (0 if self._store_away else self._config.wait / 1000)
+        deadline_s = self._clock() + (0 if self._store_away else self._config.wait / 1000)
         while committed is not None:
             try:
                 self._await_former_owner(partition, committed, since_s)
@@ -154,7 +160,7 @@ class Recovery:
                 self._store_away = False
                 return loaded
             except ConnectionFailed as error:
-                if time.monotonic() >= deadline_s or self._closing.wait(RETRY_S):
+                if self._clock() >= deadline_s or self._closing.wait(RETRY_S):
                     log.warning("partition %d: no snapshot, rebuilds from the log: %s", partition, error)
                     self._store_away = True
                     return None
@@ -165,7 +171,7 @@ class Recovery:
         most_s = self._config.wait / 1000
         while (stored := self._states.offset(partition)) < committed:
             patience_s = min(most_s, (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S))
-            if time.monotonic() - since_s >= patience_s or self._closing.wait(LOOK_S):
+            if self._clock() - since_s >= patience_s or self._closing.wait(LOOK_S):
                 return
 
     def _restored(

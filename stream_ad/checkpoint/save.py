@@ -54,12 +54,18 @@ class Sending:
 class Saver:
     """Saves the partitions of one worker, in the order in which it is asked to. By the pipeline's thread."""
 
-    def __init__(self, states: StateStore, config: Redis, threads: Threads = one_thread) -> None:
-        self._states, self._config, self._pool = states, config, threads("save")
+    def __init__(
+        self,
+        states: StateStore,
+        config: Redis,
+        threads: Threads = one_thread,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._states, self._config, self._pool, self._clock = states, config, threads("save"), clock
         self.store_away = False
         self._sending: deque[Sending] = deque()
         self._waiting: set[int] = set()
-        self._round_s = time.monotonic()
+        self._round_s = clock()
         self._spent_s = 0.0
         self._failed: tuple[float, str] | None = None
         self._closing = threading.Event()
@@ -67,7 +73,7 @@ class Saver:
     def due(self, assignments: Collection[Assignment]) -> list[Assignment]:
         """Those to be saved now: every `snapshot_interval`, or after `snapshot_events`, as far as there is room."""
         self._collect()
-        now = time.monotonic()
+        now = self._clock()
         if not self._sending and now - self._round_s >= max(
             self._config.snapshot_interval / 1000, self._spent_s / SHARE
         ):
@@ -131,7 +137,7 @@ class Saver:
 
     def _sent(self, assignment: Assignment, snapshot: Snapshot, owner: int | None, next_offset: int) -> Sent:
         """In the saving thread; by the pipeline's own for a swap, when the other is idle."""
-        begun = time.monotonic()
+        begun = self._clock()
         if self._failed is not None and begun - self._failed[0] < AWAY_S:
             raise ConnectionFailed(self._failed[1])
         try:
@@ -141,9 +147,9 @@ class Saver:
             parts = self._checked(assignment, snapshot.parts())
             saved = self._states.save(assignment.partition, owner, next_offset, parts)
         except ConnectionFailed as error:
-            self._failed = time.monotonic(), str(error)
+            self._failed = self._clock(), str(error)
             raise
-        return Sent(owner, saved, time.monotonic() - begun)
+        return Sent(owner, saved, self._clock() - begun)
 
     def _checked(self, assignment: Assignment, parts: Iterator[bytes]) -> Iterator[bytes]:
         for part in parts:

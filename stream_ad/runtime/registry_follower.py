@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from stream_ad import metrics
 from stream_ad.errors import ConnectionFailed, ModelError
@@ -23,9 +24,9 @@ class RegistryFollower:
     the registry is asked again.
     """
 
-    def __init__(self, store: ModelStore, models: Models) -> None:
+    def __init__(self, store: ModelStore, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
         """Begins to follow. Waits for the registry's first answer, but not for its return where it is away."""
-        self._store, self._models, self._choice = store, models, models.choice
+        self._store, self._models, self._choice, self._clock = store, models, models.choice, clock
         self._refused: dict[str, float] = {}  # version -> when
         self._logged = ""  # the latest error that was not foreseen
         self._stop = threading.Event()
@@ -74,14 +75,14 @@ class RegistryFollower:
 
     def _loads(self, version: str) -> bool:
         """False where it is refused, or was a moment ago."""
-        if time.monotonic() - self._refused.get(version, float("-inf")) < REFUSED_S:
+        if self._clock() - self._refused.get(version, float("-inf")) < REFUSED_S:
             return False
         try:
             self._models.load(version)
         except ConnectionFailed:
             raise
         except Exception as error:
-            self._refused[version] = time.monotonic()
+            self._refused[version] = self._clock()
             if not isinstance(error, ModelError):
                 raise
             log.error("model %s is refused, %s goes on: %s", version, self._choice.current, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +12,10 @@ import orjson
 import pytest
 
 from stream_ad import build, config, metrics
-from stream_ad.checkpoint import save
 from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import TOGETHER_EVENTS, Recovery
-from stream_ad.checkpoint.save import Saver
-from stream_ad.checkpoint.throughput import CAREFUL_PER_S, Pace
+from stream_ad.checkpoint.save import AWAY_S, Saver
+from stream_ad.checkpoint.throughput import CAREFUL_PER_S, PACE, Pace
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ConnectionFailed, InputError
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
@@ -26,6 +24,7 @@ from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.loop import Pipeline
 from stream_ad.state import assemble
 from tests.support.assignments import judging
+from tests.support.clock import Clock
 from tests.support.waiting import WAIT_S, until
 
 EVENTS = 400
@@ -62,6 +61,10 @@ class Store(MemoryStateStore):
         if partition in self.let_go:
             assert self.let_go[partition].wait(WAIT_S)
 
+    def offset(self, partition: int) -> int:
+        self.asked.append(("offset", partition))
+        return super().offset(partition)
+
     def load(self, partition: int) -> Iterator[bytes] | None:
         self._wait("load", partition)
         return super().load(partition)
@@ -89,6 +92,7 @@ class Run:
         log = self.log or MemoryModelLog(self.cluster)
         ports = build.Ports(self.source, MemorySink(self.cluster), self.store, log)
         self.pipeline: Pipeline = build.pipeline(self.conf, SPEC, FOLDS, ports, self.held)
+        assemble.warm(self.conf, SPEC)  # nobody waits for what is compiled
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -207,22 +211,32 @@ class Log:
         return {part: [Swap(part, 0, BUILT_IN)] for part in partitions}
 
 
-def recovery(store: MemoryStateStore, **redis: object) -> Recovery:
-    return Recovery(FOLDS, store, Log(), configured(**redis).redis)  # type: ignore[arg-type]
+def recovery(store: MemoryStateStore, clock: Clock, **redis: object) -> Recovery:
+    return Recovery(FOLDS, store, Log(), configured(**redis).redis, clock=clock)  # type: ignore[arg-type]
 
 
-def restoring(made: Recovery, offsets: Mapping[int, int | None]) -> list[Assignment]:
-    """Begun, and waited for."""
+def begin(made: Recovery, offsets: Mapping[int, int | None]) -> list[Assignment]:
     new = [Assignment(partition) for partition in sorted(offsets)]
     made.begin(new, lambda _: offsets, BUILT_IN, lambda _: True)
-    until(lambda: all(future.done() for future in made._restoring.values()))
     return new
 
 
+def restored(made: Recovery) -> bool:
+    return all(future.done() for future in made._restoring.values())
+
+
+def asked_often(store: Store, partition: int) -> None:
+    """Waits until the store was asked for the partition's offset a few times more."""
+    before = store.asked.count(("offset", partition))
+    until(lambda: store.asked.count(("offset", partition)) > before + 2)
+
+
 def test_long_replays_come_one_after_the_other_and_the_others_at_once() -> None:
-    made = recovery(MemoryStateStore())
+    clock = Clock()
+    made = recovery(MemoryStateStore(), clock)
     long = 2 * TOGETHER_EVENTS
-    ours = restoring(made, {0: long, 1: long + 1, 2: 5, 3: None})
+    ours = begin(made, {0: long, 1: long + 1, 2: 5, 3: None})
+    until(lambda: restored(made), lambda: clock.pass_by(0.1))
     assert sorted(one.partition for one in made.begun(ours)) == [0, 2, 3]
     assert replay_events(0) == long
     assert [one.state for one in ours] == [State.REPLAYING, State.READY, State.REPLAYING, State.JUDGING]
@@ -239,23 +253,27 @@ def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> N
     long = 10 * CAREFUL_PER_S  # ten seconds of folding
     former, ours = judging(FOLDS, 0, long), Assignment(0)
     former.hand_over()
-    made = recovery(store)
+    clock = Clock()
+    made = recovery(store, clock)
     made.begin([ours], lambda _: {0: long}, BUILT_IN, lambda _: True)
+    asked_often(store, 0)
+    assert not restored(made)
     saver.hand_over(former)
     until(lambda: made.begun([ours]))
     assert (ours.state, ours.shard.next_offset) == (State.JUDGING, long)
-    begun = time.monotonic()
-    (late,) = restoring(made, {0: long + CAREFUL_PER_S // 100})
-    assert time.monotonic() - begun < WAIT_S / 2
-    assert made.begun([late])
+    (late,) = begin(made, {0: long + CAREFUL_PER_S // 100})
+    asked_often(store, 0)
+    assert not restored(made)
+    clock.pass_by(0.01 * CAREFUL_PER_S / (PACE.per_s or CAREFUL_PER_S))
+    until(lambda: made.begun([late]))
     assert late.to_replay == CAREFUL_PER_S // 100
     made.close()
     saver.close()
 
 
-def saved(offset: int) -> MemoryStateStore:
+def saved(offset: int) -> Store:
     """A store that holds a snapshot of partition 0."""
-    store = MemoryStateStore()
+    store = Store()
     saver = Saver(store, CONFIG.redis)
     saver.finish([judging(FOLDS, 0, offset)])
     saver.close()
@@ -266,7 +284,7 @@ def saved(offset: int) -> MemoryStateStore:
 def test_offsets_that_fall_behind_a_snapshot_are_asked_for_again(early: int | None) -> None:
     """By a coordinator that does not know everything yet."""
     answers = iter([early, early, 300])
-    made = recovery(saved(300))
+    made = recovery(saved(300), Clock())
     ours = Assignment(0)
     made.begin([ours], lambda _: {0: next(answers)}, BUILT_IN, lambda _: True)
     until(lambda: made.begun([ours]))
@@ -275,11 +293,15 @@ def test_offsets_that_fall_behind_a_snapshot_are_asked_for_again(early: int | No
 
 
 def test_a_group_that_was_reset_is_believed_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    made = recovery(saved(300), wait="600ms")
-    begun = time.monotonic()
-    (ours,) = restoring(made, {0: 100})
-    assert time.monotonic() - begun >= 0.6
-    assert made.begun([ours])
+    store, clock = saved(300), Clock()
+    made = recovery(store, clock, wait="600ms")
+    (ours,) = begin(made, {0: 100})
+    asked_often(store, 0)
+    clock.pass_by(0.5)
+    asked_often(store, 0)
+    assert not restored(made)
+    clock.pass_by(0.2)
+    until(lambda: made.begun([ours]))
     assert (ours.state, ours.shard.next_offset, ours.to_replay) == (State.REPLAYING, 0, 100)
     made.close()
     assert "the snapshot is at offset 300, the group at 100 (was it reset?)" in caplog.text
@@ -287,11 +309,13 @@ def test_a_group_that_was_reset_is_believed_after_a_while(caplog: pytest.LogCapt
 
 def test_partitions_are_waited_for_together_not_in_turn() -> None:
     """Nobody saves them: all have waited as long as one."""
-    made = recovery(MemoryStateStore(), wait="1s")
-    long = 10 * CAREFUL_PER_S
-    begun = time.monotonic()
-    restoring(made, dict.fromkeys(range(50), long))
-    assert 1.0 <= time.monotonic() - begun < 25.0
+    store, clock = Store(), Clock()
+    made = recovery(store, clock, wait="1s")
+    begin(made, dict.fromkeys(range(50), 1000 * CAREFUL_PER_S))
+    asked_often(store, 0)
+    assert not restored(made)
+    clock.pass_by(1.0)
+    until(lambda: restored(made))
     made.close()
 
 
@@ -314,10 +338,8 @@ def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -
 
 
 def test_a_store_that_is_away_is_asked_again_later_and_said_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(save, "AWAY_S", 3600.0)
-
     class Away(Store):
         away = True
 
@@ -327,8 +349,8 @@ def test_a_store_that_is_away_is_asked_again_later_and_said_once(
                 raise ConnectionFailed("away")
             return super().save(*arguments)
 
-    store = Away()
-    saver = Saver(store, CONFIG.redis)
+    store, clock = Away(), Clock()
+    saver = Saver(store, CONFIG.redis, clock=clock)
     ours = [judging(FOLDS, part, 5) for part in range(20)]
     for one in ours:
         saver.save(one)
@@ -337,8 +359,10 @@ def test_a_store_that_is_away_is_asked_again_later_and_said_once(
     assert [record.getMessage() for record in caplog.records] == ["snapshots wait, scoring goes on: away"]
     assert all(one.unsaved == 5 for one in ours)
     store.away = False
-    monkeypatch.setattr(save, "AWAY_S", 0.0)
-    until(lambda: (saver.finish(ours), store.offset(19) == 5)[1])
+    saver.finish(ours)
+    assert store.asked == [("save", 0)], "not so soon"
+    clock.pass_by(AWAY_S)
+    saver.finish(ours)
     assert [store.offset(part) for part in range(20)] == [5] * 20
     saver.close()
 

@@ -13,9 +13,10 @@ from stream_ad.errors import ConnectionFailed
 from stream_ad.io.memory import MemoryModelLog, MemoryModelStore
 from stream_ad.protocols import BUILT_IN, Wish
 from stream_ad.runtime.models import Models
-from stream_ad.runtime.registry_follower import RegistryFollower
+from stream_ad.runtime.registry_follower import REFUSED_S, RegistryFollower
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.engine import Engine
+from tests.support.clock import Clock
 from tests.support.models import CONFIG, SPEC, bundle
 from tests.support.waiting import until
 
@@ -95,15 +96,18 @@ def test_a_version_that_is_refused_keeps_the_shadow_and_is_not_tried_at_each_loo
     registry.put(bad.info(), GOOD.to_bytes())
     registry.promote(bad.version)
     registry.shadow(GOOD.version)
-    follower = RegistryFollower(registry, held)
+    clock = Clock()
+    follower = RegistryFollower(registry, held, clock)
     try:
         follower.look()
+        (said,) = [record.getMessage() for record in caplog.records]
+        clock.pass_by(REFUSED_S)
+        until(lambda: len(caplog.records) > 1)
     finally:
         follower.close()
     assert held.choice.current == BUILT_IN
     assert held.choice.shadow is not None
     assert held.choice.shadow.version == GOOD.version
-    (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith(f"model {bad.version} is refused, {BUILT_IN} goes on: ")
 
 
