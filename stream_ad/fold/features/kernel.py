@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stream_ad.batch import F32, F64, I64, U64
 from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value, within_limit
 from stream_ad.config.feature_kinds.row import State
+from stream_ad.fold.ewma import moved
 from stream_ad.fold.features.formulas import computed
 from stream_ad.fold.features.moments import (
     DEVIATION,
@@ -27,7 +28,6 @@ from stream_ad.fold.features.moments import (
     expected,
     learn,
     learn_pool,
-    moved,
 )
 from stream_ad.fold.features.recipe import (
     EVENTS,

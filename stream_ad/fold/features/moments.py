@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from stream_ad.batch import F64
+from stream_ad.fold.ewma import moved
 from stream_ad.kernel import inlined
 
 KEY_WARM, POOL_WARM = 16, 256  # values before outliers are cut
@@ -22,13 +23,6 @@ OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)
 POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN = range(5)
 # columns of what is expected [d,3]; the variance is 0 where it is below its floor
 MEAN, DEVIATION, VARIANCE = range(3)
-
-
-@inlined
-def moved(mean: float, variance: float, alpha: float, value: float) -> tuple[float, float]:
-    delta = value - mean
-    step = alpha * delta
-    return mean + step, (1.0 - alpha) * (variance + delta * step)
 
 
 @inlined

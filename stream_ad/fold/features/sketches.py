@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import I64
+from stream_ad.hash_kernel import splitmix64
 from stream_ad.kernel import inlined
 
 KEY_WIDTH, OVERALL_WIDTH = 32, 65_536  # counters in a row, powers of two
@@ -25,10 +26,7 @@ def consult(sketch: npt.NDArray[np.unsignedinteger], total: I64, s: int, k: int,
             for column in range(width):
                 sketch[s, k, row, column] = sketch[s, k, row, column] // 2 + sketch[s, k, row, column] % 2
         total[s, k] = total[s, k] // 2 + total[s, k] % 2
-    h = np.uint64(code)
-    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    h ^= h >> np.uint64(31)
+    h = splitmix64(np.uint64(code))
     mask = np.uint64(width - 1)
     one, other = h & mask, (h >> np.uint64(32)) & mask
     estimate = np.int64(min(sketch[s, k, 0, one], sketch[s, k, 1, other]))
