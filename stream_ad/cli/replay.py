@@ -55,7 +55,7 @@ def replay(
             scores,
             model,
             swaps=model is None and (as_run or input == config.source.topic),
-            told=lambda events: bar.update(task, status=f"{events:,} events"),
+            progress=lambda events: bar.update(task, status=f"{events:,} events"),
         )
     seconds = time.monotonic() - begun
     words = (

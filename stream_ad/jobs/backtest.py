@@ -151,7 +151,7 @@ def replayed(
     scores: Path | None,
     model: str | None,
     swaps: bool,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Result:
     """`model` = None means what the registry wants, or with `swaps` what the run used. Raises `StreamAdError`."""
     parts = Assembly.of(config)
@@ -176,7 +176,7 @@ def replayed(
                 if table is not None:
                     table.write(judged.verdicts)
                 result.add(judged)
-                told(result.events)
+                progress(result.events)
     return result
 
 

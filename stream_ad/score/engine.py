@@ -142,7 +142,7 @@ class Engine:
 
     def _explain(self, loaded: Loaded, x: F32) -> Explanation:
         k, w, f = x.shape
-        told = Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros(f, np.float32))
+        explanation = Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros(f, np.float32))
         failed: list[Failed] = []
         row = torch.empty((1, w, f))
         for at in range(k):
@@ -151,12 +151,13 @@ class Engine:
             if isinstance(outcome, Failed):
                 failed.append(outcome)
                 continue
-            told.contribution[at], told.expected[at] = outcome.answer.contribution[0], outcome.answer.expected[0]
-            told.spread[:] = outcome.answer.spread
+            answered = outcome.answer
+            explanation.contribution[at], explanation.expected[at] = answered.contribution[0], answered.expected[0]
+            explanation.spread[:] = answered.spread
         if failed:
             self._answer_absent(loaded)
             self._tell(loaded, "explanation", len(failed), failed[-1].reason)
-        return told
+        return explanation
 
     def _tell(self, loaded: Loaded, what: str, rows: int, why: str) -> None:
         if self._count_faults is not None:

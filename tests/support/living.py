@@ -158,7 +158,7 @@ class Living:
             None,
             "statistical",
             swaps=False,
-            told=lambda events: None,
+            progress=lambda events: None,
         )
         found = sorted(told.read_bytes().splitlines())
         assert found

@@ -41,6 +41,17 @@ def generator() -> ModuleType:
     return module
 
 
+def test_the_architecture_names_every_room_and_the_steps_of_a_record_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "stream_ad"
+    entries = {path.name + "/" * path.is_dir() for path in package.iterdir() if not path.name.startswith(("_", "py."))}
+    assert {entry for entry in entries if f"`{entry}`" not in page} == set()
+    steps = re.findall(r"`([a-z_/]+\.py): (\w+)`", page)
+    assert len(steps) > 10
+    for file, function in steps:
+        assert f"def {function}(" in (package / file).read_text(encoding="utf-8"), f"{file} has no {function}"
+
+
 def test_generated_pages_are_up_to_date() -> None:
     for path, wanted in generator().pages().items():
         assert path.read_text(encoding="utf-8") == wanted, f"{name(path)} is stale: run `make docs`"
@@ -105,7 +116,7 @@ def test_the_notebook_of_the_guide_says_what_a_replay_says_without_its_shell(tmp
     assert done.returncode == 0, done.stderr
     config = load(tmp_path / "stream_ad.toml", {})
     source, alerts = FileSource(tmp_path / "events.jsonl", config), tmp_path / "alerts.jsonl"
-    replayed(config, source, alerts, None, None, BUILT_IN_MODEL, swaps=False, told=lambda events: None)
+    replayed(config, source, alerts, None, None, BUILT_IN_MODEL, swaps=False, progress=lambda events: None)
     assert done.stdout
     assert done.stdout == alerts.read_text()
 

@@ -139,11 +139,15 @@ class Broken(MemorySource):
 
 def test_what_the_source_raises_is_raised_and_no_file_is_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="t: cannot be read"):
-        replayed(CONFIG, Broken("t", LOG), tmp_path / "a", None, None, BUILT_IN, swaps=False, told=lambda events: None)
+        replayed(
+            CONFIG, Broken("t", LOG), tmp_path / "a", None, None, BUILT_IN, swaps=False, progress=lambda events: None
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_why_a_record_was_rejected_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    result = replayed(CONFIG, MemorySource("t", LOG), None, None, None, BUILT_IN, swaps=False, told=lambda events: None)
+    result = replayed(
+        CONFIG, MemorySource("t", LOG), None, None, None, BUILT_IN, swaps=False, progress=lambda events: None
+    )
     assert (result.rejects, result.events, result.versions) == (4, 1996, [BUILT_IN])
     assert "4 records rejected so far, the latest at t/1/585: bad_json: unexpected end of data" in caplog.messages
