@@ -288,8 +288,9 @@ class Run:
         return len(self._reached) >= PARTITIONS and all(self._reached.values())
 
     def _goes_on(self) -> bool:
-        most = self.settings.most
-        return self._now() < self.settings.limit_s and (most is None or len(self._injected) < most)
+        """Where all is judged no worker comes by a fault point any more: to wait for that would be for ever."""
+        most, over = self.settings.most, self.feed.done and past(self._committed, self.feed.ends)
+        return not over and self._now() < self.settings.limit_s and (most is None or len(self._injected) < most)
 
     def _trigger(self) -> tuple[int, str | None]:
         """A worker that waits to come by its fault point, and the fault that brings it there."""

@@ -152,7 +152,7 @@ def test_check_looks_at_records(folder, brokers, redis_url, capsys, monkeypatch)
     assert CliRunner().invoke(app, ["check", "--json"]).exit_code == 4
     found = orjson.loads(CliRunner().invoke(app, ["check", "--json"]).stdout)
     assert len(found["problems"]) == 1
-    assert "each of 403 records" in found["problems"][0]
+    assert "all 403 records" in found["problems"][0]
     assert "cart" in found["problems"][0]
 
 
