@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmarks import load
 from stream_ad import build
 from stream_ad.batch import FeatureBatch, RawBatch, Scores
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.io.kafka.range import KafkaRange, range_of
@@ -25,7 +26,6 @@ from stream_ad.io.redis.stores import RedisModelStore
 from stream_ad.io.seeks import FromTheStart
 from stream_ad.jobs.train import fit, register
 from stream_ad.protocols import Source
-from stream_ad.runtime.reader import Decoded
 from stream_ad.score.bundle import Bundle
 from stream_ad.service.worker import spare_the_collector
 from stream_ad.state import assemble
@@ -113,7 +113,7 @@ class Run:
             batch = shard.submit(item.events)
             shard.finish(Scores(batch, "", np.zeros(len(batch))))
 
-        return rate([Decoded(raw, *codec.decode(raw)) for raw in self._batches(topic)], step)
+        return rate([Decoded.of(codec, raw) for raw in self._batches(topic)], step)
 
     def score(self, topic: str, keys: int) -> float:
         config = self.config(topic, keys)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Self, TypeAlias
 
@@ -81,16 +81,6 @@ class RawBatch:
 
     def __len__(self) -> int:
         return len(self.value)
-
-    def split(self, offset: int) -> tuple[RawBatch, RawBatch]:
-        """Those below `offset`, and the rest."""
-        cut = int(np.searchsorted(self.offset, offset))
-        return self._slice(0, cut, offset), self._slice(cut, len(self), self.next_offset)
-
-    def _slice(self, first: int, last: int, next_offset: int) -> RawBatch:
-        at = slice(first, last)
-        part = replace(self, offset=self.offset[at], timestamp_ms=self.timestamp_ms[at], next_offset=next_offset)
-        return replace(part, key=self.key[at], value=self.value[at], headers=lambda row: self.headers(first + row))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

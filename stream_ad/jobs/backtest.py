@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from stream_ad import build
-from stream_ad.batch import RawBatch, Verdicts
+from stream_ad.batch import Verdicts
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.errors import ConfigError, ConnectionFailed
 from stream_ad.io.atomic_file import replaced
-from stream_ad.io.bounded import read
+from stream_ad.io.bounded import read_decoded
 from stream_ad.io.files import JsonLines
 from stream_ad.io.memory import MemoryModelLog
 from stream_ad.protocols import BUILT_IN, ModelLog, ModelStore, Source, Swap
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.reject_log import RejectLog
-from stream_ad.state.assemble import Assembly, Judged, judge
+from stream_ad.state.assemble import Assembly, Judged, judge_decoded
 from stream_ad.state.shard import UNKNOWN, Shard
 
 SCHEMA = pa.schema(
@@ -116,21 +117,21 @@ class Backtest:
         self._shards: dict[int, Shard] = {}
         self._swaps: dict[int, list[Swap]] = {}  # those ahead
 
-    def judged(self, batches: Sequence[RawBatch]) -> Iterator[Judged]:
+    def judged(self, batches: Sequence[Decoded]) -> Iterator[Judged]:
         """Of what one poll gave, which is cut where a swap lies within."""
         rest = []
-        for raw in batches:
-            shard, swaps = self._shards[raw.partition], self._swaps[raw.partition]
-            while swaps and swaps[0].offset < raw.next_offset:
+        for decoded in batches:
+            shard, swaps = self._shards[decoded.raw.partition], self._swaps[decoded.raw.partition]
+            while swaps and swaps[0].offset < decoded.next_offset:
                 swap = swaps.pop(0)
-                head, raw = raw.split(swap.offset)
-                yield judge(self._parts, self._shards, [head], self._models)
+                head, decoded = decoded.split(swap.offset)
+                yield judge_decoded(self._parts, self._shards, [head], self._models)
                 if swap.version != shard.version:
                     self._models.load(swap.version)
                     shard.swap(swap.version, *self._models.compared(shard, swap.version))
                     self._models.evict({one.version for one in self._shards.values()})
-            rest.append(raw)
-        yield judge(self._parts, self._shards, rest, self._models)
+            rest.append(decoded)
+        yield judge_decoded(self._parts, self._shards, rest, self._models)
 
     def assigned(self, partitions: Sequence[int]) -> None:
         for partition, swaps in self._log.swaps(partitions).items():
@@ -169,7 +170,7 @@ def replayed(
         lines = stack.enter_context(JsonLines(alerts, rejects))
         table = stack.enter_context(ScoreFile(scores)) if scores is not None else None
         backtest = Backtest(parts, source, held, log)
-        for batches in stack.enter_context(closing(read(source, backtest))):
+        for batches in stack.enter_context(closing(read_decoded(source, parts.codec, backtest))):
             for judged in backtest.judged(batches):
                 lines.write(judged.alerts, judged.rejects)
                 reject_log.note(judged.rejects)

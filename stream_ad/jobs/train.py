@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad.batch import F32, I64, FeatureBatch, RawBatch
+from stream_ad.batch import F32, I64, FeatureBatch
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
-from stream_ad.io.bounded import read
+from stream_ad.io.bounded import read_decoded
 from stream_ad.protocols import ModelInfo, ModelStore, Source
 from stream_ad.state.assemble import Assembly
 from stream_ad.state.shard import Shard
@@ -37,16 +38,16 @@ class Collector:
         self.events = self.rejects = 0
         self.reason = ""  # of the first reject
 
-    def add(self, raw: RawBatch) -> None:
-        events, rejects = self._parts.codec.decode(raw)
+    def add(self, decoded: Decoded) -> None:
+        partition, events, rejects = decoded.raw.partition, decoded.events, decoded.rejects
         self.events += len(events)
         if len(rejects):
             self.reason = self.reason or rejects.reason[0]
             self.rejects += len(rejects)
         if len(events):
-            if raw.partition not in self._shards:
-                self._shards[raw.partition] = self._parts.shard(raw.partition)
-            self._keep(self._shards[raw.partition].submit(events))
+            if partition not in self._shards:
+                self._shards[partition] = self._parts.shard(partition)
+            self._keep(self._shards[partition].submit(events))
 
     def _keep(self, batch: FeatureBatch) -> None:
         first = -self._phase % self._stride
@@ -69,11 +70,12 @@ class Collector:
 
 def collect(config: Config, source: Source, progress: Callable[[int], None] = lambda events: None) -> Collector:
     """Reads a bounded source to its end. `progress` gets the number of events so far."""
-    collector = Collector(Assembly.of(config), config.train.max_rows)
-    with closing(read(source)) as polls:
+    parts = Assembly.of(config)
+    collector = Collector(parts, config.train.max_rows)
+    with closing(read_decoded(source, parts.codec)) as polls:
         for batches in polls:
-            for raw in batches:
-                collector.add(raw)
+            for decoded in batches:
+                collector.add(decoded)
             progress(collector.events)
     return collector
 

@@ -21,10 +21,11 @@ from contextlib import closing
 import numpy as np
 
 from stream_ad import metrics
-from stream_ad.batch import EventBatch, RawBatch, RejectBatch, Scores, Verdicts
+from stream_ad.batch import Scores, Verdicts
 from stream_ad.checkpoint.assignment import Assignment, State
 from stream_ad.checkpoint.restore import Recovery
 from stream_ad.checkpoint.throughput import PACE
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.errors import TransactionFailed
 from stream_ad.messages.models import encode_swap
@@ -34,7 +35,7 @@ from stream_ad.runtime.microbatch import FLIGHT_S, Flights, Item, Scored
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.progress import Progress
-from stream_ad.runtime.reader import Decoded, Finished, Question, Reader
+from stream_ad.runtime.reader import Finished, Question, Reader
 
 SWAP_S = 0.1  # at a time: each swap has to be saved first, and large states take a while
 RESTORED_S = 0.005  # between two looks at what is being restored
@@ -124,34 +125,30 @@ class Pipeline:
 
     def submit(self, decoded: Decoded) -> None:
         """Folds a stretch of a partition's log up to where its scores are asked for."""
-        raw, events, rejects = decoded.raw, decoded.events, decoded.rejects
-        assignment = self.assignments.get(raw.partition)
+        assignment = self.assignments.get(decoded.raw.partition)
         if assignment is None or not assignment.folds:
             return  # read before the partition was given up
-        assignment.read(raw)
-        while assignment.swaps and assignment.swaps[0].offset < raw.next_offset:
+        assignment.read(decoded.raw)
+        while assignment.swaps and assignment.swaps[0].offset < decoded.next_offset:
             swap = assignment.swaps.pop(0)
-            cut = int(np.searchsorted(events.offset, swap.offset))
-            before, after = rejects.split(swap.offset)
-            self._fold(assignment, raw, events.slice(0, cut), before, swap.offset)
-            events, rejects = events.slice(cut, len(events)), after
+            head, decoded = decoded.split(swap.offset)
+            self._fold(assignment, head)
             self.finish()
             swaps.repeat(self.models, assignment, swap.version)
-        self._fold(assignment, raw, events, rejects, raw.next_offset)
+        self._fold(assignment, decoded)
 
-    def _fold(
-        self, assignment: Assignment, raw: RawBatch, events: EventBatch, rejects: RejectBatch, next_offset: int
-    ) -> None:
-        rejected = [rejects] if len(rejects) else []
+    def _fold(self, assignment: Assignment, decoded: Decoded) -> None:
+        raw = decoded.raw
+        rejected = [decoded.rejects] if len(decoded.rejects) else []
         features = None
-        if len(events):
-            features = assignment.shard.submit(events)
+        if len(decoded.events):
+            features = assignment.shard.submit(decoded.events)
             keyed = features.windows.keyed
             metrics.LATE.inc(keyed.dropped)
             if keyed.rejects is not None:
                 rejected.append(keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
-        self._flights.add(Item(assignment, next_offset, newest_ms, rejected, features))
+        self._flights.add(Item(assignment, decoded.next_offset, newest_ms, rejected, features))
 
     def finish(self) -> None:
         """Judges all that was submitted."""

@@ -9,18 +9,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from stream_ad.batch import EventBatch, RawBatch, RejectBatch
+from stream_ad.codec.decoded import Decoded
 from stream_ad.protocols import Codec, Listener, Source
 
 DEPTH_BATCHES = 32
 POLL_MS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    raw: RawBatch
-    events: EventBatch
-    rejects: RejectBatch
 
 
 @dataclass(slots=True)
@@ -111,7 +104,7 @@ class Reader:
             self._source.open(self)
             while not self._stop.is_set():
                 for raw in self._source.poll(POLL_MS):
-                    self._put(Decoded(raw, *self._codec.decode(raw)))
+                    self._put(Decoded.of(self._codec, raw))
                 if self._source.finished():
                     self._put(Finished())
                     return

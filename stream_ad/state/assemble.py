@@ -12,6 +12,7 @@ import orjson
 from stream_ad import registry
 from stream_ad.batch import EventBatch, FeatureBatch, Message, RawBatch, Scores, Strings, Verdicts
 from stream_ad.codec.border import GuardedCodec
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
@@ -63,19 +64,25 @@ def judge(parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[RawBat
     A batch follows those that its shard has judged; where the next one begins is `shard.next_offset`. Raises
     `StateError` where one goes back, and what `models` raises: begin with new shards then.
     """
+    return judge_decoded(parts, shards, (Decoded.of(parts.codec, raw) for raw in batches), models)
+
+
+def judge_decoded(
+    parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[Decoded], models: Inference
+) -> Judged:
+    """As `judge`, for whoever decodes in a thread of its own."""
     judged = Judged([], [], [])
     folded: dict[str, list[tuple[Shard, FeatureBatch]]] = {}
-    for raw in batches:
-        shard = shards[raw.partition]
-        _follows(shard, raw)
-        events, rejects = parts.codec.decode(raw)
-        judged.rejects.extend(parts.encoder.rejects(rejects))
-        if len(events):
-            features = shard.submit(events)
+    for decoded in batches:
+        shard = shards[decoded.raw.partition]
+        _follows(shard, decoded)
+        judged.rejects.extend(parts.encoder.rejects(decoded.rejects))
+        if len(decoded.events):
+            features = shard.submit(decoded.events)
             if (late := features.windows.keyed.rejects) is not None:
                 judged.rejects.extend(parts.encoder.rejects(late))
             folded.setdefault(shard.version, []).append((shard, features))
-        shard.next_offset = raw.next_offset
+        shard.next_offset = decoded.next_offset
     for version, waiting in folded.items():
         scores = models.score(version, [features.x for _, features in waiting])
         for (shard, features), score in zip(waiting, scores, strict=True):
@@ -87,11 +94,11 @@ def judge(parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[RawBat
     return judged
 
 
-def _follows(shard: Shard, raw: RawBatch) -> None:
-    if len(raw) and raw.offset[0] < shard.next_offset:
+def _follows(shard: Shard, decoded: Decoded) -> None:
+    if decoded.first_offset < shard.next_offset:
         raise StateError(
-            f"partition {shard.partition}: a batch begins at offset {raw.offset[0]}, and its shard has judged all "
-            f"below {shard.next_offset}; begin with a new shard to judge it again"
+            f"partition {shard.partition}: a batch begins at offset {decoded.first_offset}, and its shard has judged "
+            f"all below {shard.next_offset}; begin with a new shard to judge it again"
         )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from stream_ad.batch import Message, RawBatch, RejectBatch
+from stream_ad.codec.decoded import Decoded
 from stream_ad.messages import rejects as reject
 from stream_ad.protocols import Swap
-from stream_ad.runtime.reader import Decoded
 from stream_ad.state.shard import Folds
 
 MOST_BYTES = 1000
@@ -201,7 +201,8 @@ def decoded(partition: int, first: int, last: int) -> Decoded:
     )
     bad = [row for row in range(last - first) if is_reject(first + row)]
     good = [at for at in range(first, last) if not is_reject(at)]
-    return Decoded(raw, Batch(partition, good), RejectBatch(raw, bad, ["bad_json: toy"] * len(bad)))  # type: ignore[arg-type]
+    events, rejects = Batch(partition, good), RejectBatch(raw, bad, ["bad_json: toy"] * len(bad))
+    return Decoded(raw, events, rejects, first, last)  # type: ignore[arg-type]
 
 
 def golden(swaps: Mapping[int, Sequence[Swap]], ends: Mapping[int, int]) -> tuple[Counter[bytes], Counter[bytes]]:

@@ -13,7 +13,7 @@ from stream_ad import build, config
 from stream_ad.batch import Message
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import InputError
-from stream_ad.io.bounded import read
+from stream_ad.io.bounded import read_decoded
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
 from stream_ad.jobs import train as training
 from stream_ad.jobs.backtest import Backtest, replayed
@@ -85,12 +85,13 @@ def by_the_backtest(
 ) -> tuple[dict[int, list[Message]], dict[int, list[Message]], set[str]]:
     log, source = MemoryModelLog(swaps), MemorySource("t", LOG, poll_rows=poll_rows)
     held = build.models(CONFIG, SPEC, None, log)
-    backtest = Backtest(assemble.Assembly.of(CONFIG), source, held, log)
+    parts = assemble.Assembly.of(CONFIG)
+    backtest = Backtest(parts, source, held, log)
     alerts: list[Message] = []
     rejects: list[Message] = []
     versions: set[str] = set()
     try:
-        for batches in read(source, backtest):
+        for batches in read_decoded(source, parts.codec, backtest):
             for judged in backtest.judged(batches):
                 alerts += judged.alerts
                 rejects += judged.rejects

@@ -8,13 +8,14 @@ import numpy as np
 
 from stream_ad import config
 from stream_ad.batch import Explanation, Message, RawBatch
+from stream_ad.codec.decoded import Decoded
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.incidents import Incidents
 from stream_ad.messages.encoder import Encoder
 from stream_ad.runtime.outbox import DEPTH_BATCHES as OUTBOX_BATCHES
 from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.reader import DEPTH_BATCHES as READER_BATCHES
-from stream_ad.runtime.reader import Decoded, Reader
+from stream_ad.runtime.reader import Reader
 from stream_ad.state import assemble
 from tests.support.judged import scores, verdicts
 from tests.support.waiting import WAIT_S, until
