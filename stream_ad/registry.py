@@ -69,44 +69,44 @@ def has(kind: str, name: str) -> bool:
 
 def codec(name: str) -> type[Codec]:
     """Raises `ConfigError` naming the configuration's key, as all of these do."""
-    found = _class("codec", name, KEYS["codec"])
-    if not issubclass(found, Codec):
-        raise _incomplete(found, Codec, "codec", name, KEYS["codec"])
-    return found
+    part = _class("codec", name, KEYS["codec"])
+    if not issubclass(part, Codec):
+        raise _incomplete(part, Codec, "codec", name, KEYS["codec"])
+    return part
 
 
 def window(name: str) -> type[Window]:
-    found = _class("window", name, KEYS["window"])
-    if not issubclass(found, Window):
-        raise _incomplete(found, Window, "window", name, KEYS["window"])
-    return found
+    part = _class("window", name, KEYS["window"])
+    if not issubclass(part, Window):
+        raise _incomplete(part, Window, "window", name, KEYS["window"])
+    return part
 
 
 def threshold(name: str) -> type[Threshold]:
-    found = _class("threshold", name, KEYS["threshold"])
-    if not issubclass(found, Threshold):
-        raise _incomplete(found, Threshold, "threshold", name, KEYS["threshold"])
-    return found
+    part = _class("threshold", name, KEYS["threshold"])
+    if not issubclass(part, Threshold):
+        raise _incomplete(part, Threshold, "threshold", name, KEYS["threshold"])
+    return part
 
 
 def scorer(name: str, where: str = KEYS["scorer"]) -> type[Scorer]:
     """`where` begins the error: the key, or the bundle that names the scorer."""
-    found = _class("scorer", name, where)
-    if not issubclass(found, Scorer):
-        raise _incomplete(found, Scorer, "scorer", name, where)
-    return found
+    part = _class("scorer", name, where)
+    if not issubclass(part, Scorer):
+        raise _incomplete(part, Scorer, "scorer", name, where)
+    return part
 
 
 def trainable(name: str, where: str = KEYS["scorer"]) -> type[Trainable[ScorerOptions]]:
     """A scorer that can be trained; `fit` takes options of the class's own `Options`."""
-    found: type = scorer(name, where)
-    if not issubclass(found, Trainable):
+    part: type = scorer(name, where)
+    if not issubclass(part, Trainable):
         others = ", ".join(other for other in names("scorer") if other != name)
         raise ConfigError(
-            f"{where}: {name} has nothing to train: {found.__name__} lacks {_missing(found, Trainable)}; "
+            f"{where}: {name} has nothing to train: {part.__name__} lacks {_missing(part, Trainable)}; "
             f"choose another of: {others}"
         )
-    return found
+    return part
 
 
 _LOOK_UP: dict[str, Callable[[str], type[object]]] = {
@@ -124,44 +124,44 @@ def options(kind: str, name: str) -> type[BaseModel] | None:
     if path is not None:
         declared = _imported(path) if path else None
     else:
-        found = _LOOK_UP[kind](name)
-        declared = found.Options if isinstance(found, HasOptions) else None
+        part = _LOOK_UP[kind](name)
+        declared = part.Options if isinstance(part, HasOptions) else None
     if declared is not None and not (isinstance(declared, type) and issubclass(declared, BaseModel)):
         raise ConfigError(f"{KEYS[kind]}: {name}: its Options must be a pydantic model, not {declared!r:.100}")
     return declared
 
 
 def _class(kind: str, name: str, where: str) -> type:
-    found: object = None
+    part: object = None
     if name in BUILT_IN[kind]:
-        found = _imported(BUILT_IN[kind][name])
+        part = _imported(BUILT_IN[kind][name])
     else:
         for point in entry_points(group=f"stream_ad.{kind}", name=name):
             try:
-                found = point.load()
+                part = point.load()
             except Exception as error:
                 raise ConfigError(f"{where}: plug-in {name!r} ({point.value}) cannot be loaded: {error}") from error
             break
         else:
             raise ConfigError(f"{where}: no {kind} is called {name!r}; there are: {', '.join(names(kind))}")
-    if not isinstance(found, type):
-        raise ConfigError(f"{where}: {kind} {name!r} is no class but {found!r:.100}")
-    return found
+    if not isinstance(part, type):
+        raise ConfigError(f"{where}: {kind} {name!r} is no class but {part!r:.100}")
+    return part
 
 
 def _imported(path: str) -> object:
     module, _, attribute = path.partition(":")
-    found: object = getattr(importlib.import_module(module), attribute)
-    return found
+    part: object = getattr(importlib.import_module(module), attribute)
+    return part
 
 
-def _incomplete(found: type, contract: type, kind: str, name: str, where: str) -> ConfigError:
+def _incomplete(part: type, contract: type, kind: str, name: str, where: str) -> ConfigError:
     return ConfigError(
-        f"{where}: {name} is no {kind}: {found.__name__} lacks {_missing(found, contract)} "
+        f"{where}: {name} is no {kind}: {part.__name__} lacks {_missing(part, contract)} "
         f"(see {contract.__name__} in stream_ad.protocols)"
     )
 
 
-def _missing(found: type, contract: type) -> str:
+def _missing(part: type, contract: type) -> str:
     wanted = [name for name, _ in inspect.getmembers(contract, callable) if not name.startswith("_")]
-    return ", ".join(name for name in wanted if name not in dir(found))
+    return ", ".join(name for name in wanted if name not in dir(part))

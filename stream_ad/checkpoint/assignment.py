@@ -1,7 +1,7 @@
 """A partition's life in this worker, as named states.
 
-docs/partition-states.md tells what is kept where in each state; a test holds that page and `TRANSITIONS` together.
-An `Assignment` is changed by the pipeline's thread only; other threads read it.
+docs/partition-states.md says what is kept where in each state; a test compares that page with `TRANSITIONS`.
+Only the pipeline's thread changes an `Assignment`; other threads read it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ SAVED = FOLDING | {State.HANDED_OVER}
 
 
 class WrongState(Exception):
-    """What was asked of an assignment is impossible in its state: a bug of the caller."""
+    """A call that is impossible in the assignment's state: a bug of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What the restoring thread brings."""
+    """The result of the restoring thread."""
 
     shard: Shard
-    saved_offset: int  # of the snapshot that it was taken from; `UNKNOWN` = none
-    events_per_s: int  # at which the process that saved the snapshot folded; 0 = not known
+    saved_offset: int  # of the snapshot; `UNKNOWN` = none
+    events_per_s: int  # the rate of the process that saved the snapshot; 0 = not known
     mute_until: int
     swaps: list[Swap]
     announcement: Swap | None
@@ -59,9 +59,9 @@ class Restored:
 class Assignment:
     """One partition of this worker, from `assigned` to `revoked` or `lost`.
 
-    Alerts caused below `mute_until`, the offset that was committed at the assignment, were published before and
-    stay silent. `swaps` are those that the log holds for offsets still ahead. `announcement` is a swap that the log
-    does not know yet. `owner` is our number at the store, None where we have to claim one.
+    `mute_until` is the offset that was committed at the assignment; alerts caused below it were published before
+    and are dropped. `swaps` are the swaps that the log holds for later offsets. `announcement` is a swap that the log
+    does not hold yet. `owner` is this worker's number at the store; None = it has to claim one.
     """
 
     def __init__(self, partition: int) -> None:
@@ -72,7 +72,7 @@ class Assignment:
         self.announcement: Swap | None = None
         self.owner: int | None = None
         self.saved_offset = UNKNOWN
-        self.tried_offset = UNKNOWN  # the highest that is saved, or was refused because a newer one is
+        self.tried_offset = UNKNOWN  # the highest that is saved, or was refused because the store holds a newer one
         self.events_per_s = 0
         self.committed_s: float | None = None  # wall clock of the last commit
         self._shard: Shard | None = None
@@ -80,7 +80,7 @@ class Assignment:
 
     @property
     def shard(self) -> Shard:
-        """Raises `WrongState` while it is restored."""
+        """Raises `WrongState` while the partition is restored."""
         if self._shard is None:
             raise WrongState(f"partition {self.partition}: there is no shard while it is {self.state.name}")
         return self._shard
@@ -88,7 +88,7 @@ class Assignment:
     # ── transitions ──────────────────────────────────────────────────────────────────────
 
     def restored(self, result: Restored) -> None:
-        """Takes what the restoring thread has brought. By `Recovery`."""
+        """RESTORING to READY, with the result of the restoring thread. Called by `Recovery`."""
         self._become(State.READY)
         self._shard, self.mute_until, self.swaps = result.shard, result.mute_until, result.swaps
         self.announcement, self.events_per_s = result.announcement, result.events_per_s
@@ -96,22 +96,22 @@ class Assignment:
         self._read_to = result.shard.next_offset
 
     def begin(self) -> None:
-        """It is this partition's turn to be folded on. By `Recovery`."""
+        """READY to REPLAYING or JUDGING. Called by `Recovery`."""
         self._become(State.REPLAYING if self.to_replay else State.JUDGING)
 
     def judged(self, next_offset: int) -> None:
-        """The log is folded up to `next_offset`. By the pipeline."""
+        """Notes that everything below `next_offset` is judged. Called by the pipeline."""
         self._require(FOLDING)
         self.shard.next_offset = next_offset
         if self.state is State.REPLAYING and next_offset >= self.mute_until:
             self._become(State.JUDGING)
 
     def hand_over(self) -> None:
-        """It is given up in order. By the pipeline, when all that was read of it is committed."""
+        """To HANDED_OVER. The pipeline calls it when everything read of the partition is committed."""
         self._become(State.HANDED_OVER)
 
     def lose(self) -> None:
-        """It is another worker's already. By the pipeline."""
+        """To LOST: the partition belongs to another worker already. Called by the pipeline."""
         self._become(State.LOST)
 
     def _become(self, state: State) -> None:
@@ -127,7 +127,7 @@ class Assignment:
 
     @property
     def folds(self) -> bool:
-        """Its log is read and folded."""
+        """Whether its log is read and folded."""
         return self.state in FOLDING
 
     @property
@@ -136,31 +136,31 @@ class Assignment:
 
     @property
     def to_replay(self) -> int:
-        """Offsets that are still to be folded silently."""
+        """How many offsets are still to be folded silently."""
         at = self.shard.next_offset
         return max(0, self.mute_until - at) if at != UNKNOWN else 0
 
     @property
     def unsaved(self) -> int:
-        """Offsets that a new snapshot would have and the latest one has not."""
+        """How many offsets the latest snapshot is behind."""
         at = self.shard.next_offset
         return at - max(self.saved_offset, self.tried_offset, 0) if at != UNKNOWN else 0
 
     @property
     def settled(self) -> bool:
-        """The log knows which version judges: only then another one may follow it."""
+        """Whether the log holds the version that judges: only then another swap may follow."""
         return self.state is State.JUDGING and self.shard.next_offset != UNKNOWN and self.announcement is None
 
     @property
     def versions(self) -> set[str]:
-        """The one that judges, and those that the log swaps to further on."""
+        """The version that judges, and those of later swaps in the log."""
         return {self.shard.version, *(swap.version for swap in self.swaps)}
 
     # ── what the states are about ────────────────────────────────────────────────────────
 
     def read(self, raw: RawBatch) -> None:
-        """Notes that `raw` is folded next. The first batch of a partition that starts wherever the source says tells
-        where that is. Raises `TransactionFailed` where `raw` repeats what was read: nothing may be folded twice."""
+        """Notes that `raw` is folded next. Where the source chose the start, the first batch sets `next_offset`.
+        Raises `TransactionFailed` where `raw` repeats offsets that were read: nothing may be folded twice."""
         self._require(FOLDING)
         first = int(raw.offset[0]) if len(raw) else raw.next_offset
         if self.shard.next_offset == UNKNOWN:
@@ -173,10 +173,10 @@ class Assignment:
         self._read_to = raw.next_offset
 
     def announce(self) -> None:
-        """The next transaction tells the log which version judges from here on."""
+        """Has the next transaction write to the log which version judges from here on."""
         self.announcement = Swap(self.partition, self.shard.next_offset, self.shard.version)
 
     def snapshot(self, copied: bool = False) -> Snapshot:
-        """As `Shard.snapshot`. Raises `WrongState` where nothing of the partition may be written."""
+        """As `Shard.snapshot`. Raises `WrongState` in a state in which this worker must not save the partition."""
         self._require(SAVED)
         return self.shard.snapshot(copied, self.events_per_s)

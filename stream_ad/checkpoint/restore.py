@@ -1,8 +1,8 @@
-"""How an assigned partition comes to its shard.
+"""Restores the shards of assigned partitions.
 
-A partition's state is taken from its snapshot; the log from there to the committed offset
-is folded silently. Without a usable snapshot it is folded again from further back. All that takes
-time happens in a thread beside the pipeline's: the partitions that it has are judged meanwhile.
+A shard comes from its snapshot, and the pipeline folds the log from there to the committed offset silently. Without
+a usable snapshot it folds from further back. Loading happens in a thread of its own, so the pipeline judges the other
+partitions meanwhile.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
 LOOK_S = 0.01
-TOGETHER_EVENTS = 50_000  # replays begin while fewer are to be folded: what waits in their queue waits for them
+TOGETHER_EVENTS = 50_000  # a replay begins only while fewer are to be replayed: other partitions wait behind replays
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the log says of partitions that were just assigned."""
+    """What Kafka knows about partitions that were just assigned."""
 
     committed: Mapping[int, int | None]
     swaps: Mapping[int, list[Swap]]
@@ -40,7 +40,7 @@ class Known:
 
 
 class Recovery:
-    """Restores the shards of one worker; `saver` saves them. By the pipeline's thread."""
+    """Restores the shards of one worker; `saver` saves them. The pipeline's thread calls it."""
 
     def __init__(
         self,
@@ -65,19 +65,18 @@ class Recovery:
         version: str,
         has: Callable[[str], bool],
     ) -> None:
-        """Restores beside. `committed` answers what the group has committed, `has` whether a model can be had;
-        `version` is for partitions without history."""
+        """Begins to restore in the other thread. `committed` gives the group's committed offsets, `has` says whether a
+        version can be loaded, and partitions without history get `version`."""
         partitions = [assignment.partition for assignment in assignments]
         known = self._pool.submit(self._known, partitions, committed)
         for partition in partitions:
             self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, has)
 
     def begun(self, assignments: Collection[Assignment]) -> list[Assignment]:
-        """Those of `assignments`, which are all of this worker, that may be folded from now on and could not before.
-        Raises what restoring raised.
+        """Those of `assignments` (all of this worker's) that begin to be folded now. Raises what restoring raised.
 
-        A partition that has to be folded again begins when others are nearly done with that: so there is never
-        more of it in the queues than the partitions that judge can wait for.
+        A partition that has to replay begins when the other replays are nearly done. So the queue never holds more
+        of replays than the partitions that judge can wait for.
         """
         for assignment in assignments:
             future = self._restoring.get(assignment.partition)
@@ -96,13 +95,13 @@ class Recovery:
         return begun
 
     def drop(self, partition: int) -> None:
-        """It is not ours any more."""
+        """Gives up restoring the partition, if it is not restored yet."""
         future = self._restoring.pop(partition, None)
         if future is not None:
             future.cancel()
 
     def close(self) -> None:
-        """Returns when nothing is under way any more."""
+        """Returns when neither thread has work any more."""
         self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.saver.close()
@@ -112,9 +111,9 @@ class Recovery:
     def _known(
         self, partitions: Sequence[int], committed: Callable[[Sequence[int]], Mapping[int, int | None]]
     ) -> Known:
-        """A coordinator that was killed and is back at once can answer while it still reads its log: with what was
-        committed long ago, or with nothing (`python -m tests.chaos.early`, docs/guarantees.md). Snapshots are saved
-        after commits, so an answer that falls behind one is asked for again, for `redis.wait`."""
+        """A coordinator that restarts can answer before it has read its log: with an old commit, or with none
+        (`python -m tests.chaos.early`, docs/guarantees.md). Snapshots are saved after commits, so while the answer is
+        behind a snapshot, this asks again, for `redis.wait` at most."""
         deadline_s = self._clock() + self._config.wait / 1000
         offsets = committed(partitions)
         while self._behind(offsets) and self._clock() < deadline_s and not self._closing.wait(RETRY_S):
@@ -122,7 +121,7 @@ class Recovery:
         return Known(offsets, self._log.swaps(sorted(partitions)), self._clock())
 
     def _behind(self, offsets: Mapping[int, int | None]) -> bool:
-        """Whether a snapshot is ahead of what the group is said to have committed."""
+        """Whether a snapshot is ahead of the answered commits."""
         try:
             return not self._store_away and any(self._states.offset(part) > (at or 0) for part, at in offsets.items())
         except ConnectionFailed:
@@ -151,7 +150,8 @@ class Recovery:
     def _loaded(
         self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
     ) -> tuple[Shard, int] | None:
-        """From the store, which is asked for `redis.wait` while it does not answer; once, where it has not before."""
+        """From the store. While the store does not answer, this asks again for `redis.wait`; only once where it did
+        not answer for the partition before."""
         deadline_s = self._clock() + (0 if self._store_away else self._config.wait / 1000)
         while committed is not None:
             try:
@@ -167,7 +167,7 @@ class Recovery:
         return None
 
     def _await_former_owner(self, partition: int, committed: int, since_s: float) -> None:
-        """Who has given it up may be saving it just now: that is waited for, no longer than folding again takes."""
+        """The former owner may still be saving the partition. This waits for it, but no longer than a replay takes."""
         most_s = self._config.wait / 1000
         while (stored := self._states.offset(partition)) < committed:
             patience_s = min(most_s, (committed - max(stored, 0)) / (PACE.per_s or CAREFUL_PER_S))
@@ -182,7 +182,7 @@ class Recovery:
         parts: Iterable[bytes] | None,
         has: Callable[[str], bool],
     ) -> tuple[Shard, int] | None:
-        """What `Shard.restore` answers, where the log bears it out."""
+        """The shard of the snapshot; None where it contradicts the log, is damaged, or there is none."""
         if parts is None or committed is None:
             return None
         try:
@@ -193,18 +193,18 @@ class Recovery:
         if shard.next_offset > committed:
             wrong = f"is at offset {shard.next_offset}, the group at {committed} (was it reset?)"
         elif shard.next_offset < committed and known and shard.version not in _judged(known, shard.next_offset):
-            # a swap that was saved, but another worker went on without it
+            # this worker saved a swap, but another one took over and judged without it
             wrong = f"is of model {shard.version}, which never judged offset {shard.next_offset}"
         elif shard.next_offset == committed and not has(shard.version):
-            # a swap that was saved and never used: the log has no copy of its bundle
-            wrong = f"is of model {shard.version}, which cannot be had"
+            # a worker saved a swap and judged nothing with it: the log has no copy of the bundle
+            wrong = f"is of model {shard.version}, which cannot be loaded"
         else:
             return shard, events_per_s
         log.warning("partition %d: the snapshot %s; rebuilds from the log", partition, wrong)
         return None
 
     def _start(self, committed: int | None, known: list[Swap]) -> int:
-        """Where to fold from without a snapshot: never before the offset at which the group began."""
+        """The offset to fold from without a snapshot, at or after the one at which the group began."""
         if committed is None:
             return UNKNOWN
         began = min(committed, known[0].offset) if known else committed
@@ -230,13 +230,13 @@ def _say(assignment: Assignment) -> None:
 
 
 def _judged(known: list[Swap], offset: int) -> set[str]:
-    """The versions before and after a swap at `offset`; the only one in force if there is none."""
+    """The versions that may have judged up to `offset`: both sides of a swap exactly there, else the one in force."""
     before = [swap for swap in known if swap.offset < offset][-1:]
     return {swap.version for swap in [*before, *(swap for swap in known if swap.offset == offset)]}
 
 
 def _changes(known: list[Swap], shard: Shard) -> list[Swap]:
-    """Those at the shard's offset or ahead of it that bring another version."""
+    """The swaps at the shard's offset or later that change the version."""
     changes, version = [], shard.version
     for swap in known:
         if swap.offset >= shard.next_offset and swap.version != version:

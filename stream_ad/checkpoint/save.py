@@ -1,8 +1,8 @@
-"""Snapshots on their way to the store, in a thread beside the pipeline's.
+"""Saves snapshots in a thread of its own.
 
-The pipeline stands still for a copy of the state only; packing and sending it take ten times as long. One
-snapshot is sent at a time. What is copied is committed: so whenever its sending ends, or if it never
-does, the store holds a state that the log bears out.
+The pipeline waits only while the state is copied; packing and sending the copy take ten times as long. The saver sends
+one snapshot at a time. It copies committed states only, so whenever a save ends, or fails, the store holds a state
+that agrees with the log.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from stream_ad.state.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.05  # of the time at most: large states are saved less often
-COPIED_BYTES = 256 << 20  # of copies that wait to be sent; one that is larger waits alone
-AWAY_S = 1.0  # so long after the store did not answer, the saver does not ask it again
+SHARE = 0.05  # of the time at most goes into saving: large states are saved less often
+COPIED_BYTES = 256 << 20  # of copies may wait to be sent; one that is larger waits alone
+AWAY_S = 1.0  # after a failed save the saver leaves the store alone for so long
 
 Threads = Callable[[str], Executor]
 
@@ -52,7 +52,7 @@ class Sending:
 
 
 class Saver:
-    """Saves the partitions of one worker, in the order in which it is asked to. By the pipeline's thread."""
+    """Saves the partitions of one worker, in the order of the calls. The pipeline's thread calls it."""
 
     def __init__(
         self,
@@ -71,7 +71,8 @@ class Saver:
         self._closing = threading.Event()
 
     def due(self, assignments: Collection[Assignment]) -> list[Assignment]:
-        """Those to be saved now: every `snapshot_interval`, or after `snapshot_events`, as far as there is room."""
+        """The assignments to save now: every `snapshot_interval`, or after `snapshot_events`, if there is room for
+        copies."""
         self._collect()
         now = self._clock()
         if not self._sending and now - self._round_s >= max(
@@ -89,19 +90,20 @@ class Saver:
         return not busy and assignment.unsaved > 0 and sum(sending.nbytes for sending in self._sending) < COPIED_BYTES
 
     def save(self, assignment: Assignment) -> None:
-        """Begins with it unless nothing is new, it is under way, or many copies wait already."""
+        """Begins to save the partition. It does nothing where nothing is new, a save of it is in flight, or
+        `COPIED_BYTES` wait."""
         self._waiting.discard(assignment.partition)
         if self._can(assignment):
             self._send(assignment, copied=True)
 
     def hand_over(self, assignment: Assignment) -> None:
-        """Saves what nobody folds on, for whoever gets the partition: that worker waits for it, though not long."""
+        """Saves a partition that this worker gave up. The next owner waits for this for a short time."""
         self._waiting.discard(assignment.partition)
         if assignment.unsaved:
             self._send(assignment, copied=False)
 
     def finish(self, assignments: Iterable[Assignment]) -> None:
-        """Returns when all is saved, or cannot be."""
+        """Returns when all partitions are saved, or the store is away."""
         self._drain()
         for assignment in assignments:
             if assignment.unsaved:
@@ -111,7 +113,7 @@ class Saver:
                     return
 
     def save_swap(self, assignment: Assignment) -> bool:
-        """Saves at once, also where only the model is new. False when the store is away, or holds something newer."""
+        """Saves at once, even if only the version is new. False: the store is away, or holds a newer snapshot."""
         self._drain()
         next_offset = assignment.shard.next_offset
         try:
@@ -124,7 +126,7 @@ class Saver:
         return sent.saved
 
     def close(self) -> None:
-        """What is not sent by now is dropped."""
+        """Drops what is not sent yet."""
         self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -136,7 +138,7 @@ class Saver:
         self._sending.append(Sending(assignment, next_offset, snapshot.nbytes, sent))
 
     def _sent(self, assignment: Assignment, snapshot: Snapshot, owner: int | None, next_offset: int) -> Sent:
-        """In the saving thread; by the pipeline's own for a swap, when the other is idle."""
+        """Runs in the saving thread; for a swap, in the pipeline's thread while the saving one is idle."""
         begun = self._clock()
         if self._failed is not None and begun - self._failed[0] < AWAY_S:
             raise ConnectionFailed(self._failed[1])
@@ -157,7 +159,7 @@ class Saver:
             yield part
 
     def _check(self, assignment: Assignment) -> None:
-        """Raises `CancelledError` where nothing is to be written any more."""
+        """Raises `CancelledError` where the partition is lost, or the saver closes."""
         if self._closing.is_set() or assignment.state is State.LOST:
             raise CancelledError
 
@@ -183,7 +185,7 @@ class Saver:
                 log.info("snapshots are saved again")
             self.store_away = False
             self._spent_s += sent.spent_s
-            # whoever commits owns the partition: it takes a new number where somebody has taken one since
+            # a worker that commits owns the partition: it claims a new number if another worker has claimed one
             assignment.owner = sent.owner if sent.saved else None
             if sent.saved:
                 assignment.saved_offset = max(assignment.saved_offset, sending.next_offset)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-CAREFUL_PER_S = 30_000  # what a slow machine does, until there is something to go by
+CAREFUL_PER_S = 30_000  # what a slow machine does; used until a rate is measured
 ENOUGH = 20_000
 FORGOTTEN_AFTER = 1_000_000
 
 
 class Pace:
-    """Events per second of work, measured while more waited than could be done."""
+    """Events per second of work, measured only while records wait in the queue."""
 
     def __init__(self) -> None:
         self._events = 0.0

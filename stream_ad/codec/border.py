@@ -1,4 +1,4 @@
-"""The codec's border: one record that a codec cannot deal with becomes one reject, and its neighbours stay events."""
+"""The codec's border: a record for which the codec fails becomes a reject, and its neighbours stay events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream_ad.protocols import Codec
 class GuardedCodec:
     """A codec whose batches keep the contract, whatever the codec inside does.
 
-    Records for which it raises, or answers what is no event, are rejected with the reason `codec_error`.
+    A record for which it raises, or answers no proper event, is rejected with the reason `codec_error`.
     """
 
     def __init__(self, codec: Codec, record: Record, numeric: int, categorical: int) -> None:
@@ -24,7 +24,7 @@ class GuardedCodec:
         self._numeric, self._categorical = numeric, categorical
 
     def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
-        """Raises `StreamAdError` where the codec does: it cannot work at all."""
+        """Raises a `StreamAdError` that the codec raises: then the codec cannot work at all."""
 
         def ask(first: int, last: int) -> tuple[EventBatch, RejectBatch]:
             part = raw if last - first == len(raw) else _part(raw, first, last)

@@ -92,7 +92,7 @@ def _number(text: str) -> int | float | None:
 
 
 def described(leaf: object) -> str:
-    """A few words on a leaf, the same whichever parser read it. Never what it holds: reasons reach logs."""
+    """What a leaf is, in a few words that do not depend on the parser. They never quote it: reasons reach logs."""
     names = {
         str: "is text",
         bool: "is true or false",

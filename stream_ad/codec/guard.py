@@ -1,9 +1,8 @@
-"""Which lines msgspec surely reads as the plain way reads each of them.
+"""Finds out whether msgspec surely reads a batch as orjson reads each line.
 
-Where msgspec skips a field that nobody asked for, it is laxer than orjson in exactly this: it does
-not look at the UTF-8 of strings, nor at whether a number overflows a double. Their limits of nesting
-differ. It takes lines for blanks: several documents may share a line, one may run over several. And of a
-name that an object has twice it says nothing.
+Where msgspec skips a field that the schema does not name, it is laxer than orjson: it checks neither the UTF-8 of
+strings nor whether a number overflows a double. Their limits of nesting differ. msgspec takes a newline for a blank:
+several documents may share a line, and one may run over several. And it accepts a name that an object has twice.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ _KIND[list(b"eE")] = _EXPONENT
 
 
 def safe(lines: bytes) -> bool:
-    """Whether every line holds whole documents, at least one, and msgspec reads them as the plain way does.
+    """Whether every line holds one or more complete documents, and msgspec reads them as orjson does.
 
-    Lines must begin with `{` and end with `}`: that, a newline, and that again cannot lie within a
-    document. So where values are joined by newlines and as many documents are found as there were
-    values, each value is exactly one document.
+    Each line must begin with `{` and end with `}`, since `}`, a newline and `{` cannot stand within a document. So
+    where a batch has as many documents as lines, each line is exactly one document.
     """
     data = np.frombuffer(lines, np.uint8)
     if not _lines_are_safe(data) or may_repeat(data):
@@ -76,8 +74,8 @@ def _lines_are_safe(data: U8) -> bool:
 def _overflows(data: U8, at: int) -> bool:
     """Whether the `e` at `at` may belong to a number and has an exponent of three digits or more.
 
-    What begins after a letter or a quote ("3e100f") is no number. After a blank or a comma it may
-    be text as well; then the lines are decoded the plain way for nothing.
+    What begins after a letter or a quote ("3e100f") is no number. After a blank or a comma it may be text as well;
+    then the batch takes the slow way without need.
     """
     first = at + 1 + (data[at + 1] == 43)  # +
     for digit in range(first, first + 3):

@@ -19,8 +19,8 @@ def codes(column: Strings) -> U64:
 
 @kernel
 def _codes(data: U8, start: I64) -> U64:
-    found = np.zeros(len(start) - 1, np.uint64)
-    for row in range(len(found)):
+    hashes = np.zeros(len(start) - 1, np.uint64)
+    for row in range(len(hashes)):
         if start[row] == start[row + 1]:
             continue
         mixed = fnv1a(data, start[row], start[row + 1], FNV_BASIS)
@@ -29,5 +29,5 @@ def _codes(data: U8, start: I64) -> U64:
         mixed ^= mixed >> np.uint64(33)
         mixed *= np.uint64(0xC4CEB9FE1A85EC53)
         mixed ^= mixed >> np.uint64(33)
-        found[row] = max(mixed, np.uint64(1))
-    return found
+        hashes[row] = max(mixed, np.uint64(1))
+    return hashes

@@ -17,7 +17,7 @@ from stream_ad.codec.timestamps import END_MS
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
 
-CHUNK_ROWS = 1000  # decoded at once: documents of a chunk still lie in the cache when its columns are taken
+CHUNK_ROWS = 1000  # the processor's cache still holds the documents of so many rows when their columns are made
 MAX_CATEGORY_BYTES = 256
 
 
@@ -60,14 +60,14 @@ class JsonCodec:
         rejected: dict[int, str] = {}
         for first in range(0, len(raw), CHUNK_ROWS):
             chunk = raw.value[first : first + CHUNK_ROWS]
-            found = self.fast(chunk)
-            if found is None:
-                kept, found, failed = self.plain(chunk)
+            leaves = self.fast(chunk)
+            if leaves is None:
+                kept, leaves, failed = self.plain(chunk)
                 rows += [first + row for row in kept]
                 rejected |= {first + row: reason for row, reason in failed.items()}
             else:
                 rows += range(first, first + len(chunk))
-            for column, part in zip(columns, found, strict=True):
+            for column, part in zip(columns, leaves, strict=True):
                 column += part
         return self._batches(raw, np.array(rows, np.int64), columns, rejected)
 
@@ -137,13 +137,13 @@ class JsonCodec:
         for place, child in enumerate(tree.values()):
             take = attrgetter(f"f{place}")
             if tree is self._tree:
-                found = list(map(take, documents))
+                members = list(map(take, documents))
             else:
-                found = [None if document is None else take(document) for document in documents]
+                members = [None if document is None else take(document) for document in documents]
             if isinstance(child, str):
-                columns[self._column[child]] = found
+                columns[self._column[child]] = members
             else:
-                self._spread(child, found, columns)
+                self._spread(child, members, columns)
 
     def _batches(
         self, raw: RawBatch, row: I64, columns: list[list[Any]], rejected: dict[int, str]
@@ -241,10 +241,10 @@ def _struct(tree: _Tree) -> type[msgspec.Struct]:
 
 def _leaves(documents: list[dict[str, Any]], path: tuple[str, ...]) -> list[Any]:
     first, *rest = path
-    found = [document.get(first) for document in documents]
+    members = [document.get(first) for document in documents]
     for name in rest:
-        found = [_member(node, name) for node in found]
-    return found
+        members = [_member(node, name) for node in members]
+    return members
 
 
 def _member(node: Any, name: str) -> Any:

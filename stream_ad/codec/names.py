@@ -20,9 +20,9 @@ def repeated(value: bytes) -> str | None:
     data = np.frombuffer(value, np.uint8)
     if not may_repeat(data):
         return None
-    found = np.empty((len(value) // 4 + 1, 3), np.int64)
+    table = np.empty((len(value) // 4 + 1, 3), np.int64)
     seen = set()
-    for first, last, owner in found[: _names(data, found)].tolist():
+    for first, last, owner in table[: _names(data, table)].tolist():
         name = owner, orjson.loads(value[first:last])
         if name in seen:
             return str(name[1])
@@ -39,12 +39,12 @@ def may_repeat(data: U8) -> bool:
 
 
 @kernel
-def _names(data: U8, found: I64) -> int:
+def _names(data: U8, table: I64) -> int:
     """Of documents -> [names,3]: where each begins and ends, quotes included, and the number of its object; how many.
 
-    Where `found` has no room they are compared instead: -1 as soon as one may be a repetition.
+    Where `table` has no room they are compared instead: -1 as soon as one may be a repetition.
     """
-    comparing = not len(found)
+    comparing = not len(table)
     begin = np.zeros(_DEPTH + 1, np.int64)  # of the names of each object around this place, or its number
     names = np.empty(_NAMES, np.uint64)
     depth, objects, count, first, last = 0, 0, 0, 0, 0  # the latest string is data[first:last]
@@ -72,7 +72,7 @@ def _names(data: U8, found: I64) -> int:
                     return -1
                 names[count] = name
             else:
-                found[count, 0], found[count, 1], found[count, 2] = first - 1, last + 1, begin[depth]
+                table[count, 0], table[count, 1], table[count, 2] = first - 1, last + 1, begin[depth]
             count += 1
         elif byte == _OPENS:
             if depth == _DEPTH:

@@ -1,4 +1,4 @@
-"""Overrides from the environment, and secrets that must come from there.
+"""Overrides from the environment, and the secrets that may stand only there.
 
 `STREAM_AD__REDIS__URL` sets `redis.url`. Under `kafka.options` underscores stand for dots, which a
 variable's name cannot hold: `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`. Lists
@@ -29,8 +29,8 @@ def overridden(
 ) -> dict[str, Any]:
     """The data with every variable of ours written over it; neither is changed. Raises `ConfigError`.
 
-    `is_table(path, merged)`: whether a list or a table belongs there. It sees the data with all variables in
-    place, as texts, since one of them may name the part that has the key.
+    `is_table(path, merged)` says whether a list or a table belongs at `path`. `merged` holds all variables as text,
+    since one of them may name the part that has the key.
     """
     texts = _written(data, environ, lambda _: False)
     return _written(data, environ, lambda path: is_table(path, texts))
@@ -55,7 +55,7 @@ def _written(
 
 
 def variable_for(key: Sequence[int | str], environ: Mapping[str, str]) -> str | None:
-    """The variable that set this key, or something in it or around it."""
+    """The variable that set this key, a part of it, or a table around it."""
     for name in environ:
         if name.startswith(ENV_PREFIX):
             path = _path(name)

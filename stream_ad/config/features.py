@@ -1,6 +1,6 @@
-"""Which features a pipeline computes: part of a model's identity.
+"""The list of a pipeline's features, which is part of a model's identity.
 
-A bundle carries the spec it was trained on; one that differs from the pipeline's is refused.
+A bundle holds the spec that it was trained on; a pipeline refuses a bundle with another spec.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _fits(cls, value: object) -> object:
-        """Numbers end up in arrays."""
+        """Raises `ValueError` for a number that an array cannot hold."""
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int) and not -(2**63) <= number < 2**63:
                 raise ValueError("must fit into 64 bits")
@@ -60,7 +60,7 @@ class Section(BaseModel):
 
 
 class Kafka(Section):
-    """How to reach Kafka."""
+    """The connection to Kafka."""
 
     brokers: str = Field("127.0.0.1:9092", description="bootstrap servers, comma separated")
     options: dict[str, str | int | float | bool] = Field(
@@ -182,7 +182,7 @@ class Incidents(Section):
 
 
 class Silence(Section):
-    """Keys that stop speaking."""
+    """Alerts on keys that send no events any more."""
 
     enabled: bool = Field(False, description="alert when a key is silent against its partition's watermark")
     min_gap: Duration = Field(60_000, description="no silence is shorter")
@@ -210,7 +210,7 @@ class Models(Section):
 
 
 class Run(Section):
-    """How a run stays up, and how it ends."""
+    """How a run watches itself, and how it ends."""
 
     stop: Duration = Field(30_000, ge=1000, description="asked to stop, it has ended after so long, whatever hangs")
     stalled: Duration = Field(

@@ -1,6 +1,6 @@
-"""Alerts as they are written inside a fold's loop: lines that grow, and the columns made of them.
+"""Alerts inside a compiled loop: lines of a buffer that grows, and the columns made of them.
 
-An event may make any number of incidents due, so the number of alerts is not known before.
+One event may cause any number of alerts (timers come due with it), so a loop cannot know the number beforehand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LINE = np.dtype(  # columns as in batch.Alerts
 
 
 class Events(NamedTuple):
-    """What a fold that raises alerts reads of the events."""
+    """The columns of the events that a fold needs to write alerts."""
 
     slot: I32  # [n]
     fresh: Bool  # [n]
@@ -47,7 +47,7 @@ class Events(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Alerts that are written so far, and room for more."""
+    """The alerts written so far, and room for more."""
 
     written: I64  # [1]  how many
     line: Records  # [>=written]  LINE
@@ -57,7 +57,7 @@ class Lines(NamedTuple):
 
 def events_of(keyed: KeyedBatch) -> Events:
     events = keyed.events
-    # codecs give keys as writable or read-only memory; a kernel is compiled for each, so give it one
+    # numba compiles a kernel once for writable and once for read-only memory, and codecs give either: always pass one
     key_data = np.ascontiguousarray(events.key.data).view()
     key_data.flags.writeable = False
     return Events(keyed.slot, keyed.fresh, keyed.watermark, events.offset, events.ts_ms, key_data, events.key.start)
@@ -71,7 +71,7 @@ def lines(max_key_bytes: int) -> Lines:
 
 @kernel
 def add(lines: Lines, key: U8, key_bytes: int) -> Lines:
-    """The lines with one more, about `key`; all its columns are still to be written."""
+    """The lines with one more, about `key`. The caller writes its columns."""
     k = lines.written[0]
     if k == len(lines.line):
         more = Lines(

@@ -1,13 +1,13 @@
-"""From flags to alerts: consecutive anomalous rows of a key are one incident.
+"""Makes alerts of flags: consecutive anomalous rows of a key are one incident.
 
 * *opened* with the first flagged row; the incident is named by that row's offset.
 * *updated* when the p-value has fallen by `update_factor` since the incident's last opened or
   updated alert, and `cooldown` has passed since that alert.
 * *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last
   flag by `resolve_after` (whichever key's event moves it), or when the key is forgotten.
-* A flag within `cooldown` of the incident's last opened or updated alert continues the same
-  incident silently, and its end is then silent too: whoever reads the alerts knows of the
-  end already. Only an update speaks of it again (and then a resolution follows).
+* A flag within `cooldown` of the incident's last opened or updated alert continues a resolved
+  incident silently, and its end is silent too, because the resolution was published already.
+  Only an update is published again, and then a resolution follows.
 * A level shift ends the incident: one alert of rule shift, then the resolution.
 """
 
@@ -31,7 +31,7 @@ _NONE, _REPORTED, _SILENT, _CLOSED = range(4)  # reported, silent: open, and the
 _SHIFT, _SCORE = int(Rule.shift), int(Rule.score)
 _OPENED, _UPDATED, _RESOLVED = int(Phase.opened), int(Phase.updated), int(Phase.resolved)
 
-_WHOLE = np.dtype(
+_INTS = np.dtype(
     [
         ("incident", "i8"),  # offset of the first flag
         ("opened_ms", "i8"),  # its event time
@@ -62,13 +62,13 @@ class IncidentState:
     clock: I64  # [3]
     link: I64 = per_key()  # [capacity,3]
     phase: U8 = per_key()  # [capacity]  all that a normal row looks at
-    whole: I64 = per_key()  # [capacity,8]  _WHOLE
+    whole: I64 = per_key()  # [capacity,8]  _INTS; snapshots have it under this name
     real: F64 = per_key()  # [capacity,5]  _REAL
     key: U8 = per_key()  # [capacity,max_key_bytes]  of a key that had an incident
 
 
 class _Judged(NamedTuple):
-    """What the loop reads of the verdicts, [m] each."""
+    """The columns of the verdicts that the loop reads, [m] each."""
 
     row: I64
     score: F64
@@ -82,7 +82,7 @@ class _Keys(NamedTuple):
     """The keys' incidents, [capacity] each."""
 
     phase: U8
-    whole: Records
+    ints: Records
     real: Records
     name: U8
 
@@ -95,7 +95,7 @@ class _Options(NamedTuple):
 
 
 class Incidents:
-    """Fold[IncidentState, Verdicts, Alerts]; the module says how."""
+    """Fold[IncidentState, Verdicts, Alerts], by the rules above."""
 
     def __init__(self, section: config.Incidents, max_key_bytes: int) -> None:
         self._options = _Options(
@@ -121,7 +121,7 @@ class Incidents:
             alert.events_of(features.windows.keyed),
             _Judged(features.row, batch.scores.score, batch.threshold, batch.p_value, batch.flag, batch.shift),
             timers.wheel(state.head, state.clock, state.link),
-            _Keys(state.phase, records(state.whole, _WHOLE), records(state.real, _REAL), state.key),
+            _Keys(state.phase, records(state.whole, _INTS), records(state.real, _REAL), state.key),
             self._options,
             alert.lines(self._max_key_bytes),
         )
@@ -130,12 +130,12 @@ class Incidents:
 
 @kernel
 def _write(lines: Lines, rule: int, phase: int, offset: int, row: int, keys: _Keys, s: int) -> Lines:
-    whole, real = keys.whole[s], keys.real[s]
-    lines = alert.add(lines, keys.name[s], whole.key_bytes)
+    ints, real = keys.ints[s], keys.real[s]
+    lines = alert.add(lines, keys.name[s], ints.key_bytes)
     line = lines.line[lines.written[0] - 1]
     line.rule, line.phase, line.offset, line.row = rule, phase, offset, row
-    line.incident = offset if rule == _SHIFT else whole.incident
-    line.about, line.ts_ms, line.opened_ms, line.events = whole.about, whole.about_ms, whole.opened_ms, whole.events
+    line.incident = offset if rule == _SHIFT else ints.incident
+    line.about, line.ts_ms, line.opened_ms, line.events = ints.about, ints.about_ms, ints.opened_ms, ints.events
     line.score, line.threshold, line.p_value, line.peak_p = real.score, real.threshold, real.p_value, real.peak_p
     line.expected_ms = 0
     return lines
@@ -155,24 +155,24 @@ def _flagged(
 ) -> Lines:
     s, offset, ts_ms = events.slot[i], events.offset[i], events.ts_ms[i]
     p, shift = judged.p_value[row], judged.shift[row]
-    phase, whole, real = keys.phase, keys.whole[s], keys.real[s]
-    if phase[s] == _CLOSED and ts_ms - whole.alerted_ms < options.cooldown_ms:
+    phase, ints, real = keys.phase, keys.ints[s], keys.real[s]
+    if phase[s] == _CLOSED and ts_ms - ints.alerted_ms < options.cooldown_ms:
         phase[s] = _SILENT
     elif phase[s] == _NONE or phase[s] == _CLOSED:
-        whole.incident, whole.opened_ms, whole.events = offset, ts_ms, 0
-        whole.key_bytes = alert.write_key(keys.name[s], events, i)
+        ints.incident, ints.opened_ms, ints.events = offset, ts_ms, 0
+        ints.key_bytes = alert.write_key(keys.name[s], events, i)
         real.peak_p = 1.0
         phase[s] = _NONE
-    whole.about, whole.about_ms, whole.normal = offset, ts_ms, 0
-    whole.events += 1
+    ints.about, ints.about_ms, ints.normal = offset, ts_ms, 0
+    ints.events += 1
     real.score, real.threshold, real.p_value = judged.score[row], judged.threshold[row], p
     real.peak_p = min(real.peak_p, p)
     timers.arm_by(s, ts_ms + options.resolve_ms, wheel)
     opening = phase[s] == _NONE
-    worse = p * options.update_factor <= real.alerted_p and ts_ms - whole.alerted_ms >= options.cooldown_ms
+    worse = p * options.update_factor <= real.alerted_p and ts_ms - ints.alerted_ms >= options.cooldown_ms
     if opening or (worse and not shift):
         lines = _write(lines, _SCORE, _OPENED if opening else _UPDATED, offset, row, keys, s)
-        whole.alerted_ms, real.alerted_p = ts_ms, p
+        ints.alerted_ms, real.alerted_p = ts_ms, p
         phase[s] = _REPORTED
     if shift:
         lines = _write(lines, _SHIFT, _OPENED, offset, row, keys, s)
@@ -183,11 +183,11 @@ def _flagged(
 
 @kernel
 def _skip(i: int, row: int, events: Events, judged: _Judged, wheel: Wheel, phase: U8) -> tuple[int, int, int]:
-    """From event `i` and verdict `row` on to the first event that changes an incident, and a timer due at it or -1.
+    """From event `i` and verdict `row` on: the first event that changes an incident, and a timer due there or -1.
 
-    Most events change none. What alerts are written to is left out here: to carry it along costs more than all else.
+    Most events change none. This loop does without the lines of alerts, which cost more to pass than all its work.
     """
-    # a field that is taken within the loop is counted as a new reference every time
+    # taken before the loop: within it, numba would count a reference each time
     slot, fresh, watermark, scored, flag = events.slot, events.fresh, events.watermark, judged.row, judged.flag
     clock = wheel.clock[0]
     while i < len(slot):
@@ -213,7 +213,7 @@ def _change(
     lines: Lines, events: Events, i: int, judged: _Judged, row: int, due: int, wheel: Wheel, keys: _Keys,
     options: _Options,
 ) -> Lines:  # fmt: skip
-    """What event `i` does to incidents; `due` as `_skip` gives it. A verdict on it is `row`."""
+    """Applies event `i` to the incidents. `due` is that of `_skip`, `row` the verdict on the event."""
     s, offset, watermark = events.slot[i], events.offset[i], events.watermark[i]
     if events.fresh[i]:
         lines = _close(lines, offset, keys, s)
@@ -222,7 +222,7 @@ def _change(
     if due < 0:
         due = timers.pop(watermark, wheel)
     while due >= 0:
-        end_ms = keys.whole[due].about_ms + options.resolve_ms
+        end_ms = keys.ints[due].about_ms + options.resolve_ms
         if watermark <= end_ms:
             timers.arm(due, end_ms, wheel)
         else:
@@ -233,8 +233,8 @@ def _change(
     if judged.flag[row]:
         return _flagged(lines, events, i, judged, row, wheel, keys, options)
     if keys.phase[s] in (_REPORTED, _SILENT):
-        keys.whole[s].normal += 1
-        if keys.whole[s].normal >= options.resolve_rows:
+        keys.ints[s].normal += 1
+        if keys.ints[s].normal >= options.resolve_rows:
             lines = _close(lines, offset, keys, s)
             timers.cancel(s, wheel)
     return lines

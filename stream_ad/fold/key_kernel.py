@@ -22,7 +22,7 @@ SLOT = np.uint64(0x00000000FFFFFFFF)
 HALF = np.uint64(32)
 ONE = np.uint64(1)
 EMPTY = np.uint64(0)
-AHEAD = 8  # rows; long enough for memory to answer
+AHEAD = 8  # rows between the prefetch of a key's memory and its use
 
 LINK = np.dtype(
     [
@@ -57,7 +57,7 @@ class Lateness(NamedTuple):
 
 
 class Keyed(NamedTuple):
-    """What the loop works out of each event, [n] each; of a late one that is not kept no slot."""
+    """What the loop computes for each event, [n] each. A late event that is not kept has no slot."""
 
     slot: I32
     fresh: Bool
@@ -165,7 +165,7 @@ def link_newest(link: Records, ends: Any, slot: np.int64, alone: bool) -> None:
 
 @kernel
 def enter(table: Table, h: np.uint64, data: U8, first: int, length: int) -> np.int64:
-    """Gives a new key a slot, if need be that of the key seen longest ago; the slot."""
+    """Gives a new key a slot and returns it. Where all are in use, the key seen longest ago loses its slot."""
     ends, used, key, link, entry = table.ends[0], table.used, table.key, table.link, table.entry
     if used[0] < len(key):
         slot: np.int64 = used[0]
@@ -185,12 +185,12 @@ def enter(table: Table, h: np.uint64, data: U8, first: int, length: int) -> np.i
 
 @kernel
 def assign(events: Events, lateness: Lateness, table: Table, out: Keyed) -> int:
-    """The partition's clock and the slot of every key, in log order; answers how many events are late.
+    """Moves the watermark and finds the slot of every key, in log order; returns how many events are late.
 
-    Unless `lateness.keep`, a late event touches no key. A key that is too long: answers -1, and
-    nothing has changed.
+    Unless `lateness.keep`, a late event touches no key. Returns -1 for a key that is too long; then nothing has
+    changed.
     """
-    # a field that is taken within the loop is counted as a new reference every time
+    # taken before the loop: within it, numba would count a reference each time
     data, start, ts_ms = events.key_data, events.key_start, events.ts_ms
     latest_ms, ends, key, link, entry = table.latest_ms, table.ends[0], table.key, table.link, table.entry
     slots, fresh, watermark, late = out.slot, out.fresh, out.watermark, out.late

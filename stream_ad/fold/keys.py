@@ -1,4 +1,4 @@
-"""Which row of the state a key owns, and how late it is: the first fold of every partition."""
+"""Gives each key a row of the state, and decides which events are late: the first fold of every partition."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ NEVER_MS = -(2**62)
 class KeyState:
     """The keys, and the order in which they were last seen.
 
-    The hash table over them is no field: it follows from the keys, is left out of
-    snapshots, and is made again at the first step after a restore.
+    Snapshots leave the hash table out: it follows from the keys, and the first step after a restore makes it again.
     """
 
     ends: I32  # [2]  ENDS
@@ -46,16 +45,15 @@ class KeyState:
 
 
 class Keys:
-    """Gives every key a slot, evicts the least recently seen key, and judges lateness.
+    """Fold[KeyState, EventBatch, KeyedBatch]: gives every key a slot, and takes late events out.
 
-    Slots are handed out 0, 1, 2 … until all `capacity` are used; then a new key takes the
-    slot of the key whose last event lies furthest back in the log. Keys are compared byte
-    by byte, whatever their hashes say.
+    Keys get the slots 0, 1, 2 … until all `capacity` are in use; then a new key takes the slot of the key whose last
+    event lies furthest back in the log. Keys are compared byte by byte, also where their hashes are equal.
 
-    The watermark is the highest event time of the partition less `window.allowed_lateness`
-    (about `NEVER_MS` before the first event). An event behind it as it stands before that
-    event is late: `accept` lets it go on as any other, `drop` counts it, `reject` also
-    hands it back with a reason. Late events that do not go on leave no trace in the state.
+    The watermark is the highest event time of the partition less `window.allowed_lateness` (about `NEVER_MS` before
+    the first event). An event is late if it lies behind the watermark of the events before it. `window.late` decides:
+    `accept` treats it as any other, `drop` counts it, `reject` also makes it a reject. Dropped and rejected events
+    leave no trace in the state.
     """
 
     def __init__(self, window: Window, max_key_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The windows scored last: what a new model is shown to carry thresholds over."""
+"""Keeps the latest scored windows: a new model scores them, so that thresholds can be carried over."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""Keys that stop speaking while their partition goes on.
+"""Finds keys without events while their partition goes on.
 
-*Live time* is what a key's silence is measured in: the sum of the watermark's advances, none of
-them counted for more than half of `min_gap`. In a busy partition that is event time. When a
-whole partition pauses, the event that ends the pause moves the watermark by all of it at once
-and no key had a chance to speak: live time goes on by `min_gap / 2` then, nobody is late by
-the pause alone, and no rhythm is learnt from it. In a partition so sparse that events lie further
-apart, live time runs slower than event time, for the rhythm and for the silence alike.
+The silence of a key is measured in *live time*: the sum of the watermark's advances, each counted as half of
+`min_gap` at most. In a busy partition live time is event time. When a whole partition pauses, no key could send
+anything, and the event that ends the pause moves the watermark by all of the pause. Live time then advances by
+`min_gap / 2` only, so the pause alone makes no key silent and changes no rhythm. In a sparse partition, whose events
+lie further apart than that, live time runs slower than event time, for rhythms and silences alike.
 
-A key's rhythm is the exponentially weighted mean and variance of the gaps between its events.
-It is silent once live time has passed its last event by `max(min_gap, mean + deviations * std)`.
+A key's rhythm is the exponentially weighted mean and variance of the gaps between its events. The key is silent once
+live time has passed its last event by `max(min_gap, mean + deviations * std)`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ _SILENCE, _OPENED, _RESOLVED = int(Rule.silence), int(Phase.opened), int(Phase.r
 _LIVE = np.dtype(
     [
         ("now", "i8"),  # live time, ms
-        ("watermark", "i8"),  # that live time has come to
+        ("watermark", "i8"),  # up to which live time is counted
         ("started", "i8"),
     ]
 )
-_WHOLE = np.dtype(
+_INTS = np.dtype(
     [
         ("events", "i8"),
         ("live_ms", "i8"),  # live time of the last event
@@ -62,15 +61,15 @@ class SilenceState:
     head: I64  # [512]  timers on live time, as the next two
     clock: I64  # [3]
     link: I64 = per_key()  # [capacity,3]
-    whole: I64 = per_key()  # [capacity,8]  _WHOLE
+    whole: I64 = per_key()  # [capacity,8]  _INTS; snapshots have it under this name
     gap: F64 = per_key()  # [capacity,2]  _GAP
     key: U8 = per_key()  # [capacity,max_key_bytes]
 
 
 class _Keys(NamedTuple):
-    """What is known of the keys, [capacity] each."""
+    """The state of the keys, [capacity] each."""
 
-    whole: Records
+    ints: Records
     gap: Records
     name: U8
 
@@ -82,7 +81,7 @@ class _Options(NamedTuple):
 
 
 class Silence:
-    """Fold[SilenceState, Verdicts, Alerts]; the module says how. Keeps no state unless enabled."""
+    """Fold[SilenceState, Verdicts, Alerts], by the rules above. It keeps no state unless enabled."""
 
     def __init__(self, section: config.Silence, max_key_bytes: int) -> None:
         self._enabled = section.enabled
@@ -103,9 +102,9 @@ class Silence:
         )
 
     def step(self, state: SilenceState, batch: Verdicts) -> Alerts:
-        """`about` and `ts_ms` are the last event before the silence, also when it is resolved.
+        """`about` and `ts_ms` are those of the last event before the silence, also when it is resolved.
 
-        `opened_ms` is the watermark at which it was noticed; no score is meant (NaN), no events count.
+        `opened_ms` is the watermark that made the key silent. The score is NaN, `events` is 0.
         """
         lines = alert.lines(self._max_key_bytes)
         if self._enabled:
@@ -113,7 +112,7 @@ class Silence:
                 alert.events_of(batch.scores.features.windows.keyed),
                 records(state.live, _LIVE),
                 timers.wheel(state.head, state.clock, state.link),
-                _Keys(records(state.whole, _WHOLE), records(state.gap, _GAP), state.key),
+                _Keys(records(state.whole, _INTS), records(state.gap, _GAP), state.key),
                 self._options,
                 lines,
             )
@@ -122,12 +121,12 @@ class Silence:
 
 @kernel
 def _write(lines: Lines, phase: int, offset: int, keys: _Keys, s: int) -> Lines:
-    whole = keys.whole[s]
-    lines = alert.add(lines, keys.name[s], whole.key_bytes)
+    ints = keys.ints[s]
+    lines = alert.add(lines, keys.name[s], ints.key_bytes)
     line = lines.line[lines.written[0] - 1]
     line.rule, line.phase, line.offset, line.row = _SILENCE, phase, offset, -1
-    line.incident, line.opened_ms, line.events = whole.incident, whole.opened_ms, 0
-    line.about, line.ts_ms, line.expected_ms = whole.about, whole.about_ms, whole.expected_ms
+    line.incident, line.opened_ms, line.events = ints.incident, ints.opened_ms, 0
+    line.about, line.ts_ms, line.expected_ms = ints.about, ints.about_ms, ints.expected_ms
     line.score = line.threshold = line.p_value = line.peak_p = np.nan
     return lines
 
@@ -138,12 +137,12 @@ def _allowed_ms(gap: Any, options: _Options) -> int:
 
 
 @kernel
-def _learn(whole: Any, gap: Any, now: int, options: _Options) -> None:
-    length = float(now - whole.live_ms)
-    if whole.events >= options.min_events:
-        # a silence must not stretch the rhythm it was measured by, a new rhythm must get through
+def _learn(ints: Any, gap: Any, now: int, options: _Options) -> None:
+    length = float(now - ints.live_ms)
+    if ints.events >= options.min_events:
+        # a silence must not stretch the rhythm that it was measured by, yet a slower rhythm must be learnt
         length = min(length, float(_allowed_ms(gap, options)))
-    gap.mean, gap.variance = ewma.moved(gap.mean, gap.variance, max(1.0 / whole.events, _ALPHA), length)
+    gap.mean, gap.variance = ewma.moved(gap.mean, gap.variance, max(1.0 / ints.events, _ALPHA), length)
 
 
 @kernel
@@ -151,11 +150,11 @@ def _open_due(
     s: int, lines: Lines, offset: int, watermark: int, now: int, wheel: Wheel, keys: _Keys, options: _Options
 ) -> Lines:
     while s >= 0:
-        whole, allowed = keys.whole[s], _allowed_ms(keys.gap[s], options)
-        if now <= whole.live_ms + allowed:
-            timers.arm(s, whole.live_ms + allowed, wheel)
+        ints, allowed = keys.ints[s], _allowed_ms(keys.gap[s], options)
+        if now <= ints.live_ms + allowed:
+            timers.arm(s, ints.live_ms + allowed, wheel)
         else:
-            whole.incident, whole.opened_ms, whole.expected_ms = offset, watermark, max(allowed, 1)
+            ints.incident, ints.opened_ms, ints.expected_ms = offset, watermark, max(allowed, 1)
             lines = _write(lines, _OPENED, offset, keys, s)
         s = timers.pop(now, wheel)
     return lines
@@ -163,13 +162,13 @@ def _open_due(
 
 @kernel
 def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Options, lines: Lines) -> Lines:
-    # a field that is taken within the loop is counted as a new reference every time
+    # taken before the loop: within it, numba would count a reference each time
     slot, fresh, watermark, offset, ts_ms = events.slot, events.fresh, events.watermark, events.offset, events.ts_ms
-    wholes, gaps, links, clock, alive = keys.whole, keys.gap, wheel.link, wheel.clock[0], live[0]
+    all_ints, gaps, links, clock, alive = keys.ints, keys.gap, wheel.link, wheel.clock[0], live[0]
     longest = max(options.min_gap, _SHORTEST_MS) // 2
     for i in range(len(slot)):
         if i + _AHEAD < len(slot):
-            prefetch(wholes, slot[i + _AHEAD])
+            prefetch(all_ints, slot[i + _AHEAD])
             prefetch(gaps, slot[i + _AHEAD])
             prefetch(links, slot[i + _AHEAD])
         if alive.started:
@@ -178,21 +177,21 @@ def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Op
         now = alive.now
 
         s = slot[i]
-        whole, gap = wholes[s], gaps[s]
+        ints, gap = all_ints[s], gaps[s]
         if fresh[i]:
             timers.cancel(s, wheel)
-            whole.events = whole.incident = whole.opened_ms = whole.expected_ms = 0
+            ints.events = ints.incident = ints.opened_ms = ints.expected_ms = 0
             gap.mean = gap.variance = 0.0
-        if whole.expected_ms > 0:
+        if ints.expected_ms > 0:
             lines = _write(lines, _RESOLVED, offset[i], keys, s)
-            whole.expected_ms = 0
-        if whole.events == 0:
-            whole.key_bytes = alert.write_key(keys.name[s], events, i)
+            ints.expected_ms = 0
+        if ints.events == 0:
+            ints.key_bytes = alert.write_key(keys.name[s], events, i)
         else:
-            _learn(whole, gap, now, options)
-        whole.events += 1
-        whole.live_ms, whole.about, whole.about_ms = now, offset[i], ts_ms[i]
-        if whole.events >= options.min_events:
+            _learn(ints, gap, now, options)
+        ints.events += 1
+        ints.live_ms, ints.about, ints.about_ms = now, offset[i], ts_ms[i]
+        if ints.events >= options.min_events:
             timers.arm_by(s, now + _allowed_ms(gap, options), wheel)
         if timers.ticks(now, clock):
             due = timers.pop(now, wheel)

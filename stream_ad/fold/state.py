@@ -31,11 +31,11 @@ def per_key_fields(state: Any) -> list[str]:
 
 def arrays(state: Any, used: int) -> dict[str, npt.NDArray[Any]]:
     """The state's arrays by name, per-key ones cut to the first `used` slots."""
-    found = {}
+    kept = {}
     for column in dataclasses.fields(state):
         value = getattr(state, column.name)
-        found[column.name] = value[:used] if column.metadata.get("per_key") else value
-    return found
+        kept[column.name] = value[:used] if column.metadata.get("per_key") else value
+    return kept
 
 
 def fill(state: Any, saved: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -1,11 +1,11 @@
-"""A timing wheel in arrays: which slots are due when a clock of event time passes their time.
+"""A timing wheel in arrays: finds the slots whose time a clock of event time has passed.
 
 `head` i64[512] holds a doubly linked list of slots per bucket, `clock` i64[3] where the wheel
 stands, `link` i64[capacity,3] one row per slot; all start as zeros and belong to the fold's
 state. One timer per slot. A tick is 250 ms: a timer is due within one tick after its time has
-passed, never before. Arming, cancelling and popping cost O(1) amortised, a jump of the clock
-by any length at most one look at every bucket; slots come in an order that follows from the
-calls alone. (Varghese & Lauck, SOSP 1987, scheme 6.)
+passed, never before. Arming, cancelling and popping cost O(1) amortised; a jump of the clock, however long, costs
+one look at every bucket at most. The order of due slots follows from the calls alone. (Varghese & Lauck, SOSP 1987,
+scheme 6.)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def wheel(head: I64, clock: I64, link: I64) -> Wheel:
 
 @kernel
 def cancel(slot: int, wheel: Wheel) -> None:
-    """Nothing happens to a slot that is not armed."""
+    """Disarms the slot, if it is armed."""
     head, link = wheel.head, wheel.link
     following, previous = link[slot].next, link[slot].previous
     if previous > 0:
@@ -80,9 +80,9 @@ def arm(slot: int, due_ms: int, wheel: Wheel) -> None:
 
 @kernel
 def arm_by(slot: int, due_ms: int, wheel: Wheel) -> None:
-    """As `arm`, but a timer that is armed for earlier stays: let it come and arm it again then.
+    """As `arm`, but a timer that is armed for an earlier time stays: arm it again when it is due.
 
-    So a time that moves on with every event costs nothing.
+    So a time that moves with every event costs nothing.
     """
     armed = wheel.link[slot]
     if armed.previous == 0 or armed.tick > due_ms // TICK_MS + 1:
@@ -91,15 +91,15 @@ def arm_by(slot: int, due_ms: int, wheel: Wheel) -> None:
 
 @kernel
 def ticks(now_ms: int, clock: Any) -> bool:
-    """Whether `pop` has anything to do, from the record of the clock alone: most events come within a tick."""
+    """Whether `pop` has anything to do, from the clock's record alone: most events come within one tick."""
     return not clock.started or clock.at != 0 or clock.now < now_ms // TICK_MS
 
 
 @kernel
 def pop(now_ms: int, wheel: Wheel) -> int:
-    """A slot whose time has passed, no longer armed; -1 = no more. Call it until it says so.
+    """Disarms a slot whose time has passed and returns it; -1 = there is none. Call it until it returns -1.
 
-    Between two calls only the slot that came may be armed or cancelled.
+    Between two calls only the returned slot may be armed or cancelled.
     """
     head, clock, link = wheel.head, wheel.clock[0], wheel.link
     target = now_ms // TICK_MS

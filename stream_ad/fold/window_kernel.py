@@ -9,7 +9,7 @@ import numpy as np
 from stream_ad.batch import F64, I32, I64, Bool
 from stream_ad.kernel import kernel, prefetch
 
-AHEAD = 8  # rows; long enough for memory to answer
+AHEAD = 8  # rows between the prefetch of a key's memory and its use
 
 
 class Events(NamedTuple):
@@ -38,8 +38,8 @@ class Windows(NamedTuple):
 
 @kernel
 def slide(events: Events, rings: Rings, span_ms: int, hop: int, windows: Windows) -> None:
-    """Writes each event into its key's ring, and `windows`. `span_ms` below zero: none."""
-    # a field that is taken within the loop is counted as a new reference every time
+    """Writes each event into its key's ring, and fills `windows`. A `span_ms` below zero means no span."""
+    # taken before the loop: within it, numba would count a reference each time
     slot, fresh, event_ms, event_values = events.slot, events.fresh, events.ts_ms, events.values
     seen, ts_ms, ring = rings.seen, rings.ts_ms, rings.values
     values, age_ms, count, emit = windows.values, windows.age_ms, windows.present, windows.emit

@@ -1,4 +1,4 @@
-"""A backtest: a bounded source is judged as the pipeline would, and what it says goes to files."""
+"""A backtest: judges a bounded source as the pipeline would, and writes alerts, rejects and scores to files."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Result:
 
 
 class Backtest:
-    """The shards of a bounded read; each goes over to another version where the log of models says so."""
+    """The shards of a bounded source. Each shard swaps its version at the offsets in the log of models."""
 
     def __init__(self, parts: Assembly, source: Source, models: Models, log: ModelLog) -> None:
         self._parts, self._source, self._models, self._log = parts, source, models, log
@@ -118,7 +118,7 @@ class Backtest:
         self._swaps: dict[int, list[Swap]] = {}  # those ahead
 
     def judged(self, batches: Sequence[Decoded]) -> Iterator[Judged]:
-        """Of what one poll gave, which is cut where a swap lies within."""
+        """The outcome of one poll's batches, in several pieces where a swap lies within a batch."""
         rest = []
         for decoded in batches:
             shard, swaps = self._shards[decoded.raw.partition], self._swaps[decoded.raw.partition]

@@ -1,4 +1,4 @@
-"""From a log to a bundle: the same codec and folds as `run`, then `score.train`."""
+"""Trains a bundle on a log: with the codec and folds of `run`, then `score.train`."""
 
 from __future__ import annotations
 
@@ -95,16 +95,16 @@ def fit(
     for unused in config.unused:
         log.warning("%s", unused)
     spec = FeatureSpec.of(config)
-    Trust(config.models.verify_keys)  # a key that cannot be read is better known before an hour of training than after
+    Trust(config.models.verify_keys)  # a key that cannot be read should end the job before an hour of training
     if config.models.signing_key:
         signature(config.models.signing_key, "")
-    found = collect(config, source, reading)
-    if not found.events:
+    collected = collect(config, source, reading)
+    if not collected.events:
         rejected = ""
-        if found.rejects:
-            rejected = f"; {found.rejects} records were rejected, the first for {found.reason!r}: see record.*"
+        if collected.rejects:
+            rejected = f"; {collected.rejects} records were rejected, the first for {collected.reason!r}: see record.*"
         raise InputError(f"{origin}: no events to learn from{rejected}")
-    x, ts_ms = found.windows()
+    x, ts_ms = collected.windows()
     stride = -(-len(x) // config.train.max_rows)
     bundle = train(x[::stride], ts_ms[::stride], spec, config.train, origin, int(time.time() * 1000), learning)
     return approved(config, bundle)

@@ -1,8 +1,8 @@
-"""From the scorer's explanation to words and figures in the units of the fields.
+"""Turns the scorer's explanation into words and figures in the units of the fields.
 
-An `Explanation` speaks of features (z-scores, logarithms); a reader of an alert wants to know
-that the amount was 812.40 where 35 to 90 was expected. Nothing here depends on the clock, the
-locale or on which other events share the batch, so a replay tells the same.
+An `Explanation` is in units of features (z-scores, logarithms); the reader of an alert wants to know that the amount
+was 812.40 where 35 to 90 was expected. Nothing here depends on the clock, the locale or the other events of the batch,
+so a replay gives the same words.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stream_ad.config.features import Feature, FeatureSpec
 from stream_ad.messages.phrases import duration, number, number_range
 
 _RANGE = 2.0  # spreads either side of the expected value
-_WORTH_TELLING = 0.05  # share of the row's error below which only the greatest is told
+_LEAST_SHARE = 0.05  # contributors with a smaller share of the row's error are left out, unless there is no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def contributors(
 ) -> list[list[Contributor]]:
     """The features that made `rows` [k] of `batch` anomalous, greatest share first, `top` at most.
 
-    `explanation` belongs to `batch.x[rows]`. A feature's contribution is summed over the lags and
-    told at the lag with the largest one; features of one field are told once.
+    `explanation` belongs to `batch.x[rows]`. A feature's contribution is summed over the lags; observed and expected
+    are those of the lag with the largest one. Of several features of one field one contributor is made.
     """
     groups: dict[str, list[int]] = {}
     for index, feature in enumerate(spec.features):
@@ -105,9 +105,9 @@ def _of_row(
     window = int(batch.row[row])
     windows = batch.windows
     events = windows.keyed.events
-    told: list[Contributor] = []
+    chosen: list[Contributor] = []
     for total, group in ranked[:top]:
-        if not total > 0 or (told and total < _WORTH_TELLING):
+        if not total > 0 or (chosen and total < _LEAST_SHARE):
             break
         greatest = max(share[index] for index in group)
         index = min(
@@ -133,48 +133,48 @@ def _of_row(
             ts_ms=int(events.ts_ms[window]),
             category=category.decode("utf-8", "backslashreplace"),
         )
-        told.append(_told(cell, total))
-    return told
+        chosen.append(_contributor(cell, total))
+    return chosen
 
 
-class _Told(NamedTuple):
+class _Described(NamedTuple):
     text: str
     observed: float | str | None
     direction: Direction
     ends: tuple[float, float, float] | None = None  # expected, low, high
 
 
-def _told(cell: _Cell, share: float) -> Contributor:
+def _contributor(cell: _Cell, share: float) -> Contributor:
     deviations: float | None = None
     if cell.spread > 0 and math.isfinite(cell.x - cell.expected):
         deviations = abs(cell.x - cell.expected) / cell.spread
-    told = _read(cell)
-    expected, low, high = told.ends or (None, None, None)
+    described = _describe(cell)
+    expected, low, high = described.ends or (None, None, None)
     if not cell.spread > 0:
-        low = high = None  # a scorer that has learnt nothing knows no range
+        low = high = None  # a scorer that learns nothing knows no range
     return Contributor(
         feature=cell.feature.name,
         field=cell.feature.field,
         kind=cell.feature.kind,
-        observed=told.observed,
+        observed=described.observed,
         expected=expected,
         low=low,
         high=high,
-        direction=told.direction,
+        direction=described.direction,
         lag_rows=cell.lag_rows,
         share=share,
         deviations=deviations,
-        text=told.text + when(cell.lag_rows),
+        text=described.text + when(cell.lag_rows),
     )
 
 
-def _read(cell: _Cell) -> _Told:
+def _describe(cell: _Cell) -> _Described:
     reading, seen, high = cell.kind.reading, _seen(cell), cell.x >= cell.expected
     if math.isnan(cell.x):
         subject = cell.feature.field or cell.kind.name
         if isinstance(reading, Level | Figure):
             subject = _phrase(cell, reading.phrase)
-        return _Told(f"{subject} has no value", None, "missing")
+        return _Described(f"{subject} has no value", None, "missing")
     if isinstance(reading, Level):
         return _figure(cell, reading, seen.value if math.isfinite(seen.value) else reading.inverse(cell.x, seen))
     if isinstance(reading, Figure):
@@ -183,17 +183,17 @@ def _read(cell: _Cell) -> _Told:
         expected, low, top = map(_share, _ends(cell))
         text = _phrase(cell, reading.phrase, share=number(100 * _share(cell.x)))
         text += f", expected {number_range(100 * low, 100 * top)} %" if cell.spread > 0 else ""
-        return _Told(text, seen.category, "frequent" if high else "rare", (expected, low, top))
+        return _Described(text, seen.category, "frequent" if high else "rare", (expected, low, top))
     if isinstance(reading, Indicator):
         phrase = reading.phrase if high else reading.otherwise
-        return _Told(_phrase(cell, phrase), reading.inverse(high, seen), reading.directions[0 if high else 1])
+        return _Described(_phrase(cell, phrase), reading.inverse(high, seen), reading.directions[0 if high else 1])
     if isinstance(reading, Moment):
         moment = reading.words(cell.ts_ms - max(int(cell.age_ms[cell.lag]), 0))
-        return _Told(_phrase(cell, reading.phrase, moment=moment), moment, "unusual")
+        return _Described(_phrase(cell, reading.phrase, moment=moment), moment, "unusual")
     assert_never(reading)
 
 
-def _figure(cell: _Cell, reading: Level | Figure, observed: float) -> _Told:
+def _figure(cell: _Cell, reading: Level | Figure, observed: float) -> _Described:
     seen = _seen(cell)
     expected, low, high = (reading.inverse(end, seen) for end in _ends(cell))
     low, high = min(low, high), max(low, high)
@@ -207,7 +207,7 @@ def _figure(cell: _Cell, reading: Level | Figure, observed: float) -> _Told:
     else:
         ends = number_range(low, high) if show is number else " to ".join(dict.fromkeys(map(duration, (low, high))))
         text += f", expected {ends}, {number(abs(cell.x - cell.expected) / cell.spread, 1)} σ {direction}"
-    return _Told(text, observed, direction, (expected, low, high))
+    return _Described(text, observed, direction, (expected, low, high))
 
 
 def _seen(cell: _Cell) -> Seen:

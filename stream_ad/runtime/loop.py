@@ -7,9 +7,9 @@
 5. publish: alerts, once they are explained (`outbox.py`), and rejects;
 6. commit: all that was published since the last commit, with the offsets (`commit`).
 
-Between two commits, with nothing in flight, the loop saves snapshots (`checkpoint`), swaps models (`swap`), takes over
-what was restored and gives up what is revoked: state may lag the log, never lead it. Whatever fails on the way out is
-treated as a crash: `TransactionFailed` leaves `run`, the caller drops this object and starts a new one, which restores.
+Between two commits, with nothing in flight, the loop saves snapshots (`checkpoint`), swaps models (`swap`), begins with
+restored partitions and gives up revoked ones: state may lag the log, never lead it. The loop repeats no failed
+transaction: `TransactionFailed` leaves `run`, and the caller drops this object and starts a new one, which restores.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.progress import Progress
 from stream_ad.runtime.reader import Finished, Question, Reader
 
-SWAP_S = 0.1  # at a time: each swap has to be saved first, and large states take a while
-RESTORED_S = 0.005  # between two looks at what is being restored
+SWAP_S = (
+    0.1  # swapping holds up the loop for so long at a time: each swap is saved first, and large states take a while
+)
+RESTORED_S = 0.005  # the loop looks this often whether a partition is restored
 
 
 class Pipeline:
@@ -69,7 +71,7 @@ class Pipeline:
 
     @property
     def folding(self) -> list[Assignment]:
-        """Those that replay or judge."""
+        """The partitions that replay or judge."""
         return [assignment for assignment in list(self.assignments.values()) if assignment.folds]
 
     @property
@@ -105,7 +107,7 @@ class Pipeline:
         return min(patience_s, RESTORED_S) if self.waiting else patience_s
 
     def _advance(self) -> None:
-        """Whatever is due after what was read."""
+        """Does what is due after an item was read: verdicts, commit, snapshots, swaps."""
         for scored in self._flights.landed():
             self._judge(scored)
         self.outbox.send_ready()
@@ -151,7 +153,7 @@ class Pipeline:
         self._flights.add(Item(assignment, decoded.next_offset, newest_ms, rejected, features))
 
     def finish(self) -> None:
-        """Judges all that was submitted."""
+        """Judges everything in flight."""
         for scored in self._flights.drained():
             self._judge(scored)
 
@@ -188,7 +190,7 @@ class Pipeline:
         return verdicts
 
     def commit(self) -> None:
-        """What is judged becomes visible together with its offsets. Raises `TransactionFailed`."""
+        """Commits the alerts and rejects of what is judged together with its offsets. Raises `TransactionFailed`."""
         self._committed_at = time.monotonic()
         self.outbox.send_all()
         if not self._offsets:
@@ -213,14 +215,14 @@ class Pipeline:
     # ── between two commits ──────────────────────────────────────────────────────────────
 
     def checkpoint(self, assignments: Sequence[Assignment] | None = None) -> None:
-        """Commits what is under way, then begins to save these, or every one."""
+        """Commits everything in flight, then begins to save `assignments`, or all that are folded."""
         self.finish()
         self.commit()
         for assignment in self.folding if assignments is None else assignments:
             self.recovery.saver.save(assignment)
 
     def swap(self, version: str) -> None:
-        """Every partition that judges goes over to `version`, between two commits and saved before it judges."""
+        """Has every partition that judges go over to `version`: between two commits, and saved before it judges."""
         due = [one for one in self.folding if one.settled and one.shard.version != version]
         if not due:
             return
@@ -234,8 +236,8 @@ class Pipeline:
         metrics.SWAPS.inc()
 
     def evict(self) -> None:
-        """Forgets models that nobody uses; not while a partition is restored, as the restoring thread may count on one
-        of which there is no other copy."""
+        """Forgets models that nobody uses. It waits while a partition is restored: the restoring thread may need one
+        that has no other copy."""
         assignments = self.assignments.values()
         if not any(assignment.state is State.RESTORING for assignment in assignments):
             self.models.evict(self._flights.versions().union(*(assignment.versions for assignment in assignments)))
@@ -248,12 +250,12 @@ class Pipeline:
         self.recovery.begin(list(new.values()), self.source.committed, self.models.choice.current, self.models.has)
 
     def begin_restored(self) -> None:
-        """Goes on with the partitions whose turn it is. Raises what restoring raised."""
+        """Starts to read the restored partitions whose turn it is. Raises what restoring raised."""
         for assignment in self.recovery.begun(self.assignments.values()):
             self.source.start({assignment.partition: assignment.shard.next_offset})
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Saved after they are given up: whoever waits for that keeps the other partitions waiting."""
+        """Gives the partitions up at once and saves them afterwards, so that the others need not wait for the save."""
         self.finish()
         self.commit()
         for assignment in self._forget(partitions):
@@ -263,7 +265,7 @@ class Pipeline:
                 self.recovery.saver.hand_over(assignment)
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """What waits in the open transaction may belong to them, so all of it is dropped."""
+        """Raises `TransactionFailed`: the open transaction may hold alerts of these partitions."""
         for assignment in self._forget(partitions):
             assignment.lose()
         raise TransactionFailed(f"partitions {sorted(partitions)} were taken by another worker")
@@ -277,7 +279,7 @@ class Pipeline:
     # ── what other threads ask ───────────────────────────────────────────────────────────
 
     def status(self) -> dict[str, object]:
-        """For `/readyz`."""
+        """What `/readyz` answers."""
         folding, waiting = self.folding, self.waiting
         replaying = sorted(assignment.partition for assignment in folding if assignment.replays)
         return {
@@ -290,5 +292,5 @@ class Pipeline:
         }
 
     def progress(self) -> dict[int, Progress]:
-        """Of each partition that is folded."""
+        """How far each partition is that replays or judges."""
         return {assignment.partition: Progress.of(assignment) for assignment in self.folding}

@@ -23,7 +23,7 @@ FLIGHT_S = 0.0005
 
 @dataclass(slots=True)
 class Item:
-    """A stretch of one partition's log on its way to a commit."""
+    """A stretch of one partition's log between its fold and its verdicts."""
 
     assignment: Assignment
     next_offset: int
@@ -42,7 +42,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """Items whose scores are being computed together."""
+    """Items that the device scores together."""
 
     items: list[Item]
     version: str
@@ -66,7 +66,7 @@ class Flight:
 
 
 class Flights:
-    """Items wait until a batch is full or late, are scored, and come back in the order of each partition."""
+    """Gathers items until a batch is full or late, has them scored, and gives them back in the order of each log."""
 
     def __init__(self, section: config.Scoring, models: Models) -> None:
         self._config, self._models = section, models
@@ -83,19 +83,19 @@ class Flights:
         self._rows += len(item.features) if item.features is not None else 0
 
     def patience_s(self) -> float:
-        """How long the caller may wait for more before it has to look here again."""
+        """How long the caller may wait for records before it has to ask `landed` again."""
         patience = FLIGHT_S if self._under_way else IDLE_S
         if self._waiting:
             patience = min(patience, self._since_s + self._latency_s - time.monotonic())
         return max(0.0, patience)
 
     def versions(self) -> set[str]:
-        """Those that score what is under way, shadows included."""
+        """The versions that score what is in flight, shadows included."""
         shadows = {flight.shadow.version for flight in self._under_way if flight.shadow is not None}
         return shadows | {flight.version for flight in self._under_way}
 
     def landed(self) -> Iterator[Scored]:
-        """What is ready; waits only where more than `in_flight` batches are under way."""
+        """The items whose scores are ready. Waits only while more than `in_flight` batches are in flight."""
         late = self._waiting and time.monotonic() - self._since_s >= self._latency_s
         if late or self._rows >= self._config.batch_rows:
             self._launch()
@@ -103,7 +103,7 @@ class Flights:
             yield from self._under_way.popleft().scored()
 
     def drained(self) -> Iterator[Scored]:
-        """Everything."""
+        """All items in flight; waits for their scores."""
         if self._waiting:
             self._launch()
         while self._under_way:

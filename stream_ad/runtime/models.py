@@ -1,4 +1,4 @@
-"""The models that a worker has loaded, by version: those in use, and a few that were."""
+"""The models that a worker has loaded, by version: those in use, and a few that it used lately."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SPARE = 2  # models that nobody uses stay loaded: a rollback finds the one before
+SPARE = 2  # so many unused models stay loaded: a rollback finds the one before
 
 
 @dataclass(slots=True)
 class Choice:
-    """Which versions are to be used. `RegistryFollower` writes it; without one it stays as it is."""
+    """Which versions the registry wants. `RegistryFollower` writes it; without one it stays as it is."""
 
     default: str = BUILT_IN
     wanted: str | None = None  # to be swapped to; None = whatever judges goes on
@@ -49,9 +49,10 @@ class Held:
 
 
 class Models:
-    """Loads bundles from the registry, or else from the log. From any thread, unless said otherwise.
+    """Loads bundles from the registry, or else from the log of models. Any thread may call it, unless a method says
+    otherwise.
 
-    A model that is scoring or explaining lives until that is done, evicted or not: the engine holds on to it.
+    The engine keeps a reference to a model while it scores or explains, so evicting it does no harm.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Models:
         return list(self._held)
 
     def load(self, version: str) -> Loaded:
-        """Raises `ModelError` or `ConnectionFailed` where it cannot be had."""
+        """Raises `ModelError` or `ConnectionFailed` where the bundle cannot be read or does not fit."""
         held = self._held.get(version)  # without the lock: another version may be loading
         if held is None:
             with self._lock:
@@ -92,7 +93,8 @@ class Models:
         return True
 
     def evict(self, in_use: Collection[str]) -> None:
-        """Forgets what is neither in use, nor chosen, nor among the `spare` used last. By the pipeline's thread."""
+        """Forgets models that are neither `in_use`, nor chosen, nor among the `spare` used last. Called by the
+        pipeline's thread."""
         shadow = self.choice.shadow
         kept = {*in_use, self.choice.wanted, shadow and shadow.version, self._judging}
         idle = sorted((held.used, version) for version, held in list(self._held.items()) if version not in kept)
@@ -100,7 +102,7 @@ class Models:
             del self._held[version]
 
     def _fetched(self, version: str) -> Held:
-        """A registry that holds something else under the name is no reason to stop what the log still has."""
+        """Loads from the registry; where it has no bundle of that name, or a wrong one, from the log of models."""
         if version == BUILT_IN:
             return Held(self._engine.load(None), None, 0)
         wrong: StreamAdError = ModelError(f"model {version}: there is no registry to load it from")
@@ -148,19 +150,19 @@ class Models:
     # ── the log and the registry ─────────────────────────────────────────────────────────
 
     def records(self, version: str) -> list[Message]:
-        """The bundle for the log of models, if this process has not brought it there yet."""
+        """The records that bring the bundle to the log of models; none where this process has sent them already."""
         held = self._held.get(version)
         if version in self._in_log or held is None or held.blob is None:
             return []
         return encode_bundle(version, held.blob)
 
     def committed(self, announced: Iterable[str], judging: Iterable[str]) -> None:
-        """What the log now knows, and which versions judge the shards that do not replay."""
+        """Notes which versions the log of models now holds, and which ones judge shards that do not replay."""
         self._in_log.update(announced)
         versions = set(judging)
         self._judging = versions.pop() if len(versions) == 1 else None
 
     def judging(self) -> tuple[ModelInfo, bytes] | None:
-        """The bundle of the version that judges every partition; None where there is no such version, or no bundle."""
+        """The bundle of the one version that judges all partitions; None where several judge, or it has no bundle."""
         held = self._held.get(self._judging) if self._judging is not None else None
         return (self._engine.info(held.blob), held.blob) if held is not None and held.blob is not None else None

@@ -1,4 +1,4 @@
-"""Alerts and rejects on their way out: an alert waits until it is explained, and they leave as they came."""
+"""Holds alerts until they are explained, and sends alerts and rejects in the order in which they came."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Waiting:
 
 
 class Outbox:
-    """The device explains while the pipeline folds on."""
+    """Has the engine explain alerts while the pipeline folds on."""
 
     def __init__(
         self, encoder: Encoder, models: Models, sink: Sink, clock: Callable[[], float] = time.monotonic
@@ -44,7 +44,8 @@ class Outbox:
         return len(self._waiting)
 
     def add(self, verdicts: Verdicts, alerts: Alerts) -> None:
-        """Waits for the oldest where `DEPTH_BATCHES` wait already: each holds on to the events it is about."""
+        """Sends the oldest batch first, once it is explained, where `DEPTH_BATCHES` wait: each keeps its events in
+        memory."""
         if len(self._waiting) >= DEPTH_BATCHES:
             self._send(self._waiting.popleft())
         rows = explained_rows(alerts)

@@ -18,6 +18,6 @@ class Progress:
 
     @classmethod
     def of(cls, assignment: Assignment) -> Self:
-        """Of one that is restored."""
+        """`assignment` must be restored."""
         shard = assignment.shard
         return cls(shard.next_offset, assignment.saved_offset, shard.latest_ms, assignment.committed_s, shard.used)

@@ -18,7 +18,7 @@ POLL_MS = 100
 
 @dataclass(slots=True)
 class Question:
-    """What the source asks of the pipeline's thread, which answers by `settle`."""
+    """A call of the source's listener that the pipeline's thread makes, by `settle`."""
 
     ask: Callable[[Listener], None]
     done: threading.Event = field(default_factory=threading.Event)
@@ -31,11 +31,11 @@ class Question:
 
 
 class Finished:
-    """The source is bounded and has given everything."""
+    """The last item of a bounded source."""
 
 
 class Reader:
-    """Iterate over what comes with `get`; every item is in the order in which the source gave it."""
+    """A queue between the source and the pipeline; `get` gives items in the order of the source."""
 
     def __init__(self, source: Source, codec: Codec) -> None:
         self._source, self._codec = source, codec
@@ -71,7 +71,7 @@ class Reader:
         return item
 
     def crowded(self) -> bool:
-        """More is read than can be dealt with."""
+        """Whether the queue is half full: the pipeline is slower than the source."""
         return self._queue.qsize() >= DEPTH_BATCHES // 2
 
     def assigned(self, partitions: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from stream_ad.runtime.shadow import Shadow
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.25
-REFUSED_S = 10.0  # a version that was refused may have been mended since
+REFUSED_S = 10.0  # after so long a refused version is tried again: it may have been mended
 
 
 class RegistryFollower:
@@ -25,7 +25,7 @@ class RegistryFollower:
     """
 
     def __init__(self, store: ModelStore, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begins to follow. Waits for the registry's first answer, but not for its return where it is away."""
+        """Starts the thread, and waits for the registry's first answer or first failure."""
         self._store, self._models, self._choice, self._clock = store, models, models.choice, clock
         self._refused: dict[str, float] = {}  # version -> when
         self._logged = ""  # the latest error that was not foreseen
@@ -43,7 +43,7 @@ class RegistryFollower:
             self.look()
 
     def look(self) -> None:
-        """Raises nothing."""
+        """Asks the registry once. Raises nothing."""
         try:
             self._obey()
             self._logged = ""
@@ -74,7 +74,7 @@ class RegistryFollower:
             choice.wanted = wish.wanted
 
     def _loads(self, version: str) -> bool:
-        """False where it is refused, or was a moment ago."""
+        """Whether `version` can be used. A refused one is tried again after `REFUSED_S`."""
         if self._clock() - self._refused.get(version, float("-inf")) < REFUSED_S:
             return False
         try:
@@ -91,7 +91,7 @@ class RegistryFollower:
         return True
 
     def _put_back(self) -> None:
-        """An emptied registry would have the trainer begin anew, and restarts fall back to the built-in scorer."""
+        """Gives an emptied registry the version that judges: else a restart would fall back to the built-in scorer."""
         bundle = self._models.judging()
         if bundle is not None:
             info, blob = bundle

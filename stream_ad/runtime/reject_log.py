@@ -1,4 +1,4 @@
-"""What the log of a process says of rejects."""
+"""Warns of rejects in the log of the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY_S = 10.0
 
 
 class RejectLog:
-    """Names the count, and code and field of the latest one, every ten seconds at most. What the field held is for
+    """Logs the count, and code and field of the latest reject, every ten seconds at most. What the field held is for
     the rejects topic alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,7 +22,7 @@ class RejectLog:
         self._written_at = clock() - EVERY_S
 
     def note(self, rejects: Sequence[Message]) -> None:
-        """As `messages.rejects` makes them."""
+        """Counts `rejects`, which `messages.rejects` made."""
         self._count += len(rejects)
         now = self._clock()
         if not rejects or now - self._written_at < EVERY_S:

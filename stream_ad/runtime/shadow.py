@@ -1,4 +1,4 @@
-"""A version that scores beside the one that judges, and is compared with it, without a say."""
+"""A shadow: a version that scores beside the one that judges. Its flags are counted and never published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Shadow:
-    """Thresholds of `version` per shard. They are not saved: a restart begins them anew."""
+    """The thresholds of `version`, one state per shard. They are not saved: after a restart they begin anew."""
 
     def __init__(self, compared: Callable[[Shard, str], tuple[F64, F64]], version: str) -> None:
         """`compared` gives the live and the shadow's scores of a shard's recent windows."""
@@ -26,14 +26,14 @@ class Shadow:
         self._states: WeakKeyDictionary[Shard, Any] = WeakKeyDictionary()
 
     def begin(self, shard: Shard) -> None:
-        """Before the live thresholds learn from a batch: takes them over once, on the shadow's scale."""
+        """Copies the live thresholds once, carried over to the shadow's scores. Call it before they learn a batch."""
         if shard not in self._states:
             state = copy.deepcopy(shard.states.threshold)
             shard.folds.threshold.carry(state, *self._compared(shard, self.version))
             self._states[shard] = state
 
     def judge(self, shard: Shard, scores: Scores, live: Verdicts) -> None:
-        """Counts where the two agree, of the rows that both judge."""
+        """Counts the rows that both versions judge, by whether their flags agree."""
         verdicts = shard.folds.threshold.step(self._states[shard], scores)
         _, ours, theirs = np.intersect1d(
             live.scores.features.row, scores.features.row, assume_unique=True, return_indices=True

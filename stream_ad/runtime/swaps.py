@@ -1,4 +1,4 @@
-"""A swap: from an offset on another version judges a partition; thresholds are carried over to its scores."""
+"""A swap: from one offset on another version judges a partition. Its thresholds are carried over to the new scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def repeat(models: Models, assignment: Assignment, version: str) -> None:
-    """One that the log holds for `next_offset`. Raises `ModelError` or `ConnectionFailed` where `version` cannot be
-    had; then nothing has changed."""
+    """Repeats a swap that the log holds for `next_offset`. Raises `ModelError` or `ConnectionFailed` where `version`
+    cannot be loaded; then nothing has changed."""
     shard, old = assignment.shard, assignment.shard.version
     models.load(version)
     shard.swap(version, *models.compared(shard, version))
@@ -22,8 +22,8 @@ def repeat(models: Models, assignment: Assignment, version: str) -> None:
 
 
 def make(models: Models, saver: Saver, assignment: Assignment, version: str) -> None:
-    """One that the log does not know yet. It is a checkpoint: the new version judges nothing before that is saved, and
-    the old one goes on where it cannot be saved. Raises as `repeat`."""
+    """Makes a swap that the log does not hold yet, and saves it before the new version judges anything. Where it cannot
+    be saved, the old version goes on. Raises as `repeat`."""
     shard, old, thresholds = assignment.shard, assignment.shard.version, assignment.shard.thresholds()
     repeat(models, assignment, version)
     if saver.save_swap(assignment):

@@ -1,4 +1,4 @@
-"""A model on its way between trainer, registry and workers: safetensors with a JSON manifest. Never pickle."""
+"""A bundle: the file format of a trained model. Safetensors with a JSON manifest; never pickle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Manifest:
     """What a bundle says about itself."""
 
     kind: str  # the scorer's registered name
-    architecture: Mapping[str, Any]  # w, f and whatever else the scorer needs to know its tensors' shapes
+    architecture: Mapping[str, Any]  # w, f and what else fixes the shapes of the scorer's tensors
     spec: str  # FeatureSpec.to_json()
     source: str  # where the training rows came from
     first_ms: int  # event time of the first and the last training row
@@ -47,7 +47,7 @@ class Manifest:
 
 
 def new_version(created_ms: int, sha: str) -> str:
-    """As in "20261122T161500-ab12cd34": sorts by time, and names the content."""
+    """As in "20261122T161500-ab12cd34": it sorts by time, and the hash names the content."""
     return f"{datetime.fromtimestamp(created_ms / 1000, UTC):%Y%m%dT%H%M%S}-{sha[:8]}"
 
 
@@ -86,8 +86,8 @@ class Bundle:
     def from_bytes(cls, blob: bytes, spec: FeatureSpec | None, trust: Trust | None = None) -> Bundle:
         """Checks everything before a weight is used; `spec` is the pipeline's (None = any).
 
-        Raises `ModelError`: not a bundle, not signed by whom we `trust`, damaged, of a newer program,
-        of an unknown scorer, for other features, or with weights that are not finite.
+        Raises `ModelError` for a file that is no bundle, has no signature that `trust` accepts, is damaged, has a newer
+        format, an unknown scorer or other features, or holds weights that are not finite.
         """
         manifest, signed = _manifest(blob)
         if trust is not None:
@@ -117,10 +117,10 @@ class Bundle:
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"model {self.version}: architecture not understood: {error!r}") from None
         for name in sorted(wanted.keys() | self.tensors.keys()):
-            found = list(self.tensors[name].shape) if name in self.tensors else "nothing"
+            shape = list(self.tensors[name].shape) if name in self.tensors else "nothing"
             expected = list(wanted[name]) if name in wanted else "nothing"
-            if found != expected:
-                raise ModelError(f"model {self.version}: {name}: {found} where {expected} is expected")
+            if shape != expected:
+                raise ModelError(f"model {self.version}: {name}: {shape} where {expected} is expected")
             if not torch.isfinite(self.tensors[name]).all():
                 raise ModelError(f"model {self.version}: {name}: holds values that are not finite; train it again")
 
@@ -142,16 +142,16 @@ class Bundle:
 
 
 def _in_bounds(architecture: Mapping[str, Any]) -> bool:
-    """A size is worked with before it is compared with what is there."""
+    """Whether all sizes are plausible: a scorer allocates by them before the tensors are compared with them."""
     numbers = [number for value in architecture.values() for number in (value if isinstance(value, list) else [value])]
-    whole = all(type(architecture[name]) is int for name in ("w", "f"))
+    natural = all(type(architecture[name]) is int for name in ("w", "f"))
     small = all(0 <= number < 2**31 for number in numbers if isinstance(number, int | float))
-    return whole and small and len(str(numbers)) < 1000
+    return natural and small and len(str(numbers)) < 1000
 
 
 def _manifest(blob: bytes) -> tuple[Manifest, str]:
-    """And the signature, which is not checked here; "" = none."""
-    # a safetensors file starts with a length, which may look like anything, and then an object
+    """The manifest and the signature ("" = none), which is not checked here."""
+    # a safetensors file starts with eight bytes of a length, and then an object
     if blob[8:9] != b"{" and (blob[:1] == b"\x80" or blob[:4] == b"PK\x03\x04"):
         raise ModelError("model: a pickle or torch.save file; such files can run code and are never loaded")
     try:
@@ -160,7 +160,7 @@ def _manifest(blob: bytes) -> tuple[Manifest, str]:
         texts = orjson.loads(header)["__metadata__"]
         text, signed = texts["manifest"], str(texts.get("signature", ""))
         data = orjson.loads(text)
-        # two spellings of one value have one hash: only the canonical one was ever written
+        # other spellings of the same values would have the same hash; `to_bytes` writes only the canonical one
         if orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode() != text:
             raise ValueError("the manifest is not as it was written")
         if not isinstance(data["format"], int) or data["format"] > FORMAT:

@@ -1,12 +1,11 @@
 """Scores batches on a device while the caller goes on folding.
 
-Rows go to the scorer in chunks of one fixed size, the last one filled up with absent rows.
-So every matrix product has one shape, and a row's score does not depend, to the bit, on the
-batch that it came in (measured: below about 12 rows it would). A scorer that is `Rowwise`
-sees to that itself, and on the CPU gets a batch in one piece.
+The engine gives rows to the scorer in chunks of one fixed size, and fills the last chunk up with absent rows. So every
+matrix product has one shape, and no bit of a row's score depends on the other rows of its batch (measured: with fewer
+than about 12 rows it would). A `Rowwise` scorer keeps this law by itself, and on the CPU gets a batch in one piece.
 
-This is also the scorer's border. A row for which the scorer raises, gives another shape, or gives a score
-that is not finite has the score NaN: it is not judged. Its neighbours keep their scores to the bit.
+This is also the scorer's border. A row gets the score NaN if the scorer raises for it, answers another shape, or a
+score that is not finite. Such a row is not judged. Its neighbours keep their scores to the bit.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from stream_ad.score.signature import Trust
 from stream_ad.score.statistical import Statistical
 
 CPU_ROWS = 1024  # a chunk and the activations of a small network stay in the second-level cache
-CUDA_ROWS = 4096  # fewer leave the device waiting for launches
+CUDA_ROWS = 4096  # with fewer the device waits for the launches of its kernels
 FAULTS_S = 10.0  # between two lines of the log
 
 log = logging.getLogger(__name__)
@@ -55,8 +54,8 @@ class Loaded:
 
 
 class Engine:
-    """A thread that scores (on the CPU it does the work, for CUDA it feeds the device), and one that
-    explains, so that an alert does not wait for what is being scored."""
+    """Has one thread that scores (on the CPU it computes, for CUDA it feeds the device) and one that explains, so that
+    an alert does not wait for the batch that is being scored."""
 
     def __init__(
         self,
@@ -65,8 +64,8 @@ class Engine:
         trust: Trust | None = None,
         count_faults: CountFaults | None = None,
     ) -> None:
-        """`count_faults` is called with the version, "score" or "explanation", and the number of rows without a
-        usable one. Raises `ConfigError` where `scoring.device` cannot be had."""
+        """The engine calls `count_faults` with the version, "score" or "explanation", and the number of rows without a
+        usable one. Raises `ConfigError` where the device of `scoring.device` is not there."""
         self.device = _device(scoring.device)
         self.spec = spec
         self._trust, self._count_faults = trust, count_faults
@@ -90,7 +89,7 @@ class Engine:
             raise ModelError(f"model {bundle.version}: cannot score: {error!r:.300}") from None
 
     def _tried(self, version: str, scorer: Scorer, device: torch.device) -> Loaded:
-        """The first score compiles what is to be compiled, and shows whether the scorer can."""
+        """Scores once: this compiles the scorer's kernels, and shows whether the scorer works."""
         loaded = Loaded(version, scorer, device, is_rowwise(scorer))
         self._scoring.submit(self._answer_absent, loaded).result()
         return loaded
@@ -100,21 +99,21 @@ class Engine:
         answer(loaded, [np.full((1, self.spec.rows, len(self.spec.features)), np.nan, np.float32)], 1)
 
     def info(self, blob: bytes) -> ModelInfo:
-        """What a registry keeps beside a bundle. Raises `ModelError`."""
+        """What a registry keeps beside the bundle. Raises `ModelError`."""
         return Bundle.from_bytes(blob, self.spec, self._trust).info()
 
     def submit(self, loaded: Loaded, xs: Sequence[F32]) -> Future:
-        """Scores of each [m_i,w,f] as [m_i], NaN where the scorer gives none that can be used.
+        """Scores each [m_i,w,f] as [m_i], NaN where the scorer gives no usable score.
 
-        The arrays must not change before the result is there. Raises what the scorer raises where it cannot
-        score a row without values either: then no row is to blame.
+        The arrays must not change before the result is there. Where the scorer cannot score an absent row either, no
+        row is to blame: then the result raises what the scorer raised.
         """
         return self._scoring.submit(self._score, loaded, xs)
 
     def explain(self, loaded: Loaded, x: F32) -> Explaining:
-        """Of [k,w,f], row by row: in narrow products even the place of a row in its chunk shows in its last bits.
+        """Explains x [k,w,f] row by row, since in narrow products the last bits depend on a row's place in its chunk.
 
-        x must not change before the result is there. A row that cannot be explained has no contributions: zeros.
+        x must not change before the result is there. A row that cannot be explained has contributions of zero.
         """
         return self._explaining.submit(self._explain, loaded, x)
 
@@ -173,10 +172,10 @@ def _device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
         raise ConfigError(f'scoring.device: "cpu", "cuda" or "cuda:N" is expected, not {name!r}')
     if kind == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(index or 0) >= found:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
             raise ConfigError(
-                f'scoring.device: {name} cannot be used, {found} CUDA devices are found; set it to "cpu", or install '
+                f'scoring.device: {name} cannot be used, {count} CUDA devices are found; set it to "cpu", or install '
                 "a driver and a build of torch that fit the device"
             )
         # the same products in the same precision and order on every run

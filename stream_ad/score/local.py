@@ -1,4 +1,4 @@
-"""Models of this process, for whoever judges without a registry and a log of models."""
+"""Models for a program that judges without a registry and a log of models."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LocalModels:
     """The built-in scorer and some bundles, by version (`Inference`)."""
 
     def __init__(self, config: Config, bundles: Sequence[bytes] = ()) -> None:
-        """Raises `ModelError` where a bundle does not fit `config`, `ConfigError` where `scoring.device` cannot
-        be had."""
+        """Raises `ModelError` where a bundle does not fit `config`, `ConfigError` where the device of `scoring.device`
+        is not there."""
         self._engine = Engine(config.scoring, FeatureSpec.of(config), Trust(config.models.verify_keys))
         self._loaded = {loaded.version: loaded for loaded in map(self._engine.load, (None, *bundles))}
 

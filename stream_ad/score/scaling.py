@@ -1,4 +1,4 @@
-"""From features to what a model sees, and from its error to a score that versions share.
+"""Scales features for a model, and calibrates its error to a score that all versions share.
 
 On the CPU the two passes over the windows are numba kernels (torch's own take 1.7 times as
 long as the whole scorer with them); elsewhere they are torch. Tests hold them together.
@@ -25,7 +25,7 @@ _ERROR_FLOOR = float(kernels.ERROR_FLOOR)
 
 
 def blocks(x: Tensor) -> Iterator[Tensor]:
-    """Consecutive rows, few enough for activations to stay in the cache."""
+    """Slices of consecutive rows, so short that the cache holds their activations."""
     for first in range(0, len(x), BLOCK_ROWS):
         yield x[first : first + BLOCK_ROWS]
 
@@ -136,7 +136,7 @@ class Calibration:
         level = (error[error.isfinite()].double() + _ERROR_FLOOR).log()
         median = level.quantile(0.5)
         spread = 1.4826 * (level - median).abs().quantile(0.5)
-        # identical rows have no spread; below this, rounding would be amplified into alarms
+        # identical rows have no spread; a smaller one would turn rounding errors into alarms
         return cls(torch.stack([median, spread.clamp(min=0.05)]).float())
 
     def score(self, error: Tensor) -> Tensor:

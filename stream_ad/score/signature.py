@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from stream_ad.errors import ConfigError, ModelError
 
-_PURPOSE = b"stream_ad bundle "  # a signature of something else under the same key is none of a bundle
+_PURPOSE = b"stream_ad bundle "  # so that a signature for another purpose, with the same key, is not valid for a bundle
 
 
 class Trust:
-    """Whose bundles are used: of those who hold the private key of one of `models.verify_keys`, or without any, all."""
+    """Accepts bundles that one of `models.verify_keys` verifies; without keys, all bundles."""
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         """Raises `ConfigError` for a key that cannot be read."""
@@ -63,7 +63,7 @@ def _public(path: str) -> Ed25519PublicKey:
 
 
 def _loaded(name: str, path: str, load: Callable[[bytes], object]) -> object:
-    """None for what is no key. Raises `ConfigError`."""
+    """None for text that is no key. Raises `ConfigError`."""
     try:
         return load(Path(path).read_bytes())
     except OSError as error:

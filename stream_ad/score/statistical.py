@@ -1,4 +1,4 @@
-"""Robust deviations from the key's own recent past: no training, no bundle, sensible from the first event."""
+"""Scores robust deviations from the key's own recent past, without training and from the first event on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
 
 MIN_LAGS = 4
-CLIP = 20.0  # deviations; so that one feature cannot hide how many others agree
+CLIP = 20.0  # deviations at most, so that one feature cannot hide how many others agree
 _POWER = 4  # of the mean over features: near the largest, yet several small ones add up
 _NOVEL = 5.0  # deviations of something never seen where everything had been seen
 
@@ -24,8 +24,8 @@ class Statistical:
 
     Deviations go by the role of the kind: standard ones as they are (they carry the shard's prior, so a
     key's first event is judged); for indicators, how much rarer than in the key's previous lags; for
-    measures (value - median) / spread of the previous lags, where at least four are present. Context, which
-    moves by steps and is no deviation of the event itself, is judged only where there is nothing else.
+    measures (value - median) / spread of the previous lags, where at least four are present. Context moves by
+    steps and says nothing about the event itself; it is judged only where there is no other feature.
     The spread is the mean of 1.4826*MAD and 1.2533*mean absolute deviation: the first is robust,
     the second is not 0 for features that rarely move (Iglewicz & Hoaglin 1993 fall back alike).
 
@@ -57,7 +57,7 @@ class Statistical:
         return torch.from_numpy(np.clip(score, -LIMIT, LIMIT).astype(np.float32)).to(x.device)
 
     def explain(self, x: Tensor) -> Explanation:
-        """Only the newest lag contributes. `spread` is 0 where the scorer, having learnt nothing, knows none."""
+        """Only the newest lag contributes. `spread` is 0 where the scorer knows none, since it learns nothing."""
         values = x.cpu().numpy()
         deviation, expected_newest = self._deviations(values)
         parts = np.zeros(values.shape, np.float32)
@@ -89,7 +89,7 @@ class Statistical:
             expected[:, self.standard] = 0.0
         if self.indicator.any():
             seen = x[:, :-1, self.indicator]
-            # two imagined lags without history have it set, so that a first event is no surprise
+            # two imagined lags in which the indicator is 1, so that a first event is no surprise
             usual = (np.nansum(seen, axis=1) + 2.0) / (count[:, self.indicator] + 2.0)
             rarer = np.clip(newest[:, self.indicator] - usual, 0.0, 1.0)
             deviation[:, self.indicator] = _NOVEL * rarer

@@ -1,4 +1,4 @@
-"""Builds a bundle from windows: what is learnt comes from the past, what judges it from the time after."""
+"""Builds a bundle from windows: the scorer learns from earlier rows, and later rows calibrate and judge it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def train(
         )
     held = torch.from_numpy(x[later])
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order; and small networks gain nothing from more
+    torch.set_num_threads(1)  # one thread adds in one order, and small networks gain nothing from more
     try:
         fitted = scorer.fit(torch.from_numpy(x[past]), held, options, progress or _silent)
     finally:
@@ -120,8 +120,8 @@ def _quality(fitted: Fitted, scorer: Scorer, statistical: Scorer, held: Tensor) 
     """What the report draws: losses by epoch, histograms of held-back scores, each feature's share of the error."""
     edges = np.linspace(-6.0, 14.0, 81)
     counts = {
-        name: np.histogram(np.clip(found.score(held).numpy(), edges[0], edges[-1]), edges)[0].astype(float).tolist()
-        for name, found in (("scores", scorer), ("statistical_scores", statistical))
+        name: np.histogram(np.clip(one.score(held).numpy(), edges[0], edges[-1]), edges)[0].astype(float).tolist()
+        for name, one in (("scores", scorer), ("statistical_scores", statistical))
     }
     explained = scorer.explain(held[-EXPLAINED_ROWS:])
     return {

@@ -45,13 +45,13 @@ class Assembly:
         return cls(spec, codec(config), folds(config, spec), Encoder(config, spec))
 
     def shard(self, partition: int, version: str = BUILT_IN) -> Shard:
-        """Of a partition of which nothing is judged yet; `version` judges it."""
+        """An empty shard of the partition, which `version` judges."""
         return Shard(self.folds, partition, UNKNOWN, version)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What batches have come to, in each partition in the order of its log."""
+    """The outcome of some batches, in each partition in the order of its log."""
 
     verdicts: list[Verdicts]  # one for each batch that holds events
     alerts: list[Message]
@@ -61,8 +61,8 @@ class Judged:
 def judge(parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[RawBatch], models: Inference) -> Judged:
     """Bytes in, alerts out: folds each batch into its partition's shard, and scores all of them together.
 
-    A batch follows those that its shard has judged; where the next one begins is `shard.next_offset`. Raises
-    `StateError` where one goes back, and what `models` raises: begin with new shards then.
+    A batch must begin at its shard's `next_offset` or later. Raises `StateError` where one begins earlier, and what
+    `models` raises; the shards are of no use after that.
     """
     return judge_decoded(parts, shards, (Decoded.of(parts.codec, raw) for raw in batches), models)
 
@@ -70,7 +70,7 @@ def judge(parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[RawBat
 def judge_decoded(
     parts: Assembly, shards: Mapping[int, Shard], batches: Iterable[Decoded], models: Inference
 ) -> Judged:
-    """As `judge`, for whoever decodes in a thread of its own."""
+    """As `judge`, for a caller that decodes in another thread."""
     judged = Judged([], [], [])
     folded: dict[str, list[tuple[Shard, FeatureBatch]]] = {}
     for decoded in batches:

@@ -1,7 +1,7 @@
 """The borders of the folds that a plug-in may bring: the window and the threshold.
 
-A step that fails has changed its state, so no row can be kept apart: the run ends and names the part. The
-rows that reach a fold are sound, since the borders of codec and scorer come before it.
+A step that fails may have changed its state already, so no row can be kept apart: the run ends and names the part.
+The rows that reach a fold are sound, since the borders of codec and scorer come before it.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Folds:
     incidents: Fold[Any, Verdicts, Alerts]
     silence: Fold[Any, Verdicts, Alerts]
     capacity: int
-    layout: str  # names what a snapshot must have been made with
+    layout: str  # a hash of what shapes the states; a snapshot must have the same
 
 
 @dataclass(slots=True)
@@ -65,10 +65,9 @@ class States:
 
 
 class Shard:
-    """What the log of a partition comes to at `next_offset`, judged by `version`.
+    """The states of a partition's folds after everything below `next_offset`, judged by `version`.
 
-    `next_offset` is the first offset that is not judged yet: `UNKNOWN` before the first batch of a partition
-    that starts wherever the source says.
+    `next_offset` is `UNKNOWN` before the first batch of a partition whose start the source chooses.
     """
 
     def __init__(self, folds: Folds, partition: int, next_offset: int, version: str) -> None:
@@ -116,18 +115,18 @@ class Shard:
         return self.folds.recent.windows(self.states.recent)
 
     def swap(self, version: str, old: F64, new: F64) -> None:
-        """From here on `version` judges; `old` and `new` are both models' scores of `recent_windows()`."""
+        """Has `version` judge from here on. `old` and `new` are both models' scores of `recent_windows()`."""
         self.folds.threshold.carry(self.states.threshold, old, new)
         self.version = version
 
     def thresholds(self) -> Any:
-        """A copy to come back to with `self.states.threshold = ...` when a swap cannot be saved."""
+        """A copy of the threshold's state: the caller puts it back where a swap cannot be saved."""
         return copy.deepcopy(self.states.threshold)
 
     def snapshot(self, copied: bool = False, events_per_s: int = 0) -> Snapshot:
-        """The state at `next_offset`. Unless it is `copied`, nothing may be folded before all of it is written.
+        """The state at `next_offset`. Unless it is `copied`, the shard must not change before all of it is written.
 
-        `events_per_s` is at which rate this process folds, for the estimates of the one that restores; 0 = not known.
+        `events_per_s` is the rate of this process, from which the restoring one estimates; 0 = not known.
         """
         arrays = []
         for name in fields(States):
@@ -146,8 +145,8 @@ class Shard:
     def restore(cls, folds: Folds, partition: int, parts: Iterable[bytes]) -> tuple[Shard, int]:
         """The shard of a snapshot, and its `events_per_s`.
 
-        Raises `StateError` where the snapshot is damaged, of a newer format or was made by another configuration,
-        and whatever reading the parts raises.
+        Raises `StateError` where the snapshot is damaged, has a newer format or another configuration, and what
+        reading the parts raises.
         """
         try:
             opened = Opened.of(parts)

@@ -1,4 +1,4 @@
-"""How much memory the state of a partition takes: known before the start."""
+"""How much memory the state of a partition takes, worked out before the start."""
 
 from __future__ import annotations
 

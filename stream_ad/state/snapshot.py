@@ -125,12 +125,12 @@ class Opened:
             yield piece
 
     def _body_of_1(self) -> Iterator[npt.NDArray[np.uint8]]:
-        whole = hashlib.sha256(self._rest)
+        running = hashlib.sha256(self._rest)
         yield np.frombuffer(self._rest, np.uint8)[self._rest.index(b"\n") + 1 :]
         for part in self._parts:
-            whole.update(part)
+            running.update(part)
             yield np.frombuffer(part, np.uint8)
-        if whole.digest() != self._digest:
+        if running.digest() != self._digest:
             raise Damaged("its checksum does not match")
 
 
@@ -161,9 +161,9 @@ def _pieces(arrays: Iterable[Array]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _after(digest: bytes, kind: bytes, data: bytes | memoryview) -> bytes:
-    found = hashlib.sha256(digest + kind)
-    found.update(data)
-    return found.digest()
+    running = hashlib.sha256(digest + kind)
+    running.update(data)
+    return running.digest()
 
 
 @functools.cache

@@ -88,7 +88,7 @@ def columns_of(*parts: tuple[Any, int, int]) -> dict[str, Any]:
         elif column.name == "dropped":
             joined[column.name] = sum(values)
         elif column.name == "rejects":
-            joined[column.name] = [told for r in values if r for told in zip(r.row, r.reason, strict=True)]
+            joined[column.name] = [reject for r in values if r for reject in zip(r.row, r.reason, strict=True)]
         elif dataclasses.is_dataclass(values[0]) and not isinstance(values[0], RawBatch):
             inner = columns_of(*((value, *part[1:]) for value, part in zip(values, parts, strict=True)))
             joined |= {f"{column.name}.{name}": value for name, value in inner.items()}

@@ -33,35 +33,35 @@ def check_threshold(make: Callable[[], Threshold], seeds: Sequence[int] = range(
         check_carry(make, batch, rng.normal(size=64), rng.normal(3.0, 9.0, 64), capacity)
 
 
-def check_split_invariance(make: Make, whole: Any, cuts: Sequence[int], capacity: int) -> None:
+def check_split_invariance(make: Make, batch: Any, cuts: Sequence[int], capacity: int) -> None:
     """`step(a ++ b)` equals `step(a); step(b)`, outputs and state, bit for bit.
 
-    `whole` is a batch of the fold's input, `cuts` the events before which it is cut: one of them within it.
+    `batch` is a batch of the fold's input, `cuts` the events before which it is cut: one of them within it.
     """
-    n = events_of(whole)
-    _assert_rows(whole, "the batch")
+    n = events_of(batch)
+    _assert_rows(batch, "the batch")
     if not any(0 < at < n for at in cuts):
         raise AssertionError(f"no cut of {list(cuts)} lies within {n} events: the law sees nothing")
     one, other = make(), make()
     state, pieces_state = one.init(capacity), other.init(capacity)
-    expected = one.step(state, whole)
-    _assert_flags(whole, expected)
+    expected = one.step(state, batch)
+    _assert_flags(batch, expected)
     got, rows = [], 0
     for first, last in itertools.pairwise([0, *sorted(cuts), n]):
-        part = cut(whole, first, last)
+        part = cut(batch, first, last)
         got.append((other.step(pieces_state, part), first, rows))
         rows += len(part)
     assert_same(columns_of((expected, 0, 0)), columns_of(*got), f"cut at {list(cuts)}: output")
     assert_same(arrays(state, capacity), arrays(pieces_state, capacity), f"cut at {list(cuts)}: state")
 
 
-def check_snapshot(make: Make, whole: Any, at: int, capacity: int, used: int | None = None) -> None:
+def check_snapshot(make: Make, batch: Any, at: int, capacity: int, used: int | None = None) -> None:
     """A state that is saved and restored after `at` events goes on as the original, bit for bit.
 
     A shard saves and restores it, as a worker does. `used`: 1 + the highest slot of the first `at` events;
     read from the batch where it has slots.
     """
-    first, second = cut(whole, 0, at), cut(whole, at, events_of(whole))
+    first, second = cut(batch, 0, at), cut(batch, at, events_of(batch))
     _assert_rows(first, f"what comes before event {at}")
     _assert_rows(second, f"what comes from event {at} on")
     fold = make()
@@ -72,24 +72,24 @@ def check_snapshot(make: Make, whole: Any, at: int, capacity: int, used: int | N
     restored_fold = make()
     restored = _restored(fold, state, restored_fold, used, capacity)
     expected, got = fold.step(state, second), restored_fold.step(restored, second)
-    _assert_flags(whole, before, expected)
+    _assert_flags(batch, before, expected)
     assert_same(columns_of((expected, 0, 0)), columns_of((got, 0, 0)), f"restored after {at} events: output")
     assert_same(arrays(state, capacity), arrays(restored, capacity), f"restored after {at} events: state")
 
 
-def check_keys_independent(make: Make, whole: Any, at: int, capacity: int) -> None:
+def check_keys_independent(make: Make, batch: Any, at: int, capacity: int) -> None:
     """Event `at` is answered from its key's own rows and from what all keys share (fields not `per_key()`).
 
     For folds whose rows stand alone: not for those that link them, as a table of keys or a timer does.
     """
-    event = cut(whole, at, at + 1)
+    event = cut(batch, at, at + 1)
     _assert_rows(event, f"event {at}")
     own = int(keyed_of(event).slot[0])
-    if (keyed_of(whole).slot[:at] == own).all():
+    if (keyed_of(batch).slot[:at] == own).all():
         raise AssertionError(f"no other key comes before event {at}: the law sees nothing")
     fold = make()
     state, cleared = fold.init(capacity), fold.init(capacity)
-    fold.step(state, cut(whole, 0, at))
+    fold.step(state, cut(batch, 0, at))
     for column in dataclasses.fields(state):
         kept, target = getattr(state, column.name), getattr(cleared, column.name)
         rows = slice(own, own + 1) if column.metadata.get("per_key") else slice(None)
@@ -102,7 +102,7 @@ def check_keys_independent(make: Make, whole: Any, at: int, capacity: int) -> No
         assert_same({column.name: one}, {column.name: other}, f"event {at} without the other keys: state")
 
 
-def check_carry(make: Callable[[], Threshold], whole: Scores, old: F64, new: F64, capacity: int) -> None:
+def check_carry(make: Callable[[], Threshold], batch: Scores, old: F64, new: F64, capacity: int) -> None:
     """`carry` is a function of the state and of both models' scores: a restored state carries over alike.
 
     `old` and `new` [r] are scores of the same windows by two models; finite, and there may be none.
@@ -122,7 +122,7 @@ def check_carry(make: Callable[[], Threshold], whole: Scores, old: F64, new: F64
             self.threshold.carry(state, old, new)
             return self.threshold.step(state, batch)
 
-    check_snapshot(Swapping, whole, events_of(whole) // 2, capacity)
+    check_snapshot(Swapping, batch, events_of(batch) // 2, capacity)
     assert (old.tobytes(), new.tobytes()) == given, "carry writes to the scores that it is given"
 
 
@@ -131,10 +131,10 @@ def _assert_rows(batch: Any, what: str) -> None:
         raise AssertionError(f"{what} has no rows for the fold: the law sees nothing")
 
 
-def _assert_flags(whole: Any, *outputs: Any) -> None:
+def _assert_flags(batch: Any, *outputs: Any) -> None:
     """Where verdicts go in or come out, one of them must be a flag."""
-    verdicts = [batch for batch in (whole, *outputs) if isinstance(batch, Verdicts)]
-    if verdicts and not any(batch.flag.any() for batch in verdicts):
+    verdicts = [each for each in (batch, *outputs) if isinstance(each, Verdicts)]
+    if verdicts and not any(each.flag.any() for each in verdicts):
         raise AssertionError("no row is flagged: the law sees nothing of what follows a flag")
 
 

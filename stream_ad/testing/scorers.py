@@ -36,22 +36,22 @@ def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Te
         assert given.cpu().numpy().tobytes() == rows.tobytes(), "the scorer writes to its input"
         return result
 
-    whole = score(x)
-    assert whole.shape == (ROWS,), f"{list(whole.shape)} scores for {ROWS} rows"
-    assert whole.dtype == np.float32, f"scores are {whole.dtype}, not float32"
-    strange = np.flatnonzero(~np.isfinite(whole))
+    scores = score(x)
+    assert scores.shape == (ROWS,), f"{list(scores.shape)} scores for {ROWS} rows"
+    assert scores.dtype == np.float32, f"scores are {scores.dtype}, not float32"
+    strange = np.flatnonzero(~np.isfinite(scores))
     assert not len(strange), f"the scores of rows {strange.tolist()} are not finite"
     for size in (16, 48, 64, 128, *((1, 3, 100, 255) if is_rowwise(scorer) else ())):
         for first in range(0, ROWS - size + 1, size):
-            part, expected = score(x[first : first + size]), whole[first : first + size]
+            part, expected = score(x[first : first + size]), scores[first : first + size]
             wrong = np.flatnonzero(part != expected)
             assert not len(wrong), (
                 f"row {first + wrong[0]} scores {part[wrong[0]]} among {size} rows, {expected[wrong[0]]} among {ROWS}"
             )
     order = np.random.default_rng(1).permutation(ROWS)
-    assert (score(x[order]) == whole[order]).all(), "scores depend on the order of the rows"
-    _check_in_engine(scorer, x, whole, tensor)
-    assert (score(x) == whole).all(), "the scorer learns while it scores"
+    assert (score(x[order]) == scores[order]).all(), "scores depend on the order of the rows"
+    _check_in_engine(scorer, x, scores, tensor)
+    assert (score(x) == scores).all(), "the scorer learns while it scores"
 
 
 def _check_in_engine(scorer: Scorer, x: F32, expected: F32, tensor: Callable[[F32], Tensor]) -> None:

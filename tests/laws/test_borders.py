@@ -91,7 +91,7 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     sizes=st.lists(st.integers(0, CPU_ROWS), min_size=1, max_size=3),
     bad=st.lists(st.integers(0, 3 * CPU_ROWS), min_size=1, max_size=5),
@@ -223,7 +223,7 @@ class FaultyCodec(JsonCodec):
 
 
 @pytest.mark.parametrize("name", ["raises", *CODEC_FAULTS])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(kinds=st.lists(st.sampled_from(["good", "good", "good", "reject", "poison"]), max_size=60))
 def test_a_record_that_a_codec_cannot_deal_with_is_one_reject(name: str, kinds: list[str]) -> None:
     faulty = FaultyCodec(RECORD, *FIELDS)

@@ -162,7 +162,7 @@ def agree(which: int, values: list[bytes | None]) -> int:
 def test_the_fast_decoder_agrees_with_the_plain_one_on_json_good_and_bad(which: int) -> None:
     fast = total = 0
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.integers(0, 2**64))
     def law(seed: int) -> None:
         nonlocal fast, total
@@ -175,13 +175,13 @@ def test_the_fast_decoder_agrees_with_the_plain_one_on_json_good_and_bad(which: 
     assert 0.3 * total < fast < 0.9 * total  # else this shows nothing
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.none() | st.binary(max_size=40) | st.text('{}[]",:0123456789.eE+-\\ukdxatn \n').map(str.encode)))
 def test_the_fast_decoder_agrees_with_the_plain_one_on_any_bytes(values: list[bytes | None]) -> None:
     agree(0, values)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.integers(0, 2**64), st.lists(st.integers(0, 10_000), max_size=8))
 def test_documents_cut_anywhere_are_not_joined(seed: int, cuts: list[int]) -> None:
     writer = Writer(seed)
@@ -193,7 +193,7 @@ def test_documents_cut_anywhere_are_not_joined(seed: int, cuts: list[int]) -> No
     agree(0, [text[first:last] for first, last in itertools.pairwise([0, *places, len(text)])])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**64), st.integers(0, 60))
 def test_a_batch_may_be_cut_anywhere(seed: int, at: int) -> None:
     writer = Writer(seed)

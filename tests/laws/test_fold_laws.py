@@ -111,7 +111,7 @@ JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
 
 
 @pytest.mark.parametrize("name", JUDGES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=judged_streams(), at=st.lists(st.integers(0, 400), min_size=1, max_size=5))
 def test_judges_keep_the_laws(name: str, batch: Scores, at: list[int]) -> None:
     make, given_to = JUDGES[name]
@@ -123,7 +123,7 @@ def test_judges_keep_the_laws(name: str, batch: Scores, at: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", registry.names("window"))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=streams(min_size=2), at=st.lists(st.integers(0, 60), min_size=1, max_size=5))
 def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at: list[int]) -> None:
     batch = events(rows)
@@ -150,7 +150,7 @@ def test_keys_windows_and_features_keep_the_laws(name: str, rows: list[Any], at:
 
 
 @pytest.mark.parametrize("name", registry.names("threshold"))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=judged_streams(), at=st.integers(0, 400))
 def test_a_threshold_keeps_keys_apart(name: str, batch: Scores, at: int) -> None:
     features = batch.features
@@ -159,7 +159,7 @@ def test_a_threshold_keeps_keys_apart(name: str, batch: Scores, at: int) -> None
 
 
 @pytest.mark.parametrize("name", ["incidents", "silence"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batch=judged_streams(), seed=st.integers(0, 99))
 def test_what_is_told_of_a_key_does_not_depend_on_how_others_are_judged(name: str, batch: Scores, seed: int) -> None:
     make, given_to = JUDGES[name]
@@ -188,14 +188,14 @@ def test_what_is_told_of_a_key_does_not_depend_on_how_others_are_judged(name: st
 
 
 @pytest.mark.parametrize("name", registry.names("threshold"))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=judged_streams(), r=st.integers(0, 80), seed=st.integers(0, 99))
 def test_a_swap_of_models_is_a_function_of_the_state(name: str, batch: Scores, r: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     check_carry(lambda: threshold(name), batch, rng.normal(size=r), rng.normal(3, 9, size=r), CAPACITY)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=judged_streams(), at=st.integers(0, 400))
 def test_recent_windows_are_the_last_scored_ones_oldest_first(batch: Scores, at: int) -> None:
     features = batch.features

@@ -39,7 +39,7 @@ def scores(engine, loaded, *xs):
     return engine.submit(loaded, list(xs)).result()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_score_is_the_same_bits_alone_and_in_any_batch_at_any_position(engine, loaded, data):
     sizes = data.draw(st.lists(st.integers(0, CPU_ROWS + 200), min_size=1, max_size=4))
@@ -82,7 +82,7 @@ def test_a_row_scores_the_same_at_every_position_of_a_chunk(engine, loaded):
         assert np.array_equal(found, np.full(CPU_ROWS, found[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=arrays.arrays(np.float32, (3, W, F), elements=st.floats(width=32)))
 def test_every_input_has_a_finite_score_and_explanation(engine, loaded, x):
     assert np.isfinite(scores(engine, loaded, x)[0]).all()

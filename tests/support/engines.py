@@ -31,9 +31,7 @@ HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 def thorough(examples: int) -> settings:
     """So many examples, or more where there is more time."""
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(
-        max_examples=examples * max(1, SECONDS // 5), deadline=None, suppress_health_check=checks, database=None
-    )
+    return settings(max_examples=examples * max(1, SECONDS // 5), suppress_health_check=checks, database=None)
 
 
 def guided(surface: str, folder: Path, runs: int = HALF) -> None:

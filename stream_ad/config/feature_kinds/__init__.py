@@ -1,6 +1,6 @@
-"""Every feature kind, a row each: what the kernel, the alerts, `init` and the reference page know of it.
+"""The table of feature kinds. The kernel, the alerts, `init` and the reference page follow it.
 
-A kind is a `FeatureKind` in a file of this folder, and a line here. docs/writing-a-feature.md is the guide.
+A new kind is a `FeatureKind` in a file of this folder, and a line here. docs/writing-a-feature.md is the guide.
 """
 
 from __future__ import annotations

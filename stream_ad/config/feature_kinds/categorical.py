@@ -1,4 +1,4 @@
-"""Features of a category: how well it is known, to its key or to all of them."""
+"""Features of a category: how often it was seen, with its key or with all keys."""
 
 from __future__ import annotations
 

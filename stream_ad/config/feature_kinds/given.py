@@ -1,4 +1,4 @@
-"""What a formula is given: the event, and what the featuriser keeps of its key, field by field.
+"""The arguments of formulas: the event, and the states that the featuriser keeps of its key.
 
 A formula is plain Python over one of these, `math` and other formulas. The featuriser compiles it into its loop;
 nothing here needs the compiler.
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from stream_ad.batch import F64
 
-VALUE_LIMIT = 1e100  # values beyond are taken as this: their squares stay finite
+VALUE_LIMIT = 1e100  # larger values are cut to this, so that their squares stay finite
 FORMULAS: list[Callable[..., Any]] = []
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +40,8 @@ class Category(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """A value and what its key's values were before it; where the value is missing, the feature is NaN unasked.
+    """A value, and the moments of its key's values before it. Where the value is missing, the feature is NaN and the
+    formula is not called.
 
     `mean` and `deviation` are those of `stream_ad.fold.features.moments.expected`; NaN before the shard's first.
     """
@@ -59,7 +60,8 @@ Window: TypeAlias = F64  # [w]  oldest first, the event's last; within ±`VALUE_
 
 
 class Tracker(NamedTuple):
-    """Exponentially weighted with the half-life of the parameter; before the first, the feature is NaN unasked."""
+    """Exponentially weighted moments, with the parameter as half-life. Before the first value the feature is NaN and
+    the formula is not called."""
 
     mean: float
     variance: float
@@ -70,9 +72,10 @@ class Span(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What came before a category; where the category is missing, the feature is NaN unasked."""
+    """How often a category was seen before. Where the category is missing, the feature is NaN and the formula is not
+    called."""
 
-    times: float  # it was seen; estimated, never too low
+    times: float  # how often it was seen; an estimate that is never too low
     values: float  # categories of the field that were seen
 
 

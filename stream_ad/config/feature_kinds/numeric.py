@@ -1,4 +1,4 @@
-"""Features of a number, of its own or beside what the key's values were before."""
+"""Features of a number, by itself or compared with the key's earlier values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log1p(field: Value) -> float:
 
 @formula
 def zscore(field: Moments) -> float:
-    """At most √N after N values in the pool, the most by which one of N + 1 values can deviate (Samuelson 1968).
+    """Cut to ±√N after N values in the pool: no one of N + 1 values can deviate by more (Samuelson 1968).
 
     So the first event of a shard has 0.
     """

@@ -1,4 +1,4 @@
-"""How an alert reads a feature: its phrase, and the way back from the feature to what the record said.
+"""How an alert presents a feature: its phrase, and the way back from the feature to the value in the record.
 
 Phrases are templates: `{field}` is the dotted path, `{category}` the path with the category where that is known,
 `{parameter}` the feature's span or half-life in words.
@@ -17,13 +17,13 @@ Direction = Literal["above", "below", "novel", "known", "rare", "frequent", "mis
 
 
 class Seen(NamedTuple):
-    """What was there where the feature was computed."""
+    """The values from which a feature was computed."""
 
     x: float  # the feature
     value: float  # of the field; NaN = missing, or no number
     mean: float  # of the field, expected before the event
     deviation: float
-    category: str | None  # None = missing, or not known any more
+    category: str | None  # None = missing, or its text is not kept any more
 
 
 class Unit(Enum):

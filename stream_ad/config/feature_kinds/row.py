@@ -1,4 +1,4 @@
-"""A row of the table of feature kinds. A row that lacks a piece, or whose pieces do not fit, cannot be made."""
+"""A row of the table of feature kinds. It refuses to be made where a piece is missing or does not fit the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_ad.config.feature_kinds.reading import OWN, Figure, Level, Reading, 
 
 
 class Of(Enum):
-    """What a feature is computed of, which is also the section of the configuration that lists it."""
+    """What a feature is computed from: the part of `[features]` that lists it."""
 
     EVENT = "event"
     NUMBER = "numeric"
@@ -26,9 +26,9 @@ class Parameter(Enum):
 
 
 class State(IntEnum):
-    """What the featuriser keeps for a kind, and so which tuple of `given` its formula gets.
+    """The state that the featuriser keeps for a kind; it decides which tuple of `given` the formula gets.
 
-    The menu is fixed: a state has columns in snapshots, and a place in the loop that moves it.
+    The list is closed, because each state has columns in snapshots and a place in the loop.
     """
 
     EVENT = auto()
@@ -52,7 +52,7 @@ class Role(Enum):
 
 
 class Trait(Enum):
-    """What a sample shows; `stream-ad init` proposes the kinds that suit it."""
+    """A property of a sample; `stream-ad init` proposes the kinds that suit it."""
 
     PLAIN = "a number, none of the next four"
     COUNTER = "a number that only counts up"
@@ -84,7 +84,7 @@ LAST = 99
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureKind:
-    """Everything that is known of a kind. Raises `ValueError` naming the kind and the piece.
+    """All about one kind. Raises `ValueError` naming the kind and the piece.
 
     A cyclic kind's formula gives an angle in radians; it becomes two features, `_sin` and `_cos`.
     """
@@ -92,14 +92,14 @@ class FeatureKind:
     name: str  # as the configuration writes it; unique among kinds of the same `of`
     of: Of
     state: State
-    formula: Callable[..., float]  # of what goes with `state`, then of a parameter that is none of the state's
+    formula: Callable[..., float]  # its arguments: the tuple of `state`, then a parameter that the state does not take
     reading: Reading
     role: Role
     about: str  # for the reference page and the comments of `init`
     parameter: Parameter | None = None
     cyclic: bool = False
     suits: frozenset[Trait] = frozenset()  # samples for which `init` proposes it
-    rank: int = LAST  # of features of a field with about the same share in an alert, the lowest speaks for it
+    rank: int = LAST  # of a field's features with about the same share, an alert names the one with the lowest rank
 
     def __post_init__(self) -> None:
         for wrong in self._contradictions():
@@ -133,7 +133,7 @@ class FeatureKind:
 
     @property
     def takes_parameter(self) -> bool:
-        """Whether the formula does, in ms or rows; otherwise the state does, or there is none."""
+        """Whether the formula takes the parameter (ms or rows); otherwise the state takes it, or there is none."""
         return self.parameter is not None and self.state not in PARAMETER
 
     @property

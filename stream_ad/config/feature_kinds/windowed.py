@@ -1,4 +1,4 @@
-"""Features of several values of a number: those in the window, weighted ones, those in a span of time."""
+"""Features of several values of a number: in the window, exponentially weighted, or in a span of time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Role,
 
 @formula
 def mean(window: Window) -> float:
-    """About the first value, so that a level far from zero costs no digits."""
+    """Computed relative to the first value, so that a level far from zero costs no digits."""
     n, first, moment = 0, math.nan, 0.0
     for value in window:
         if value == value:

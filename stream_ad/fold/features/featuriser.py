@@ -1,6 +1,6 @@
-"""Features of every event, as the `FeatureSpec` lists them, and the window of them that is scored.
+"""Computes the features of every event, as the `FeatureSpec` lists them, and the windows that are scored.
 
-What each feature is stands with its kind, in `stream_ad.config.feature_kinds`.
+`stream_ad.config.feature_kinds` defines each feature.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FeatureState:
 
 
 class Featuriser:
-    """Windows -> what the scorer sees. Every event is learnt; emitted ones are answered.
+    """Fold[FeatureState, WindowBatch, FeatureBatch]. It learns every event, and answers those with `emit`.
 
     `x` [m,w,f] holds the features each lag had when it was the newest, NaN for lags absent from
     the window. Always finite or NaN: features are cut at ±1e30. `base` [m,d,2] is the mean and

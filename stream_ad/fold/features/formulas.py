@@ -1,7 +1,7 @@
-"""The formulas of the table, compiled: for each state one function with a branch for each formula that is given it.
+"""The formulas of the feature kinds, compiled: one function for each state, with a branch for each formula.
 
-The text of these functions is made from the table when this module is imported, so no kind can be left out.
-They have no file, so nothing caches them by themselves; the loop that they are compiled into is cached.
+This module makes the text of these functions from the table of kinds when it is imported, so no kind can be left out.
+Functions without a file are not cached, but the loop that they are inlined into is.
 """
 
 from __future__ import annotations

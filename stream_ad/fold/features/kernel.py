@@ -1,7 +1,7 @@
 """The featuriser's loop: one pass over the rows in log order.
 
-What is called for every row is inlined, takes arrays and no tuples of them, and makes no slice: only then does
-the compiler see that no reference has to be counted. Counting costs more than the statistics.
+Functions that are called for every row are inlined, take arrays instead of tuples of arrays, and make no slice: only
+then the compiler counts no references. Counting them costs more than the statistics.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from stream_ad.fold.features.spans import spanned
 from stream_ad.kernel import inlined, kernel, prefetch
 
 U16 = npt.NDArray[np.uint16]
-AHEAD = 8  # rows; long enough for memory to answer
+AHEAD = 8  # rows between the prefetch of a key's memory and its use
 OUT_LIMIT = 1e30  # of a feature: finite in float32
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
@@ -168,7 +168,7 @@ def emit_window(x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, i: 
 
 @kernel
 def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
-    # taken once: within the loop, each field of a tuple would be a reference to count
+    # taken before the loop: within it, numba would count a reference each time
     state, number, column, part, parameter = recipe.state, recipe.number, recipe.column, recipe.part, recipe.parameter
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms

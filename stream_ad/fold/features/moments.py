@@ -1,9 +1,8 @@
-"""Mean and deviation that are expected of a value before it comes, and how they are learnt.
+"""The mean and deviation expected of a value before it comes, and how they are learnt.
 
-Exponentially weighted with a half-life in values of the key, the event's included (West 1979; Finch 2009,
-section 9): the k-th value has weight max(1/k, 1 - 2^(-1/half-life)), so the first values count alike.
-A key's own statistics (half-life `half_life_rows`) are blended with the shard's, pooled over all keys (100
-times that half-life).
+Both are exponentially weighted, with a half-life in values of the key (West 1979; Finch 2009, section 9): the k-th
+value has the weight max(1/k, 1 - 2^(-1/half-life)), so the first values count alike. A key's own statistics
+(half-life `half_life_rows`) are blended with those of the pool: all keys of the shard, with 100 times that half-life.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from stream_ad.batch import F64
 from stream_ad.fold.ewma import moved
 from stream_ad.kernel import inlined
 
-KEY_WARM, POOL_WARM = 16, 256  # values before outliers are cut
+KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are cut
 LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
-WITHIN_WARM = 64.0  # residuals before the variance within keys is trusted fully
+WITHIN_WARM = 64.0  # so many residuals are learnt before the variance within keys is trusted fully
 # columns of `fields` [capacity,d,5]
 OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)
 # columns of `pool` [d,5]: values of all keys; how many deviations from their own key's mean, and their mean square
@@ -32,12 +31,12 @@ def expected(
     """Mean, standard deviation, and the variance without its floor (0 where it is below).
 
     With k = min(values of the key, half_life_rows / ln 2): m = (k·m_key + q·m_pool) / (k + q) and
-    s² = (k·var_key + p·within) / (k + p); `within` is the mean square of what values deviate from their own
-    key's mean, p = prior_rows · 2^(-values/half_life_rows), so that the pool is forgotten once a key is known,
-    and q = min(p, within / between), between = var_pool - within: where keys differ in level the pool's mean says
-    little about a key (Efron & Morris 1975). A new key has m = m_pool, s² = var_pool. Until 64 deviations are
-    known `within` is drawn towards var_pool. s is at least 1e-3·√within and 1e-12·(|m| + 1): a constant series
-    does not explode. NaN before the shard's first value.
+    s² = (k·var_key + p·within) / (k + p). `within` is the mean square of the deviations of values from their own
+    key's mean. p = prior_rows · 2^(-values/half_life_rows): the pool fades once a key is known. q = min(p, within /
+    between), between = var_pool - within: where keys differ in level, the pool's mean says little about a key (Efron
+    & Morris 1975). A new key has m = m_pool, s² = var_pool. Before 64 deviations are learnt, `within` is drawn towards
+    var_pool. s is at least 1e-3·√within and 1e-12·(|m| + 1), so that a constant series does not explode. NaN before
+    the shard's first value.
     """
     if pool[c, POOL_COUNT] == 0:
         return math.nan, math.nan, 0.0
@@ -65,8 +64,7 @@ def expected(
 def winsorised(value: float, mean: float, variance: float, alpha: float) -> float:
     """`value` cut to mean ± r·deviation, r = max(8, 2/(3√a)) for a weight of a (Huber & Ronchetti 2009).
 
-    One event raises a variance by half at most, and a wild one does not poison it. Where nothing is known to
-    vary, the value stays as it is.
+    So one event raises a variance by half at most. Where the deviation is 0, the value is not cut.
     """
     delta, least = value - mean, LEAST * (abs(mean) + 1.0)
     if delta * delta <= 64.0 * variance or variance <= least * least:
@@ -77,7 +75,7 @@ def winsorised(value: float, mean: float, variance: float, alpha: float) -> floa
 
 @inlined
 def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: float, floor: float) -> None:
-    """Moves the key's own statistics; `mean` and `variance` were expected, `floor` is the least weight."""
+    """Moves the key's own statistics. `mean` and `variance` were expected, `floor` is the least weight."""
     count = fields[s, c, OWN_COUNT] + 1.0
     alpha = max(1.0 / count, floor)
     if count > KEY_WARM:
@@ -90,7 +88,7 @@ def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: floa
 
 @inlined
 def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: float, floor: float) -> None:
-    """Moves the statistics of all keys; `own_*` are the key's before the value."""
+    """Moves the statistics of the pool. `own_*` are the key's before the value."""
     if own_count > 0:
         count = pool[c, RESIDUALS] + 1.0
         alpha = max(1.0 / count, floor)

@@ -1,4 +1,4 @@
-"""What the featuriser's loop works on: the features of a pipeline, a batch, the state, and what comes out."""
+"""The tuples that the featuriser's loop works on: the features of a pipeline, a batch, the state, and the output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRACKED_MEAN, TRACKED_VARIANCE = range(2)  # columns of `trackers`
 
 
 class Recipe(NamedTuple):
-    """The features, and what they lean on: e trackers, b spans, k and o sketches."""
+    """The features, and the states that they need: e trackers, b spans, k and o sketches."""
 
     state: I64  # [f]  State
     number: I64  # [f]  of the formula

@@ -1,7 +1,7 @@
 """How often a category was seen: a count-min sketch of two rows with conservative update.
 
-(Cormode & Muthukrishnan 2005; Estan & Varghese 2002.) It never tells less than the truth: a novelty is never
-invented, only hidden by a collision. Full counters are all halved, rounding up.
+(Cormode & Muthukrishnan 2005; Estan & Varghese 2002.) A count is never too low: a collision may hide a novelty, but
+never invents one. When a counter is full, all are halved, rounding up.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ KEY_WIDTH, OVERALL_WIDTH = 32, 65_536  # counters in a row, powers of two
 
 @inlined
 def consult(sketch: npt.NDArray[np.unsignedinteger], total: I64, s: int, k: int, code: int, limit: int) -> float:
-    """How often the category was seen before, at least; counts it. `sketch` [s,k,2,width], `total` [s,k]."""
+    """How often the category was seen before, or more; then counts it. `sketch` [s,k,2,width], `total` [s,k]."""
     width = sketch.shape[3]
     if total[s, k] >= limit:
-        # halved, rounding up: what was seen stays seen
+        # rounded up, so that a category that was seen stays seen
         for row in range(2):
             for column in range(width):
                 sketch[s, k, row, column] = sketch[s, k, row, column] // 2 + sketch[s, k, row, column] % 2

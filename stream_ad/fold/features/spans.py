@@ -1,7 +1,7 @@
-"""Sums over the last so much event time: 16 buckets, at floor(16·ts/SPAN).
+"""Sums over a span of event time, in 16 buckets; an event's bucket is floor(16·ts/SPAN).
 
-A span covers between 15/16 and 16/16 of its length. A late event is added to its bucket while that is held,
-and sees the span up to itself.
+A sum covers between 15/16 and 16/16 of the span. A late event is added to its bucket if the span still has that
+bucket, and gets the sum up to itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NEWEST = BUCKETS  # column of `spans` [capacity,b,17] behind the buckets: the nu
 
 @inlined
 def spanned(spans: F64, s: int, b: int, first: bool, now_ms: int, span_ms: int, amount: float) -> float:
-    """Adds to the event's bucket; answers the sum of the span that ends with it. A missing `amount` is 0."""
+    """Adds `amount` to the event's bucket and returns the sum of the span that ends there. A missing amount is 0."""
     if amount != amount:
         amount = 0.0
     number = now_ms * BUCKETS // span_ms

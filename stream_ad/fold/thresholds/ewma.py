@@ -1,20 +1,19 @@
-"""What a score is compared with: an adaptive threshold per key, calibrated over the shard.
+"""An adaptive threshold per key, calibrated over the shard.
 
-A score is judged first and learnt afterwards, and only if it was not flagged (the gate), nor is
-near a flag of its key: of a new level that noise brings below the threshold now and then, those
-rows alone would be learnt, and raise it.
+A score is judged first and learnt afterwards. It is not learnt if it was flagged (the gate), or is near a flag of its
+key: if noise brings a new level below the threshold now and then, only those rows would be learnt, and raise it.
 
 * *Level*: exponentially weighted mean and variance of the key's scores. A key of `k` learnt
   rows is judged by the moments of those `k` rows merged with `prior_rows` rows of the pool
   (the shard's mean and variance), so that the prior fades as the key speaks. The fade goes by
-  the number of rows ever learnt, not by the effective memory: else a key whose level differs
-  from the pool's would be misjudged for ever.
+  the number of rows ever learnt and not by the effective memory; otherwise a key whose level
+  differs from the pool's would be misjudged for ever.
 * *Tail*: `thresholds.tail` learns over the shard how rare a deviation `z = (score - mean) / std` is.
 * *Escape*: a streak of flags that lasts becomes the key's new normal, reported once. It ends
   with five normal rows in a row.
 
-With a `false_alarm_rate` above 0.5 % the gate and the streaks go by the 0.5 % cut: who wants to see
-one event in three does not want to learn from the other two only.
+With a `false_alarm_rate` above 0.5 % the gate and the streaks use the cut of 0.5 %: a user who wants to see one event
+in three does not want the threshold to learn from the other two only.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _KEY = np.dtype(
         ("streak", _MOMENTS),  # of flags
         ("streak_ms", "f8"),  # when it began
         ("calm", "f8"),  # normal rows since the last flag
-        ("escaped", "f8"),  # 1 = the level is the key's own: the pool's says nothing about it any more
+        ("escaped", "f8"),  # 1 = a streak set the key's level: the pool has no part in it any more
     ]
 )
 
@@ -64,7 +63,7 @@ class ThresholdState:
 
 
 class _Scored(NamedTuple):
-    """What the loop reads of the scores."""
+    """The columns of the scores that the loop reads."""
 
     slot: I32  # [n]
     fresh: Bool  # [n]
@@ -101,7 +100,7 @@ class _Out(NamedTuple):
 
 
 class EwmaThreshold:
-    """Fold[ThresholdState, Scores, Verdicts]; the module says how. Labels are never used."""
+    """Fold[ThresholdState, Scores, Verdicts], by the rules above. It never uses labels."""
 
     Options = EwmaOptions
 
@@ -195,7 +194,7 @@ def _expected(key: Any, pool: Any, prior_rows: float) -> tuple[float, float]:
 
 @kernel
 def _lengthen(key: Any, x: float, ts_ms: int, kept_out: bool, flagged: bool, options: _Options) -> bool:
-    """A row of a streak; whether the streak has become the key's new normal with it."""
+    """Adds a row to the key's streak; returns whether the streak now becomes the key's new normal."""
     if key.streak.rows == 0.0:
         key.streak_ms = ts_ms
     _learn(key.streak, x, options.alpha)
@@ -212,7 +211,7 @@ def _lengthen(key: Any, x: float, ts_ms: int, kept_out: bool, flagged: bool, opt
 
 @kernel
 def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> None:
-    # a field that is taken within the loop is counted as a new reference every time
+    # taken before the loop: within it, numba would count a reference each time
     slot, fresh, ts_ms, rows, score = scored.slot, scored.fresh, scored.ts_ms, scored.row, scored.score
     keys, bins, pool, fit = memory.key, memory.bins, memory.pool[0], memory.tail[0]
     threshold, deviation, p_value, flag, shift = out.threshold, out.deviation, out.p_value, out.flag, out.shift

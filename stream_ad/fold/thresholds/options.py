@@ -1,4 +1,4 @@
-"""The options of the built-in thresholds, apart from their kernels: reading a configuration imports no numba."""
+"""The options of the built-in thresholds. They stand apart from the kernels: reading a configuration needs no numba."""
 
 from __future__ import annotations
 

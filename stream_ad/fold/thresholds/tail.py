@@ -1,9 +1,9 @@
-"""How rare a deviation is, learnt from a decayed histogram of deviations.
+"""The probability of a deviation, learnt from a decayed histogram of deviations.
 
 The tail is a generalised Pareto distribution (peaks over threshold; Siffer et al., KDD 2017) laid
 through the histogram's 9.7 %, 4.4 % and 2 % quantiles (after Pickands, Annals of Statistics 1975),
-its index kept in [-0.1, 0.4]. Fitting the far tail itself breaks down: as soon as more than
-`false_alarm_rate` of the events are anomalies, it learns those.
+its index kept in [-0.1, 0.4]. A fit of the far tail itself would learn the anomalies as soon as more than
+`false_alarm_rate` of the events are anomalous.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TAIL = np.dtype(
         ("u", "f8"),  # where the tail begins
         ("sigma", "f8"),  # its scale
         ("xi", "f8"),  # its index
-        ("cut", "f8"),  # deviation from which on rows are flagged
-        ("gate", "f8"),  # and from which on they are not learnt
+        ("cut", "f8"),  # rows with a higher deviation are flagged
+        ("gate", "f8"),  # rows with a higher deviation are not learnt
         ("since", "f8"),  # rows since the fit
-        ("next", "f8"),  # rows between it and the next
+        ("next", "f8"),  # rows between that fit and the next
     ]
 )
 
@@ -34,8 +34,8 @@ _Q, _STEP = 0.02, 2.2  # the tail begins at this quantile; the other two lie thi
 _XI_MIN, _XI_MAX = -0.1, 0.4
 _BINS_PER_UNIT, _BINS = 32, 256  # of deviations from 0 to 8; lower and higher ones count in the outermost
 _HALF_LIFE_ROWS = 100_000.0
-# Until the shard knows better: the 2 % quantile of a Gaussian, and thrice its excess (0.37), as skewed
-# scores have, so that a cold start is not a burst of flags.
+# Before the first fit: the 2 % quantile of a Gaussian, and three times its excess (0.37), as skewed scores have, so
+# that a cold start is not a burst of flags.
 _PRIOR_ROWS, _PRIOR_U, _PRIOR_SIGMA = 500.0, 2.05, 1.0
 _FIT_ROWS_FIRST, _FIT_ROWS, _FIT_GROWTH = 16.0, 256.0, 1.1  # learnt rows between two fits
 _P_MIN = 1e-30
@@ -60,11 +60,11 @@ def fit(tail: Any, bins: F64, rate: float) -> None:
     missing = min(rate, _GATE_RATE)
     total = bins.sum() / (1.0 - missing)
     quantile = np.empty(3)
-    found, above, wanted = 0, missing * total, _Q * total
+    known, above, wanted = 0, missing * total, _Q * total
     for i in range(_BINS - 1, -1, -1):
-        while found < 3 and above + bins[i] >= wanted:
-            quantile[found] = (i + 1.0 - (wanted - above) / bins[i]) / _BINS_PER_UNIT
-            found += 1
+        while known < 3 and above + bins[i] >= wanted:
+            quantile[known] = (i + 1.0 - (wanted - above) / bins[i]) / _BINS_PER_UNIT
+            known += 1
             wanted *= _STEP
         above += bins[i]
     u = max(quantile[0], 1.0 / _BINS_PER_UNIT)
@@ -111,7 +111,7 @@ def p_value(z: float, tail: Any, rate: float) -> float:
 
 @kernel
 def count(z: float, tail: Any, bins: F64, rate: float) -> None:
-    """Learns a deviation; the tail is fitted anew every so many."""
+    """Learns a deviation, and fits the tail anew when enough have come."""
     bins[int(min(max(z * _BINS_PER_UNIT, 0.0), _BINS - 1.0))] += 1.0
     tail.since += 1.0
     if tail.since >= tail.next:

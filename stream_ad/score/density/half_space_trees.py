@@ -1,4 +1,4 @@
-"""An adapter: half-space trees learnt by river (Tan, Ting & Liu 2011), scored by torch."""
+"""Half-space trees (Tan, Ting & Liu 2011): river learns them, torch scores with them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stream_ad.score.density.options import TreesOptions
 from stream_ad.score.scaling import Calibration, Scaler, blocks, robust_spread, shares
 from stream_ad.score.train import Fitted, Progress
 
-MOST_HEIGHT = 24  # of a bundle; a tree doubles with each
-LEARNT_ROWS = 10_000  # at most, evenly spaced: river learns row by row
+MOST_HEIGHT = 24  # that a bundle may have; each one more doubles the tree
+LEARNT_ROWS = 10_000  # at most, evenly spaced: river learns row by row, which is slow
 
 
 class HalfSpaceTrees:
-    """How little of the training data lies near the newest lag's features.
+    """Scores a row by how little of the training data lies near the features of its newest lag.
 
     The trees are complete, so a bundle holds them as arrays by depth: node i has the children
     2i+1 and 2i+2. River wants values in 0..1; they get the logistic function of the scaled
@@ -96,7 +96,7 @@ class HalfSpaceTrees:
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """A feature contributes what the error falls by when it is put to its median."""
+        """The contribution of a feature is the fall of the error when the feature is replaced by its median."""
         unit = _unit(self.scaler, x)
         error = self._error(unit).log()
         parts = torch.zeros_like(x)
@@ -131,7 +131,7 @@ class HalfSpaceTrees:
         return score
 
     def _error(self, unit: Tensor) -> Tensor:
-        """[n,f] -> [n]: one over the share of the mass, so that its logarithm tells the rare from the rarer."""
+        """[n,f] -> [n]: one over the share of the mass, whose logarithm still grows where rows are very rare."""
         return (1.0 / (1.0 - self.anomaly(unit) + 1e-4)).float()
 
 

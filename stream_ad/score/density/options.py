@@ -1,4 +1,4 @@
-"""The options of the density scorers, apart from them: reading a configuration imports no torch."""
+"""The options of the density scorers. They stand apart from the scorers: reading a configuration needs no torch."""
 
 from __future__ import annotations
 

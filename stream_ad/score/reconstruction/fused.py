@@ -1,7 +1,7 @@
-"""The scoring pass of a network on the CPU: one compiled loop instead of a dozen of torch's operations.
+"""The scoring pass of a network on the CPU: one compiled loop instead of a dozen torch operations.
 
-Each of torch's takes the interpreter's lock again when it is done, and waits for it while other
-threads decode and fold. The loop takes it once, for a whole chunk.
+Each torch operation takes the interpreter's lock when it ends, and waits for it while other threads decode and fold.
+The loop takes the lock once for a chunk.
 """
 
 from __future__ import annotations

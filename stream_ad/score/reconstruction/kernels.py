@@ -1,8 +1,8 @@
 """The loops of scoring on the CPU, one pass each instead of torch's eight.
 
-Every row is worked out by itself, in the same order of operations wherever it lies, so its
-result does not depend on its neighbours. BLAS does not promise that: its kernels treat the last rows of a
-product in another way than the others, which on some processors shows in the bits. They release the GIL.
+Each row is computed by itself, in one order of operations, so its result does not depend on its neighbours. BLAS does
+not promise that: its kernels treat the last rows of a product in another way, which on some processors changes bits.
+These kernels release the GIL.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ INFINITE = np.float32(np.inf)
 NAN = np.float32(np.nan)
 LIMIT = np.float32(50.0)  # scores are within +-LIMIT
 ERROR_FLOOR = np.float32(1e-6)
-BLOCK_ROWS = 128  # activations of so many rows lie in the first caches
+BLOCK_ROWS = 128  # the processor's first caches hold the activations of so many rows
 
 
 class Network(NamedTuple):
-    """Dense layers, with what comes before and after them."""
+    """Dense layers, with the scaling before them and the calibration after them."""
 
     centre: F32  # [d]
     factor: F32  # [d]
@@ -90,7 +90,7 @@ def reconstruction_score(x: F32, network: Network, out: F32) -> None:
 
     Within a block rows are columns: each is a lane of its own in the processor's vectors.
     """
-    # a field that is taken within the loops is counted as a new reference every time
+    # taken before the loops: within them, numba would count a reference each time
     layers, weights, constants = network.layers, network.weights, network.constants
     n, d = x.shape
     widest = max(d, layers[:, 1].max())

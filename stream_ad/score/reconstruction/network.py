@@ -19,10 +19,10 @@ from stream_ad.score.train import Fitted, Progress
 
 LEARNING_RATE = 2e-3
 LINE = 16  # floats of a cache line
-HIDE = 0.1  # of the inputs are hidden in training, so that a value is told from its neighbours (Vincent 2008)
+HIDE = 0.1  # of the inputs are hidden in training, so that a value is predicted by its neighbours (Vincent 2008)
 TRIM = 0.02  # of a batch's rows, the worst, teach nothing after the first epoch: they may be anomalies
 PATIENCE = 3  # epochs without a better held-back loss
-_SURPRISING = 2.0  # scaled error of an entry that is not used to tell what was expected
+_SURPRISING = 2.0  # an entry with a larger scaled error is hidden when expected values are computed
 
 Options = TypeVar("Options", bound=NetworkOptions)
 Losses: TypeAlias = tuple[Tensor, Tensor]  # what is minimised, and the mean error of a row in it
@@ -37,8 +37,8 @@ def mlp(weights: Mapping[str, Tensor], name: str, depth: int) -> list[Layer]:
 
 
 def forward(z: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """[n,in] -> [n,out]. Columns are filled up to whole cache lines: else, in narrow products, a row's last bits
-    depend on its place among the others."""
+    """[n,in] -> [n,out]. Columns are padded to full cache lines: otherwise, in narrow products, a row's last bits
+    depend on its place among the rows."""
     for weight, bias, relu in layers:
         fill = (0, -z.shape[1] % LINE)
         z = functional.linear(functional.pad(z, fill), functional.pad(weight, fill), bias)
@@ -74,7 +74,7 @@ class Reconstruction(ABC, Generic[Options]):
 
     @abstractmethod
     def layers(self) -> list[Layer]:
-        """What scaled windows [n,w*f] go through to become what the model would have them be."""
+        """The layers between scaled windows [n,w*f] and their reconstruction."""
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """[n,w*f] -> [n,w*f]. Pure."""
@@ -91,11 +91,11 @@ class Reconstruction(ABC, Generic[Options]):
         return {}
 
     def finish(self, held: Tensor) -> dict[str, Tensor]:
-        """Tensors that are worked out once the weights are learnt."""
+        """Further tensors, computed once the weights are learnt."""
         return {}
 
     def error(self, x: Tensor, z: Tensor) -> Tensor:
-        """Error of each row, [n]; x is asked only for what is present."""
+        """Error of each row, [n]; x only says which entries are present."""
         return row_error(x, z, self.reconstruct(z), self.weight)
 
     @classmethod
@@ -117,7 +117,7 @@ class Reconstruction(ABC, Generic[Options]):
         return model
 
     def fuse(self) -> None:
-        """From here on `score` runs as one loop on the CPU; the weights must not change any more."""
+        """Has `score` run as one loop on the CPU from here on. The weights must not change any more."""
         self.fused = Fused.of(self.scaler, self.layers(), self.weight, self.calibration)
 
     @property
@@ -133,8 +133,8 @@ class Reconstruction(ABC, Generic[Options]):
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """Against a second look at the row in which surprising values are hidden: seen, they drag what
-        is expected of themselves and of their neighbours along."""
+        """Compares the row with a second reconstruction, for which surprising values are hidden. Otherwise these would
+        change what is expected of themselves and of their neighbours."""
         z = self.scaler.squash(x)
         difference = (self.reconstruct(z) - z).nan_to_num(0.0)
         hidden = (difference.abs() > _SURPRISING) | (z.abs() > LINEAR)
@@ -217,7 +217,7 @@ def trimmed_mean(error: Tensor, keep: float) -> Tensor:
 
 
 def _typical(error: Tensor) -> float:
-    """Held-back loss: as trimmed as the training's, since the held-back time has anomalies of its own."""
+    """Held-back loss, trimmed as the training loss: the held-back time has anomalies too."""
     return float(trimmed_mean(error, 1.0 - TRIM))
 
 

@@ -1,4 +1,4 @@
-"""The options of the reconstructing scorers, apart from them: reading a configuration imports no torch."""
+"""The options of the reconstructing scorers. They stand apart: reading a configuration needs no torch."""
 
 from __future__ import annotations
 

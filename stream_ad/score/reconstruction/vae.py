@@ -70,7 +70,7 @@ class Vae(Reconstruction[VaeOptions]):
         latent = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
         error = trimmed_mean(((self._decode(latent) - target).square() * share).sum(1), keep)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(1)
-        # as many independent errors as the weights let through
+        # the effective number of independent errors, given the weights
         size = 1.0 / share.square().sum(1).mean().clamp(min=1e-9)
         return 0.5 * size * (error + 1e-6).log() + trimmed_mean(divergence, keep), error
 

@@ -329,7 +329,7 @@ def test_chunks_do_not_show() -> None:
     assert events.cats[0].tolist() == [b"c%d" % (row % 5) for row in expected]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.datetimes(datetime(1970, 1, 2), datetime(2261, 12, 30)),
     st.sampled_from(["", "Z", "+02", "-0330", "+05:45", "-23:59", "+00:00"]),
@@ -345,7 +345,7 @@ def test_iso_times_are_read_as_the_standard_library_reads_them(
     assert ms(text) == (expected - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("0123456789-:+.,TZ Wz", max_size=32) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}"))
 def test_iso_accepts_nothing_that_the_standard_library_refuses(text: str) -> None:
     if ms(text) is not None:
@@ -409,7 +409,7 @@ def test_iso_bounds_and_fractions() -> None:
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.sampled_from(sorted(_PER_SECOND)))
 def test_integers_since_the_epoch_are_exact(data: st.DataObject, unit: str) -> None:
     end = timestamps.END_MS * _PER_SECOND[unit] // 1000
@@ -446,7 +446,7 @@ def test_the_records_own_time_keeps_the_bounds_too() -> None:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(0, 9e9), st.sampled_from(sorted(_PER_SECOND)))
 def test_floats_since_the_epoch_are_within_a_microsecond(seconds: float, unit: str) -> None:
     leaf = seconds * _PER_SECOND[unit]
@@ -481,7 +481,7 @@ def fnv(text: bytes) -> int:
     return max(mixed ^ mixed >> 33, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.binary(max_size=300), max_size=6))
 def test_codes_are_the_documented_hash(rows: list[bytes]) -> None:
     assert hashing.codes(Strings.of(rows)).tolist() == [fnv(row) for row in rows]

@@ -71,7 +71,7 @@ def chain(name: str) -> Chain:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data(), streams(), st.booleans())
 def test_splits_and_restarts_change_nothing(name: str, data: st.DataObject, rows: list[Row], restart: bool) -> None:
     whole, parts, batch = chain(name), chain(name), events(rows)
@@ -87,7 +87,7 @@ def test_splits_and_restarts_change_nothing(name: str, data: st.DataObject, rows
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(streams())
 def test_features_are_finite_or_nan(name: str, rows: list[Row]) -> None:
     result = chain(name).step(events(rows))
@@ -95,7 +95,7 @@ def test_features_are_finite_or_nan(name: str, rows: list[Row]) -> None:
     assert not np.isinf(result.base).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(streams())
 def test_keys_are_independent_except_through_the_pool(rows: list[Row]) -> None:
     config = parse({"window": CONFIGS["count"], "features": FEATURES})
@@ -108,7 +108,7 @@ def test_keys_are_independent_except_through_the_pool(rows: list[Row]) -> None:
         assert alone.x[:, :, own].tobytes() == whole.x[mine][:, :, own].tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(streams())
 def test_an_evicted_key_starts_anew(rows: list[Row]) -> None:
     config = parse({"window": CONFIGS["one key"], "features": FEATURES})

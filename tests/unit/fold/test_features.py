@@ -54,7 +54,7 @@ NUMERIC = ["raw", "log1p", "diff", "rate", "mean", "std", "min", "max", "ew_mean
 MODERATE = st.one_of(st.floats(-1e3, 1e3, width=32), st.just(float("nan")))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(streams(d=1, c=0, numbers=MODERATE), st.sampled_from([1, 3, 8]))
 def test_agrees_with_river_event_by_event(rows: list[Row], w: int) -> None:
     spec = spec_of(w, event=["gap"], numeric={"v": NUMERIC})
@@ -179,7 +179,7 @@ def test_a_constant_series_stays_at_zero_and_a_jump_is_bounded(value: float) -> 
     assert 10 < batch.x[500, -1, 0] < 1e4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from([1e9, -1e9, 123_456_789.0]))
 def test_offsets_of_a_milliard_change_nothing(seed: int, offset: float) -> None:
     # multiples of 1/64 stay exact at the offset, so every difference is the statistics' own
@@ -191,7 +191,7 @@ def test_offsets_of_a_milliard_change_nothing(seed: int, offset: float) -> None:
     np.testing.assert_allclose(far.base[:, 0, 0] - offset, plain.base[:, 0, 0], atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(streams(d=1, c=0, numbers=MODERATE), st.sampled_from([160, 1_000, 16_000, 7_777]))
 def test_spans_agree_with_a_list_of_all_events(rows: list[Row], span_ms: int) -> None:
     spec = spec_of(event=[f"count:{span_ms}ms"], numeric={"v": [f"sum:{span_ms}ms"]})
@@ -271,7 +271,7 @@ def test_full_counters_are_halved_and_forget_no_category() -> None:
     assert x[-1, 1] < -9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(streams(), st.sampled_from([None, "3s"]), st.integers(1, 3))
 def test_lags_hold_the_features_they_had_unless_they_left_the_window(
     rows: list[Row], span: str | None, hop: int

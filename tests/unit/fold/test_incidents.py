@@ -194,7 +194,7 @@ def plain(rows: list[tuple[int, int, float]]) -> list[tuple[str, str, int, int, 
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

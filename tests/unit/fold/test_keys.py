@@ -39,7 +39,7 @@ def test_the_key_seen_longest_ago_is_evicted() -> None:
     assert [keys.name(state, slot) for slot in range(2)] == [b"b", b"a"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.integers(1, 40))
 def test_agrees_with_an_ordered_dict(data: st.DataObject, capacity: int) -> None:
     alphabet = st.integers(0, 60).map(lambda number: "k" * (number % 20) + str(number))
@@ -129,7 +129,7 @@ def test_nothing_is_late_before_the_first_event() -> None:
     assert len(batch) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), streams(), st.sampled_from([1, 2, 3, 16]), st.sampled_from(["accept", "drop", "reject"]))
 def test_splitting_and_restoring_change_nothing(
     data: st.DataObject, rows: list[Row], capacity: int, policy: str

@@ -48,7 +48,7 @@ def test_a_time_window_needs_a_span() -> None:
         TimeWindow(Window(kind="time", span=0), 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(streams(c=0), st.sampled_from([1, 2, 5]), st.sampled_from([None, 1, 1500, 20_000]), st.sampled_from([2, 16]))
 def test_agrees_with_lists_of_rows(rows: list[Row], w: int, span_ms: int | None, capacity: int) -> None:
     window = Window(rows=w, span=f"{span_ms or 1}ms", kind="time" if span_ms else "count")
@@ -77,7 +77,7 @@ def test_agrees_with_lists_of_rows(rows: list[Row], w: int, span_ms: int | None,
         assert batch.count[i] == present
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data(), streams(), st.sampled_from([2, 16]), st.sampled_from([CountWindow, TimeWindow]))
 def test_splitting_and_restoring_change_nothing(
     data: st.DataObject, rows: list[Row], capacity: int, kind: type[CountWindow]
@@ -100,7 +100,7 @@ def test_splitting_and_restoring_change_nothing(
     same_state(whole_state, state, keys.used(key_state))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(streams(c=0))
 def test_a_window_holds_its_own_key_only(rows: list[Row]) -> None:
     window = Window(rows=4)

@@ -159,7 +159,7 @@ any_contributor = st.builds(
 
 
 @given(st.lists(any_row, min_size=1, max_size=4), st.lists(any_contributor, max_size=2), st.binary(max_size=20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_alert_fits_the_schema(rows, told, value):
     messages = encoded(alerts_of(*rows), {0: told, 1: told}, [value, b'{"a": {"b": [1, null]}}'], ["a", "a.b"])
     for row, message in zip(rows, messages, strict=True):

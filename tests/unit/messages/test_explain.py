@@ -172,7 +172,7 @@ def test_a_field_is_told_once_by_what_tells_it_best():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_explanation_is_told_and_a_row_is_told_the_same_alone(data):
     spec = spec_of(
         {"a": ["zscore", "log1p", "diff", "rate", "mean", "ew_std:5", "sum:1h", "missing"]},

@@ -194,7 +194,7 @@ def tables(draw):
 
 
 @given(tables())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_table_gives_a_configuration_that_reads_it(table):
     documents, keys = table
     sample = sample_of(documents, keys)

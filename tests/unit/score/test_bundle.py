@@ -51,7 +51,7 @@ def _torch_save(value) -> bytes:
     return out.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_cut_or_changed_byte_is_always_refused(data):
     blob = bundle("autoencoder").to_bytes()
@@ -64,7 +64,7 @@ def test_a_cut_or_changed_byte_is_always_refused(data):
         Bundle.from_bytes(bytes(changed), SPEC)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(blob=st.binary(max_size=200))
 def test_any_bytes_that_are_no_bundle_are_refused(blob):
     with pytest.raises(ModelError):

@@ -91,7 +91,7 @@ def test_spikes_are_alerts_and_what_cannot_be_judged_is_rejected(
         assert sorted(why) == [(b"bad_json", b"%d" % partition)] * 3 + [(b"late", b"%d" % partition)] * 4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_the_same_comes_out_however_the_log_is_cut(
     data: st.DataObject, models: LocalModels, at_once: dict[int, tuple[list[Message], list[Message]]]
