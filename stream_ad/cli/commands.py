@@ -1,4 +1,4 @@
-"""Every command of `stream-ad`, in the order of its manual: the function `name` of `cli/name.py`, and its exit codes."""
+"""The commands of `stream-ad` in the order of its manual, with their exit codes. `cli/NAME.py` has `NAME`."""
 
 from __future__ import annotations
 

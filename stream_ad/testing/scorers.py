@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROWS = 256
 EXPLAINED_ROWS = 32
+EMPTY_ROW = 3
 
 
 def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Tensor]) -> None:
@@ -23,7 +24,8 @@ def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Te
     any number of rows where the scorer is `rowwise`, and through the engine.
 
     (Smaller batches may take other matrix kernels; the engine pads.) Also: scores and explanations are finite,
-    whatever is missing, and neither the input nor the scorer changes. `tensor` is `torch.from_numpy`, with
+    whatever is missing; a row without values scores 0; the contributions of a row sum to 1; and neither the input nor
+    the scorer changes. `tensor` is `torch.from_numpy`, with
     `.to(device)` where the scorer wants it.
     """
     if w < 1 or f < 1:
@@ -52,6 +54,7 @@ def check_scorer_pure(scorer: Scorer, w: int, f: int, tensor: Callable[[F32], Te
     assert (score(x[order]) == scores[order]).all(), "scores depend on the order of the rows"
     _check_in_engine(scorer, x, scores, tensor)
     assert (score(x) == scores).all(), "the scorer learns while it scores"
+    assert scores[EMPTY_ROW] == 0, f"a row without values scores {scores[EMPTY_ROW]}, not 0"
 
 
 def _check_in_engine(scorer: Scorer, x: F32, expected: F32, tensor: Callable[[F32], Tensor]) -> None:
@@ -65,6 +68,8 @@ def _check_in_engine(scorer: Scorer, x: F32, expected: F32, tensor: Callable[[F3
             one, again = (explained(loaded, tensor(x[row : row + 1].copy())) for _ in range(2))
         except ContractBroken as error:
             raise AssertionError(f"row {row}: {error}") from None
+        share = one.contribution.sum(dtype=np.float64)
+        assert abs(share - 1.0) < 1e-4, f"the contributions of row {row} sum to {share:.6g}, not to 1"
         for name in ("contribution", "expected", "spread"):
             same = np.array_equal(getattr(one, name), getattr(again, name))
             assert same, f"the {name} of row {row} is another one the second time"
@@ -75,6 +80,6 @@ def _rows(w: int, f: int) -> F32:
     x = np.random.default_rng(0).normal(size=(ROWS, w, f)).astype(np.float32)
     x[1::4, : w // 2] = np.nan
     x[2::4, :, 0] = np.nan
-    x[3] = np.nan
+    x[EMPTY_ROW] = np.nan
     x[7] *= np.float32(1e6)
     return x

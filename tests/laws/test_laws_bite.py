@@ -281,6 +281,17 @@ class Writing(Statistical):
         return super().score(x)
 
 
+class Suspicious(Statistical):
+    def score(self, x: Tensor) -> Tensor:
+        return super().score(x) + 1.0
+
+
+class Double(Statistical):
+    def explain(self, x: Tensor) -> Explanation:
+        explanation = super().explain(x)
+        return Explanation(2 * explanation.contribution, explanation.expected, explanation.spread)
+
+
 class Mute(Statistical):
     def explain(self, x: Tensor) -> Explanation:
         told = super().explain(x)
@@ -304,6 +315,8 @@ class Unsure(Statistical):
         (NotFinite, "are not finite"),
         (Wide, r"\[256, 1\] scores for 256 rows"),
         (Writing, "writes to its input"),
+        (Suspicious, "a row without values scores 1.0, not 0"),
+        (Double, "the contributions of row 0 sum to 2, not to 1"),
         (Mute, "row 0: a part of the explanation is float32"),
         (Unsure, "the expected of row 0 is another one"),
     ],

@@ -33,11 +33,6 @@ def manual(of: Typer, *path: str) -> str:
     return re.sub(r"\s+", " ", done.output)
 
 
-def test_all_commands_are_there() -> None:
-    names = {path[0] for path in COMMANDS}
-    assert names == {"demo", "init", "check", "train", "run", "alerts", "replay", "produce", "models"}
-
-
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_a_command_takes_a_configuration_answers_in_json_and_tells_its_exit_codes(path: tuple[str, ...]) -> None:
     told = manual(app, *path)
