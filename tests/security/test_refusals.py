@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from stream_ad.config import Kafka
+from stream_ad.errors import ConnectionFailed
 from stream_ad.io.kafka.admin import committed_offsets
 from tests.support.secure_servers import Grant
 from tests.support.secured import ROWS, Identity, Secured, password, redis_rule, wait
@@ -85,8 +86,12 @@ def test_a_right_is_taken_away_while_we_work(secured: Secured, right: Grant, sai
 
 
 def committed(secured: Secured) -> int | None:
+    """None also while the group has no coordinator yet."""
     kafka = Kafka(brokers=secured.servers.kafka.inner)
-    return committed_offsets(kafka, secured.pipeline, secured.topic)[0]
+    try:
+        return committed_offsets(kafka, secured.pipeline, secured.topic)[0]
+    except ConnectionFailed:
+        return None
 
 
 def redis_as(secured: Secured, url: str) -> Identity:

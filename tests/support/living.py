@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream_ad.config import Config, load
+from stream_ad.errors import ConnectionFailed
 from stream_ad.io.files import FileSource, Layout, rows
 from stream_ad.io.kafka.admin import committed_offsets
 from stream_ad.io.partition import partition_of
@@ -143,8 +144,11 @@ class Living:
         self.fed, self.share = upto, until
 
     def committed(self) -> int:
-        """Sum of the offsets that the group has committed."""
-        found = committed_offsets(self.config.kafka, self.config.pipeline, self.topic)
+        """Sum of the offsets that the group has committed; 0 while its coordinator does not answer."""
+        try:
+            found = committed_offsets(self.config.kafka, self.config.pipeline, self.topic)
+        except ConnectionFailed:
+            return 0
         return sum(offset or 0 for offset in found.values())
 
     def expected(self) -> list[bytes]:
