@@ -17,7 +17,7 @@ SECONDS ?= 60
 # compiled kernels outlive a process: the second start of anything is quick
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
-.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate chaos sbom bench soak docs lock clean
+.PHONY: help install demo test redis kafka lint format types imports audit fuzz simulate chaos sbom bench quality soak docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -118,6 +118,9 @@ chaos: $(INSTALLED) redis kafka  ## hours of kills, cuts and outages on real ser
 
 bench: $(INSTALLED) redis kafka  ## consume, decode, fold, score and the full path, side by side
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+quality: $(INSTALLED)  ## DATA=FOLDER with labelled streams: detection of each, beside trivial detectors; docs/quality.md
+	@$(BIN)/python -m benchmarks.quality $(DATA) $(ARGS)
 
 soak: $(INSTALLED) redis kafka  ## MINUTES=30 at the highest rate: memory stays flat, nothing is lost; out/soak.png
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)

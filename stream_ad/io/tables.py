@@ -21,8 +21,8 @@ SUFFIXES = ".csv, .jsonl (also .ndjson, .json) or .parquet; .csv and .jsonl also
 
 _CHUNK_ROWS = 8192
 _NULLS = ["", "NaN", "nan", "NAN", "NA", "N/A", "null", "NULL", "None"]
-# a cell with leading zeros, or with more digits than 64 bits hold, is a name, though it looks like a number
-_NAME_LIKE = r"^[+-]?0[0-9xX]|[0-9]{19}"
+# a cell with leading zeros, or an integer with more digits than 64 bits hold, is a name, though it looks like a number
+_NAME_LIKE = r"^[+-]?(0[0-9xX]|[0-9]{19,}$)"
 
 
 def documents(path: Path) -> Iterator[tuple[bytes, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_ad.batch import F32, I64, FeatureBatch
+from stream_ad.batch import F32, I64, Bool, EventBatch, FeatureBatch
 from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 class Collector:
     """Folds whole partitions and keeps every so many-th window, at most twice `max_rows` at a time."""
 
-    def __init__(self, parts: Assembly, max_rows: int) -> None:
-        self._parts, self._max_rows = parts, max_rows
+    def __init__(self, parts: Assembly, max_rows: int, wanted: Callable[[EventBatch], Bool] | None = None) -> None:
+        """`wanted` says of each event whether its window may be kept; without it every one may."""
+        self._parts, self._max_rows, self._wanted = parts, max_rows, wanted
         self._shards: dict[int, Shard] = {}
         self._x: list[F32] = []
         self._ts: list[I64] = []
@@ -50,9 +51,11 @@ class Collector:
             self._keep(self._shards[partition].submit(events))
 
     def _keep(self, batch: FeatureBatch) -> None:
-        first = -self._phase % self._stride
-        rows = np.arange(first, len(batch), self._stride)
-        self._phase = (self._phase + len(batch)) % self._stride
+        rows = np.arange(len(batch))
+        if self._wanted is not None:
+            rows = rows[self._wanted(batch.windows.keyed.events)[batch.row]]
+        first, self._phase = -self._phase % self._stride, (self._phase + len(rows)) % self._stride
+        rows = rows[first :: self._stride]
         self._x.append(batch.x[rows])
         self._ts.append(batch.windows.keyed.events.ts_ms[batch.row[rows]])
         self._kept += len(rows)
@@ -88,17 +91,21 @@ def fit(
     learning: Progress | None = None,
 ) -> Bundle:
     """Trains on everything the bounded source gives. Raises `ModelError`, `InputError`, `ConfigError`."""
-    from stream_ad.errors import InputError
     from stream_ad.score.signature import Trust, signature
-    from stream_ad.score.train import train
 
     for unused in config.unused:
         log.warning("%s", unused)
-    spec = FeatureSpec.of(config)
     Trust(config.models.verify_keys)  # a key that cannot be read should end the job before an hour of training
     if config.models.signing_key:
         signature(config.models.signing_key, "")
-    collected = collect(config, source, reading)
+    return approved(config, learnt(config, collect(config, source, reading), origin, learning))
+
+
+def learnt(config: Config, collected: Collector, origin: str, learning: Progress | None = None) -> Bundle:
+    """A bundle, not signed, of the collected windows. Raises `ModelError`, `InputError`, `ConfigError`."""
+    from stream_ad.errors import InputError
+    from stream_ad.score.train import train
+
     if not collected.events:
         rejected = ""
         if collected.rejects:
@@ -106,8 +113,8 @@ def fit(
         raise InputError(f"{origin}: no events to learn from{rejected}")
     x, ts_ms = collected.windows()
     stride = -(-len(x) // config.train.max_rows)
-    bundle = train(x[::stride], ts_ms[::stride], spec, config.train, origin, int(time.time() * 1000), learning)
-    return approved(config, bundle)
+    spec, now_ms = FeatureSpec.of(config), int(time.time() * 1000)
+    return train(x[::stride], ts_ms[::stride], spec, config.train, origin, now_ms, learning)
 
 
 def approved(config: Config, bundle: Bundle) -> Bundle:

@@ -115,7 +115,22 @@ def written(name: str, content: bytes) -> str:
 WORDS = [
     *("init", "check", "train", "alerts", "replay", "produce", "models", "list", "show", "add", "promote", "shadow"),
     *("--config", "-c", "--json", "--input", "-i", "--topic", "--force", "-o", "--output", "--limit", "-n", "--from"),
-    *("--to", "--model", "--partitions", "--scores", "--alerts", "--rejects", "--rate", "--workers", "--help", "--"),
+    *(
+        "--to",
+        "--model",
+        "--label",
+        "--only",
+        "--warm-up",
+        "--jobs",
+        "--partitions",
+        "--scores",
+        "--alerts",
+        "--rejects",
+        "--rate",
+        "--workers",
+        "--help",
+        "--",
+    ),
     *("a.csv", "a.jsonl", "a.toml", "nowhere.toml", ".", "/", "", "-", "-1", "0", "9" * 30, "1e9", "nan", "x" * 300),
     *("2026-01-01", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "statistical", "\u2028", "\x1b[2J", "é"),
 ]
@@ -126,9 +141,9 @@ def any_question(random: Random) -> tuple[str, ...]:
     way = random.random()
     if way < 0.75:
         count = random.randrange(6)
-        return random.choice(["init", "replay", "models", "check", "alerts", "train", "produce", "nobody"]), *(
-            random.choice(WORDS) for _ in range(count)
-        )
+        return random.choice(
+            ["init", "replay", "evaluate", "models", "check", "alerts", "train", "produce", "nobody"]
+        ), *(random.choice(WORDS) for _ in range(count))
     if way < 0.985:
         config = written("b.toml", changed(CONFIG, random))
         asks = [("replay", "--input", "nowhere.csv"), ("models", "add", "nowhere"), ("alerts",), ("replay", "-i", "t")]

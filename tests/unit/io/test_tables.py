@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,16 @@ def test_a_column_has_one_type_from_the_first_cell_to_the_last(tmp_path):
     assert found[1] == b'{"a":0.0,"b":"0","c":1,"d":"x0","e":"0","f":0.0}'
     assert found[-1] == b'{"a":0.5,"b":"name","c":null,"d":"7","e":"1","f":1.0}'
     assert len(found) == long + 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [("0.00028345642334522235", True), ("-1234567890.1234567890123", True), ("9" * 18, True), ("9" * 19, False)],
+)
+def test_many_digits_after_the_point_are_a_number_and_in_an_integer_a_name(tmp_path, cell, number):
+    path = written(tmp_path / "f.csv", f"key,x\na,{cell}\n")
+    (row,) = rows(path, Layout("key", "t"))
+    assert orjson.loads(row.value)["x"] == (orjson.loads(cell) if number else cell)
 
 
 def test_a_dotted_column_is_a_nested_field(tmp_path):

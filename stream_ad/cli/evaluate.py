@@ -1,0 +1,157 @@
+"""`stream-ad evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+
+from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
+from stream_ad.cli.output import answer, out, progress
+from stream_ad.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream_ad.jobs.evaluate import Evaluation, Labels
+
+
+def evaluate(
+    input: Annotated[str, typer.Option("--input", "-i", help="a labelled CSV, JSONL or Parquet file, or a topic")],
+    path: Annotated[
+        list[Path] | None,
+        typer.Option("--config", "-c", help="a pipeline's configuration file; several are compared"),
+    ] = None,
+    label: Annotated[str, typer.Option(help="the field that holds 1 or true where a record is anomalous")] = "label",
+    only: Annotated[str | None, typer.Option(help="count only records with this value, as in split=test")] = None,
+    warm_up: Annotated[int, typer.Option(min=0, help="do not count the first records of each key")] = 0,
+    train: Annotated[
+        bool, typer.Option("--train", help="train train.scorer on the records before those that count")
+    ] = False,
+    first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="configurations that are evaluated at a time")] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Measures detection on a labelled stream, beside chance and trivial detectors.
+
+    Each record is scored before anything learns from it, as in `run`. Labels choose no threshold and reach no detector.
+    """
+    from stream_ad.jobs.evaluate import Labels
+
+    paths = path or [DEFAULT_CONFIG]
+    labels = Labels(label, _pair(only), warm_up)
+    found: dict[str, list[Evaluation]] = {}
+    with progress("evaluate") as bar:
+        task = bar.add_task("", total=len(paths) if len(paths) > 1 else None, status="")
+        if len(paths) == 1:
+            found[str(paths[0])] = _one(
+                paths[0],
+                input,
+                first,
+                last,
+                labels,
+                train,
+                lambda events: bar.update(task, status=f"{events:,} events"),
+            )
+        else:
+            with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
+                tasks = {pool.submit(_one, one, input, first, last, labels, train): one for one in paths}
+                for done in as_completed(tasks):
+                    found[str(tasks[done])] = done.result()
+                    bar.update(task, advance=1, status=str(tasks[done]))
+    rows = [found[str(one)][0] for one in paths] + found[str(paths[0])][1:]
+    if json:
+        answer({"input": input, "evaluations": [_plain(row) for row in rows]}, True, "")
+    else:
+        out.print(_words(input, rows), highlight=False)
+
+
+def _one(
+    path: Path,
+    input: str,
+    first: str | None,
+    last: str | None,
+    labels: Labels,
+    train: bool,
+    told: Any = lambda events: None,
+) -> list[Evaluation]:
+    from stream_ad.cli.inputs import bounded
+    from stream_ad.jobs.evaluate import evaluated
+
+    config = load(path)
+    return evaluated(config, path.stem, lambda: bounded(config, input, first, last, 1), labels, train, told)
+
+
+def _pair(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    field, equals, value = text.partition("=")
+    if not (field and equals):
+        raise ConfigError(f"--only: give FIELD=VALUE, as in split=test (got {text!r})")
+    return field, value
+
+
+def _plain(row: Evaluation) -> dict[str, Any]:
+    """JSON has no NaN: a figure that does not exist is null."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: known(inner) for name, inner in value.items()}
+        if isinstance(value, tuple):
+            return [known(inner) for inner in value]
+        return None if isinstance(value, float) and value != value else value
+
+    plain: dict[str, Any] = known(asdict(row))
+    return plain
+
+
+def _words(input: str, rows: Sequence[Evaluation]) -> Group:
+    one = rows[0].figures
+    head = f"{input}: {one.rows:,} records count, {one.labelled:,} are labelled, in {one.events:,} events"
+    ranks = _table("score", "ROC-AUC", "AP", "95 %", "AP by p-value", "VUS-PR", "NAB")
+    flags = _table("flags", "rows", "precision", "recall", "F1", "events", "delay", "false")
+    for row in rows:
+        f, by_p_value = row.figures, row.by_p_value
+        low, high = f.average_precision_interval
+        ranks.add_row(
+            row.name,
+            _figure(f.roc_auc),
+            _figure(f.average_precision),
+            f"{_figure(low)} – {_figure(high)}",
+            _figure(by_p_value.average_precision) if by_p_value else "",
+            _figure(f.vus_pr),
+            f"{f.nab:.1f}" if f.nab == f.nab else "–",
+        )
+        flags.add_row(
+            row.name,
+            f"{f.flagged:,}",
+            *map(_figure, (f.precision, f.recall, f.f1, f.event_recall)),
+            f"{f.delay_rows:,.0f}" if f.delay_rows == f.delay_rows else "–",
+            f"{f.false_alarm_rate:.0e}",
+        )
+    stated = [f"{row.stated_rate:.1e} ({row.name})" for row in rows if row.stated_rate is not None]
+    chance = f"Ranked by chance, AP is {one.labelled / one.rows:.4f}"
+    foot = (
+        f"events: share with a flag; delay: rows until it, median; false: share of normal rows flagged, stated "
+        f"{', '.join(stated)}. {chance}."
+    )
+    return Group(head, ranks, flags, foot)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column(title, no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _figure(value: float) -> str:
+    return "–" if value != value else f"{value:.3f}"

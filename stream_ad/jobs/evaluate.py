@@ -1,0 +1,224 @@
+"""An evaluation: judges a labelled stream as the pipeline would, and measures what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from stream_ad.batch import F64, I64, Bool, EventBatch, Message, Phase, Verdicts
+from stream_ad.config import Config
+from stream_ad.errors import InputError
+from stream_ad.evaluation import baselines
+from stream_ad.evaluation.figures import Figures, figures
+from stream_ad.evaluation.labelled import Answers, Labelled
+from stream_ad.io.bounded import read_decoded
+from stream_ad.jobs.train import Collector, approved, learnt
+from stream_ad.protocols import Source
+from stream_ad.score.local import LocalModels
+from stream_ad.state.assemble import Assembly, judge_decoded
+from stream_ad.state.shard import Shard
+
+TRUE = {1, "1", "true", "yes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Which records are anomalous, and which count.
+
+    A record is anomalous if its field `field` holds 1 or true. A record counts unless it is among the first `warm_up`
+    ones of its key, or `only`, a field and a value, is given and the record has another value.
+    """
+
+    field: str = "label"
+    only: tuple[str, str] | None = None
+    warm_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One detector, or one baseline, on one stream."""
+
+    name: str
+    figures: Figures
+    stated_rate: float | None = None  # `threshold.false_alarm_rate`
+    by_p_value: Figures | None = None  # ranked by what alerts publish
+    incidents: int = 0
+    incidents_without_label: int = 0
+    rejects: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """What one pass over the stream gave."""
+
+    answers: Answers
+    p_value: F64  # [n]
+    values: F64  # [n,d]
+
+
+class Truth:
+    """Reads the labels of records, in the order of the log."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._keys: dict[bytes, int] = {}
+        self._seen: list[int] = []  # [keys]
+        self._counting: list[bool] = []  # [keys]
+        self.labelled = 0  # records that have the field
+
+    def of(self, events: EventBatch) -> Labelled:
+        n = len(events)
+        label, counted, key = np.zeros(n, bool), np.ones(n, bool), np.zeros(n, np.int64)
+        names = events.key.tolist()
+        for i, row in enumerate(events.row.tolist()):
+            document = orjson.loads(events.raw.value[row] or b"{}")
+            held = document.get(self._labels.field)
+            label[i] = (held.lower() if isinstance(held, str) else held) in TRUE
+            self.labelled += held is not None
+            key[i] = number = self._keys.setdefault(names[i], len(self._keys))
+            if number == len(self._seen):
+                self._seen.append(0)
+                self._counting.append(False)
+            self._seen[number] += 1
+            counted[i] = self._seen[number] > self._labels.warm_up and self._is_among(document)
+            self._counting[number] |= bool(counted[i])
+        return Labelled(key, events.ts_ms, label, counted)
+
+    def earlier(self, events: EventBatch) -> Bool:
+        """[n] which events come before the first one of their key that counts."""
+        before = np.array(self._counting, bool)
+        rows = self.of(events)
+        earlier = np.ones(len(rows), bool)
+        known = rows.key < len(before)
+        earlier[known] = ~before[rows.key[known]]
+        first = np.flatnonzero(rows.counted)
+        began = np.full(len(self._counting), len(rows))
+        np.minimum.at(began, rows.key[first], first)
+        return earlier & (np.arange(len(rows)) < began[rows.key])
+
+    def _is_among(self, document: dict[str, Any]) -> bool:
+        if self._labels.only is None:
+            return True
+        field, value = self._labels.only
+        return str(document.get(field)) == value
+
+
+def evaluated(
+    config: Config,
+    name: str,
+    source: Callable[[], Source],
+    labels: Labels,
+    train: bool,
+    progress: Callable[[int], None] = lambda events: None,
+) -> list[Evaluation]:
+    """The configuration's detector, then the baselines. With `train`, its scorer learns from the records before the
+    first one of their key that counts, and never from labels. Raises `StreamAdError`.
+    """
+    begun = time.monotonic()
+    parts = Assembly.of(config)
+    bundles = [trained(config, parts, source(), labels)] if train else []
+    with LocalModels(config, bundles) as models:
+        stream, incidents, rejects = judged(parts, source(), labels, models, progress)
+    answers = stream.answers
+    if not answers.counted.any():
+        raise InputError("no record counts: see --only and --warm-up")
+    opened = incidents[answers.counted[incidents]]
+    detector = Evaluation(
+        name=name,
+        figures=figures(answers),
+        stated_rate=config.threshold.false_alarm_rate,
+        by_p_value=figures(Answers.of(answers, -stream.p_value, answers.flag), resamples=0),
+        incidents=len(opened),
+        incidents_without_label=int((~answers.label[opened]).sum()),
+        rejects=rejects,
+        seconds=time.monotonic() - begun,
+    )
+    beside = {
+        "random": baselines.random(answers),
+        "always": baselines.always(answers),
+        "differences": baselines.squared_difference(answers, stream.values),
+        "variances": baselines.variance_ratio(answers, stream.values),
+    }
+    return [detector, *(Evaluation(other, figures(rows)) for other, rows in beside.items())]
+
+
+def trained(config: Config, parts: Assembly, source: Source, labels: Labels) -> bytes:
+    truth = Truth(labels)
+    collector = Collector(parts, config.train.max_rows, truth.earlier)
+    with closing(read_decoded(source, parts.codec)) as polls:
+        for batches in polls:
+            for decoded in batches:
+                collector.add(decoded)
+    return approved(config, learnt(config, collector, "evaluate")).to_bytes()
+
+
+def judged(
+    parts: Assembly, source: Source, labels: Labels, models: LocalModels, progress: Callable[[int], None]
+) -> tuple[Stream, I64, int]:
+    """The stream, the rows at which incidents opened, and how many records were rejected."""
+    truth, version = Truth(labels), models.versions[-1]
+    shards: dict[int, Shard] = {}
+    known: list[Labelled] = []
+    columns: list[tuple[npt.NDArray[Any], ...]] = []
+    opened: list[tuple[int, int]] = []
+    rejects: list[Message] = []
+    count = 0
+    with closing(read_decoded(source, parts.codec)) as polls:
+        for batches in polls:
+            for partition in {decoded.raw.partition for decoded in batches} - shards.keys():
+                shards[partition] = parts.shard(partition, version)
+            answer = judge_decoded(parts, shards, batches, models)
+            for verdicts in answer.verdicts:
+                known.append(truth.of(verdicts.scores.features.windows.keyed.events))
+                columns.append(_columns(verdicts))
+                count += len(known[-1])
+            opened += filter(None, map(_opened, answer.alerts))
+            rejects += answer.rejects
+            progress(count)
+    if not count:
+        raise InputError(f"no events to evaluate{_reason(rejects)}")
+    if not truth.labelled:
+        raise InputError(f"--label: no record has a field {labels.field!r}")
+    rows = Labelled.concat(known)
+    partitions, offsets, score, flag, p_value, values = map(np.concatenate, zip(*columns, strict=True))
+    places = (
+        {at: row for row, at in enumerate(zip(partitions.tolist(), offsets.tolist(), strict=True))} if opened else {}
+    )
+    incidents = np.array([places[at] for at in opened if at in places], np.int64)
+    return Stream(Answers.of(rows, score, flag > 0), p_value, values), incidents, len(rejects)
+
+
+def _reason(rejects: Sequence[Message]) -> str:
+    if not rejects:
+        return ""
+    first = (dict(rejects[0].headers)["reject_reason"] or b"").decode()
+    return f"; {len(rejects)} records were rejected, the first for {first!r}: see record.*"
+
+
+def _columns(verdicts: Verdicts) -> tuple[npt.NDArray[Any], ...]:
+    """partition, offset, score, flag, p_value [n] and values [n,d] of every event; NaN where it has no verdict."""
+    features = verdicts.scores.features
+    events = features.windows.keyed.events
+    score, flag, p_value = np.full(len(events), np.nan), np.zeros(len(events)), np.ones(len(events))
+    score[features.row], flag[features.row], p_value[features.row] = (
+        verdicts.scores.score,
+        verdicts.flag,
+        verdicts.p_value,
+    )
+    return np.full(len(events), events.raw.partition), events.offset, score, flag, p_value, events.values
+
+
+def _opened(alert: Message) -> tuple[int, int] | None:
+    """Partition and offset of an alert that opens an incident."""
+    document = orjson.loads(alert.value or b"{}")
+    if document["phase"] != Phase.opened.name:
+        return None
+    return document["position"]["partition"], document["position"]["offset"]

@@ -1,0 +1,87 @@
+"""`stream-ad evaluate`, from a file to a table or JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from stream_ad.cli.commands import app
+
+TOML = """
+pipeline = "p"
+[source]
+topic = "t"
+[record]
+key = "k"
+timestamp = "t"
+timestamp_format = "ms"
+[features.numeric]
+a = ["zscore"]
+[threshold]
+false_alarm_rate = {rate}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("evaluate")
+    noise = np.random.default_rng(0)
+    lines = ["k,t,a,label"]
+    for number in range(2000):
+        odd = number % 200 == 199
+        lines.append(f"key,{1_700_000_000_000 + 1000 * number},{noise.normal() + 30 * odd},{int(odd)}")
+    (made / "labelled.csv").write_text("\n".join(lines) + "\n")
+    (made / "one.toml").write_text(TOML.format(rate="1e-3"))
+    (made / "two.toml").write_text(TOML.format(rate="1e-2"))
+    return made
+
+
+def asked(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "stream_ad", "evaluate", "--input", str(folder / "labelled.csv"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_table_has_the_detector_and_what_it_has_to_beat(folder: Path) -> None:
+    run = CliRunner().invoke(app, ["evaluate", "-i", str(folder / "labelled.csv"), "-c", str(folder / "one.toml")])
+    assert run.exit_code == 0, run.output
+    assert "2,000 records count, 10 are labelled, in 10 events" in " ".join(run.output.split())
+    for row in ("one", "random", "always", "differences", "variances"):
+        assert run.output.count(f"  {row} ") == 2, run.output
+    assert max(map(len, run.output.splitlines())) <= 80
+
+
+def test_configurations_are_compared_in_processes_of_their_own(folder: Path) -> None:
+    code, out, err = asked(folder, "-c", "one.toml", "-c", "two.toml", "--json", "--warm-up", "100")
+    assert (code, err) == (0, "")
+    one, two, *beside = orjson.loads(out)["evaluations"]
+    assert (one["name"], two["name"]) == ("one", "two")
+    assert (one["stated_rate"], two["stated_rate"]) == (1e-3, 1e-2)
+    assert one["figures"]["rows"] == two["figures"]["rows"] == 1900
+    assert one["figures"]["roc_auc"] == two["figures"]["roc_auc"] > 0.99
+    assert two["figures"]["flagged"] > one["figures"]["flagged"]
+    assert [row["name"] for row in beside] == ["random", "always", "differences", "variances"]
+    assert beside[2]["figures"]["precision"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("-c", "one.toml", "--only", "split"), 2, "--only: give FIELD=VALUE, as in split=test (got 'split')"),
+        (("-c", "one.toml", "--label", "fraud"), 4, "--label: no record has a field 'fraud'"),
+        (("-c", "one.toml", "--only", "a=none"), 4, "no record counts: see --only and --warm-up"),
+        (("-c", "one.toml", "-c", "none.toml"), 2, "none.toml"),
+        (("-c", "one.toml", "--train", "--warm-up", "10"), 4, "evaluate: "),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    answered, out, err = asked(folder, *arguments)
+    assert answered == code, out + err
+    assert said in err
+    assert "Traceback" not in err
