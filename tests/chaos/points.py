@@ -1,6 +1,6 @@
 """Fault points: every call that leaves a worker can kill it, right before or right after.
 
-They are put around the calls from outside, in the worker's process; the program knows nothing of them.
+This module puts them around the calls, in the worker's process; the program does not know them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One run: a stream, workers that are battered while it flows, and the verdict."""
+"""One run: a stream, faults while workers judge it, and the verdict."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ class Run:
         return len(self._reached) >= PARTITIONS and all(self._reached.values())
 
     def _goes_on(self) -> bool:
-        """Where all is judged no worker comes by a fault point any more: to wait for that would be for ever."""
+        """Whether faults are left to inject. Once everything is judged, no worker reaches a fault point any more."""
         most, over = self.settings.most, self.feed.done and past(self._committed, self.feed.ends)
         return not over and self._now() < self.settings.limit_s and (most is None or len(self._injected) < most)
 

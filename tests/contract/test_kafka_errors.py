@@ -35,7 +35,7 @@ def test_a_partition_without_a_leader_is_waited_for() -> None:
 
 
 def test_a_connection_that_is_lost_while_offsets_are_asked_for_is_no_answer() -> None:
-    """The client says nothing of it: a topic's end looked as if nothing was in it, nor in the log of models."""
+    """The client reports no error: the topic, and the log of models, looked empty."""
     with servers() as (made, requests):
         made.create_topic("t", 2)
         config = Kafka(brokers=made.brokers)

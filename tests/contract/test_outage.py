@@ -1,4 +1,4 @@
-"""A broker that dies in the middle of a transaction and comes back: nothing is lost, nothing told twice."""
+"""A broker that dies in the middle of a transaction and comes back: nothing is lost, nothing is published twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records that brokers refuse for what they are: sent again they would be refused again, for ever."""
+"""Records that a broker refuses whenever they are sent: the sink must not send them again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program stays up while servers are away and threads are stuck, says so, and ends in time at any moment."""
+"""The program stays up while servers are away and threads are stuck, reports it, and stops in time at any moment."""
 
 from __future__ import annotations
 

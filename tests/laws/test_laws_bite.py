@@ -107,7 +107,7 @@ class Nosy(Ewma):
 
 
 class Impure(Ewma):
-    """Carries over by how often it was asked."""
+    """Its `carry` depends on how often it was called."""
 
     asked = 0
 

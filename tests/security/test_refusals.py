@@ -1,4 +1,4 @@
-"""Who is not who he says, or may not do what he wants, is told which key to change; nothing hangs, nothing leaks."""
+"""A wrong identity or a missing right ends with an error that names the key to change. Nothing hangs or leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker, a group, a store and workers without sockets or clocks: what happens when is what a schedule says.
+"""A broker, a group, a store and workers without sockets or clocks. A schedule decides the order of all steps.
 
 The workers are real `Pipeline`s with a real `Recovery` and real `Models`. A worker can die, or be
 overtaken by others, at every call that leaves it. What a worker does in threads of its own, restoring and

@@ -23,7 +23,7 @@ class SavesFirst(Pipeline):
 
 
 class Trusts(Recovery):
-    """Takes any snapshot, also one that the log does not bear out."""
+    """Takes any snapshot, even one that contradicts the log."""
 
     def _restored(
         self,

@@ -1,4 +1,4 @@
-"""The clock that is given to parts of the shell instead of `time.monotonic`."""
+"""A clock for parts of the shell, in the place of `time.monotonic`."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ Protocol = Literal["consumer", "classic"]
 
 @dataclass
 class Told:
-    """A listener that keeps what it was told, and starts at what is committed or where it is told: at once, or in
-    its own time (`later`). Without a source it starts nothing."""
+    """A listener that records its calls. It starts partitions at the committed offsets or at given ones: at once, or
+    when the test says so (`later`). Without a source it starts nothing."""
 
     source: Source | None = None
     start: Mapping[int, int] = field(default_factory=dict)

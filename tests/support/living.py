@@ -96,7 +96,7 @@ def servers() -> Iterator[Servers]:
 class Living:
     """One topic, its pipeline, and the process that runs it.
 
-    `stop` and `stalled` are so long that a slow machine is taken for nothing else; tests of them say shorter ones.
+    `stop` and `stalled` are long, so that a slow machine is not taken for a stuck one; tests of them set shorter ones.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class Process:
         return self._process.poll() is None
 
     def until(self, condition: Callable[[], object]) -> None:
-        """While it lives."""
+        """Waits until `condition` holds. Fails where the process ends before."""
 
         def happened() -> object:
             assert self.alive(), f"ended with {self._process.returncode}:\n{self.log()}"
@@ -234,7 +234,7 @@ class Process:
         until(happened, state=lambda: f"{self.ready()}\n{self.log()}")
 
     def until_judged(self, events: int) -> None:
-        """So many offsets are judged and none lags."""
+        """Waits until so many offsets are judged."""
 
         def done() -> bool:
             progress = self.ready().get("progress", {})
@@ -250,7 +250,7 @@ class Process:
         self._process.send_signal(number)
 
     def ended(self, *codes: int) -> None:
-        """By itself, with one of these exit codes."""
+        """Waits until the process ends by itself, with one of these exit codes."""
         try:
             code = self._process.wait(WAIT_S)
         except subprocess.TimeoutExpired:

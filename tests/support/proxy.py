@@ -33,13 +33,13 @@ class Proxy:
                 reset(side)
 
     def half_close(self) -> None:
-        """The clients are told that the server will say no more; what they say is still passed on."""
+        """Closes the direction from the server to the clients; what clients send is still passed on."""
         for client, _ in self._taken():
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
 
     def swallow(self) -> None:
-        """Nothing is passed on any more, and nobody is told."""
+        """Passes nothing on any more, and keeps the connections open."""
         self._flows.clear()
 
     def flow(self) -> None:

@@ -16,8 +16,8 @@ NONE = -1
 
 
 class Requests(Proxy):
-    """Every request of the kind `cut_at` costs its connection. So does the first of the kind `held`; it is passed on
-    when that is `due`, and `answered` then."""
+    """Closes the connection of every request of the kind `cut_at`. The first request of the kind `held` loses its
+    connection too; the proxy passes it on once `due` is set, and then sets `answered`."""
 
     def __init__(self, target: int) -> None:
         self.cut_at = self.held = NONE

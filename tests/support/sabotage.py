@@ -1,7 +1,7 @@
 """`stream-ad` with a fault in its workers: `python -m tests.support.sabotage FAULT MARKER run ...`.
 
-The program has no such options: a fault is put into the worker's process before it begins. The file
-MARKER switches it off, or on, or tells that it has come.
+The program has no such options: this module puts the fault into the worker's process before it begins. The file
+MARKER switches the fault on or off, or shows that it has happened.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def paused(marker: Path) -> None:
 
 
 def stuck(marker: Path) -> None:
-    """The pipeline's thread does not come back from a call, once."""
+    """One call of the pipeline's thread does not return."""
     from stream_ad.runtime.loop import Pipeline
 
     submit = Pipeline.submit

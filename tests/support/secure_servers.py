@@ -1,4 +1,4 @@
-"""Servers that ask who is there: Kafka with TLS, SCRAM and ACLs, Redis with TLS and ACL users.
+"""Servers that authenticate: Kafka with TLS, SCRAM and ACLs, Redis with TLS and ACL users.
 
 The broker has three listeners: one for clients, one for clients that shows a certificate that has
 expired, and one in the clear on the loopback address, for itself and for what tests set up.

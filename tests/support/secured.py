@@ -1,4 +1,4 @@
-"""The real program against servers that ask who is there. Every password is planted: none may be seen again."""
+"""The real program against servers that authenticate. All passwords are known texts, and no output may hold one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restoring and saving beside the judging: who waits for what, and who does not."""
+"""Restoring and saving in other threads: which partitions wait for what, and which do not."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_partitions_are_waited_for_together_not_in_turn() -> None:
 
 
 def test_whoever_commits_takes_a_new_number_when_somebody_else_has_taken_one() -> None:
-    """A number is not the proof of ownership, the commit is; and a lower offset is refused whoever has the number."""
+    """The commit proves ownership, not the number at the store; a lower offset is refused with any number."""
     store = Store()
     saver = Saver(store, CONFIG.redis)
     ours = judging(FOLDS, 0, 5)

@@ -1,4 +1,4 @@
-"""A decoded stretch can be cut at any offset: nothing is lost, nothing is on the wrong side."""
+"""A decoded stretch can be cut at any offset; each record is on its side of the cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an alert tells of its features, in the units of the fields."""
+"""What an alert says about features, in the units of the fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits within the process is bounded: whoever brings more has to wait itself."""
+"""Queues within the process are bounded: a thread that fills one waits until there is room."""
 
 from __future__ import annotations
 

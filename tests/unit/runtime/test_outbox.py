@@ -1,4 +1,4 @@
-"""Rejects on their way out are said now and then."""
+"""The log warns of rejects, at most every ten seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever asks the registry goes on asking, whatever the answer was."""
+"""The follower of the registry goes on asking, whatever the answer was."""
 
 from __future__ import annotations
 
