@@ -15,6 +15,8 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 4320, 10_080)]
 _DEFAULTS = Config()
+# With the default of 100 an anomaly that lasts is soon the norm (docs/quality.md).
+_MEMORY_ROWS = 3000
 
 
 def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin: str) -> str:
@@ -64,6 +66,8 @@ def _window(proposal: Proposal) -> Iterator[str]:
 
 def _features(proposal: Proposal) -> Iterator[str]:
     yield "[features]"
+    if proposal.numeric:
+        yield f"half_life_rows = {_MEMORY_ROWS}  # events until a key's past counts half; fewer follow drift faster"
     for text in proposal.event:
         kind = kinds_of(Of.EVENT)[text.partition(":")[0]]
         yield f"# {kind.written}: {kind.about}"

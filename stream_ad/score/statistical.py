@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_ad.batch import F32, Bool, Explanation
+from stream_ad.batch import F32, F64, Bool, Explanation
 from stream_ad.config import ScorerOptions
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
@@ -16,16 +16,17 @@ from stream_ad.score.scaling import LIMIT, shares
 MIN_LAGS = 4
 CLIP = 20.0  # deviations at most, so that one feature cannot hide how many others agree
 _POWER = 4  # of the mean over features: near the largest, yet several small ones add up
-_NOVEL = 5.0  # deviations of something never seen where everything had been seen
 
 
 class Statistical:
     """Power mean over the features of |deviation| of the newest lag, as a calibrated logarithm.
 
-    Deviations go by the role of the kind: standard ones as they are (they carry the shard's prior, so a
-    key's first event is judged); for indicators, how much rarer than in the key's previous lags; for
-    measures (value - median) / spread of the previous lags, where at least four are present. Context moves by
-    steps and says nothing about the event itself; it is judged only where there is no other feature.
+    Deviations follow the role of the kind, and are normal deviates, so that those of different kinds compare. Standard
+    features are deviates already (they carry the shard's prior, so a key's first event is judged). For indicators the
+    deviate is that of their share in the key's previous lags. For measures it is that of (value - median) / spread of
+    the previous lags, where at least four are present; a few lags make it a Student t, whose tail is heavy: twenty
+    spreads from seven lags are no more than four deviations. Context moves by steps and says nothing about the event
+    itself; it is judged only where there is no other feature.
     The spread is the mean of 1.4826*MAD and 1.2533*mean absolute deviation: the first is robust,
     the second is not 0 for features that rarely move (Iglewicz & Hoaglin 1993 fall back alike).
 
@@ -82,6 +83,7 @@ class Statistical:
         spread *= np.float32(1.0) + np.float32(MIN_LAGS) / np.maximum(count, 1)
         deviation = (newest - median) / spread
         deviation = np.clip(deviation, *np.where(still, CLIP / 2, CLIP) * np.array([[[-1.0]], [[1.0]]]))
+        deviation = _normal_of_t(deviation.astype(np.float64), count / 2)
         deviation[count < MIN_LAGS] = np.nan
         expected = np.where(count > 0, median, np.nan_to_num(newest))
         if self.standard.any():
@@ -91,8 +93,9 @@ class Statistical:
             seen = x[:, :-1, self.indicator]
             # two imagined lags in which the indicator is 1, so that a first event is no surprise
             usual = (np.nansum(seen, axis=1) + 2.0) / (count[:, self.indicator] + 2.0)
-            rarer = np.clip(newest[:, self.indicator] - usual, 0.0, 1.0)
-            deviation[:, self.indicator] = _NOVEL * rarer
+            new = newest[:, self.indicator]
+            deviate = np.where(new > usual, _normal_of_share(usual), 0.0)
+            deviation[:, self.indicator] = np.where(np.isnan(new), np.nan, deviate)
             expected[:, self.indicator] = usual
         deviation[:, ~self.used] = np.nan
         return deviation.astype(np.float32), expected.astype(np.float32)
@@ -109,3 +112,19 @@ class Statistical:
         with np.errstate(divide="ignore"):
             level = np.log(share ** (1 / _POWER) + 0.3)
         return np.where(judged.any(axis=1), level, -np.inf)
+
+
+def _normal_of_t(t: F64, freedom: F64) -> F64:
+    """The normal deviate that is as rare as a Student t (Wallace, Annals of Mathematical Statistics 1959).
+
+    The spread above knows about as much as the standard deviation of half as many values.
+    """
+    freedom = np.maximum(freedom, 1.0)
+    z: F64 = np.sign(t) * (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log(1.0 + t * t / freedom))
+    return z
+
+
+def _normal_of_share(share: F64) -> F64:
+    """The two-sided normal deviate of an event that has this share."""
+    z: F64 = -torch.special.ndtri(torch.from_numpy(share.astype(np.float64)) / 2).numpy()
+    return z

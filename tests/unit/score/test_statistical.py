@@ -52,6 +52,18 @@ def test_novelty_is_a_surprise_only_where_things_are_usually_known():
     assert score[3] == score[2] == score[0]
 
 
+def test_noise_of_other_features_hides_no_deviation():
+    """Seven lags tell little: of what they call twenty spreads, and of new categories, there is plenty in noise."""
+    scorer = Statistical(spec(8, numeric={"a": ["zscore", "raw"]}, categorical={"c": ["novelty"]}))
+    noise = np.random.default_rng(0)
+    x = noise.normal(size=(5000, 8, 3)).astype(np.float32)
+    x[:, :, 1] = np.exp(1.5 * x[:, :, 1])
+    x[:, :, 2] = noise.random((5000, 8)) < 0.1
+    x[:50, -1, 0] = 6.0
+    score = scorer.score(torch.from_numpy(x)).numpy()
+    assert (score[:50] > np.quantile(score[50:], 0.995)).all()
+
+
 def test_a_value_that_was_constant_is_bounded_when_it_moves():
     scorer = Statistical(spec(8, numeric={"a": ["raw"], "b": ["raw"]}))
     x = torch.ones(1, 8, 2)
