@@ -168,7 +168,7 @@ def measure(name: str, data: Path, output: Path) -> list[Evaluation]:
     (output / f"{name}.toml").write_text(text)
     config = parse(tomllib.loads(text))
     labels = Labels("label", ("split", "test"), stream.warm_up)
-    return evaluated(config, "statistical", lambda: FileSource(file, config), labels, train=False)
+    return evaluated(config, "statistical", lambda: FileSource(file, config), labels, train=False).evaluations
 
 
 def _write(stream: Stream, source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -17,9 +17,10 @@ from rich.table import Table
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer, out, progress
 from stream_ad.errors import ConfigError
+from stream_ad.io.atomic_file import replaced
 
 if TYPE_CHECKING:
-    from stream_ad.jobs.evaluate import Evaluation, Labels
+    from stream_ad.jobs.evaluate import Evaluation, Labels, Outcome
 
 
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     ] = False,
     first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
     last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
+    report: Annotated[Path | None, typer.Option(help="write a report with plots here (HTML)")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="configurations that are evaluated at a time")] = 2,
     json: JsonOption = False,
 ) -> None:
@@ -47,26 +49,27 @@ def evaluate(
 
     paths = path or [DEFAULT_CONFIG]
     labels = Labels(label, _pair(only), warm_up)
-    found: dict[str, list[Evaluation]] = {}
+    outcomes: dict[Path, Outcome] = {}
+    drawn = report is not None
     with progress("evaluate") as bar:
         task = bar.add_task("", total=len(paths) if len(paths) > 1 else None, status="")
         if len(paths) == 1:
-            found[str(paths[0])] = _one(
-                paths[0],
-                input,
-                first,
-                last,
-                labels,
-                train,
-                lambda events: bar.update(task, status=f"{events:,} events"),
-            )
+            one = paths[0]
+
+            def told(events: int) -> None:
+                bar.update(task, status=f"{events:,} events")
+
+            outcomes[one] = _one(one, input, first, last, labels, train, drawn, told)
         else:
             with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
-                tasks = {pool.submit(_one, one, input, first, last, labels, train): one for one in paths}
+                tasks = {pool.submit(_one, one, input, first, last, labels, train, drawn): one for one in paths}
                 for done in as_completed(tasks):
-                    found[str(tasks[done])] = done.result()
+                    outcomes[tasks[done]] = done.result()
                     bar.update(task, advance=1, status=str(tasks[done]))
-    rows = [found[str(one)][0] for one in paths] + found[str(paths[0])][1:]
+    rows = [outcomes[one].evaluations[0] for one in paths] + outcomes[paths[0]].evaluations[1:]
+    if report is not None:
+        with replaced(report) as file:
+            file.write_text(_page(input, rows, [outcomes[one].section for one in paths]), encoding="utf-8")
     if json:
         answer({"input": input, "evaluations": [_plain(row) for row in rows]}, True, "")
     else:
@@ -80,13 +83,14 @@ def _one(
     last: str | None,
     labels: Labels,
     train: bool,
-    told: Any = lambda events: None,
-) -> list[Evaluation]:
+    drawn: bool,
+    told: Callable[[int], None] = lambda events: None,
+) -> Outcome:
     from stream_ad.cli.inputs import bounded
     from stream_ad.jobs.evaluate import evaluated
 
     config = load(path)
-    return evaluated(config, path.stem, lambda: bounded(config, input, first, last, 1), labels, train, told)
+    return evaluated(config, path.stem, lambda: bounded(config, input, first, last, 1), labels, train, drawn, told)
 
 
 def _pair(text: str | None) -> tuple[str, str] | None:
@@ -112,45 +116,75 @@ def _plain(row: Evaluation) -> dict[str, Any]:
     return plain
 
 
+RANKS = ("score", "ROC-AUC", "AP", "95 %", "AP of p", "VUS-PR", "NAB")
+FLAGS = ("flags", "rows", "precision", "recall", "F1", "events", "delay", "false")
+
+
 def _words(input: str, rows: Sequence[Evaluation]) -> Group:
+    tables = []
+    for names, cells in ((RANKS, _ranks), (FLAGS, _flags)):
+        table = Table(box=SIMPLE_HEAD)
+        table.add_column(names[0], no_wrap=True)
+        for name in names[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*cells(row))
+        tables.append(table)
+    return Group(_head(input, rows), *tables, _foot(rows))
+
+
+def _page(input: str, rows: Sequence[Evaluation], sections: Sequence[str]) -> str:
+    from html import escape
+
+    from stream_ad.evaluation.report import report
+    from stream_ad.score.report import table
+
+    tables = "".join(table(names, [cells(row) for row in rows]) for names, cells in ((RANKS, _ranks), (FLAGS, _flags)))
+    return report(input, f"<p>{escape(_head(input, rows))}</p>{tables}<p>{escape(_foot(rows))}</p>", sections)
+
+
+def _head(input: str, rows: Sequence[Evaluation]) -> str:
     one = rows[0].figures
-    head = f"{input}: {one.rows:,} records count, {one.labelled:,} are labelled, in {one.events:,} events"
-    ranks = _table("score", "ROC-AUC", "AP", "95 %", "AP by p-value", "VUS-PR", "NAB")
-    flags = _table("flags", "rows", "precision", "recall", "F1", "events", "delay", "false")
-    for row in rows:
-        f, by_p_value = row.figures, row.by_p_value
-        low, high = f.average_precision_interval
-        ranks.add_row(
-            row.name,
-            _figure(f.roc_auc),
-            _figure(f.average_precision),
-            f"{_figure(low)} – {_figure(high)}",
-            _figure(by_p_value.average_precision) if by_p_value else "",
-            _figure(f.vus_pr),
-            f"{f.nab:.1f}" if f.nab == f.nab else "–",
-        )
-        flags.add_row(
-            row.name,
-            f"{f.flagged:,}",
-            *map(_figure, (f.precision, f.recall, f.f1, f.event_recall)),
-            f"{f.delay_rows:,.0f}" if f.delay_rows == f.delay_rows else "–",
-            f"{f.false_alarm_rate:.0e}",
-        )
-    stated = [f"{row.stated_rate:.1e} ({row.name})" for row in rows if row.stated_rate is not None]
-    chance = f"Ranked by chance, AP is {one.labelled / one.rows:.4f}"
-    foot = (
-        f"events: share with a flag; delay: rows until it, median; false: share of normal rows flagged, stated "
-        f"{', '.join(stated)}. {chance}."
+    return f"{input}: {one.rows:,} records count, {one.labelled:,} are labelled, in {one.events:,} events"
+
+
+def _foot(rows: Sequence[Evaluation]) -> str:
+    one = rows[0].figures
+    stated = ", ".join(f"{row.stated_rate:.1e} ({row.name})" for row in rows if row.stated_rate is not None)
+    incidents = ", ".join(
+        f"{row.incidents:,} incidents, {row.incidents_without_label:,} of them without a label ({row.name})"
+        for row in rows
+        if row.stated_rate is not None
     )
-    return Group(head, ranks, flags, foot)
+    return (
+        f"AP of p: ranked by p-value; events: share with a flag; delay: rows until it, median; false: share of "
+        f"normal rows flagged, stated {stated}. {incidents}. Ranked by chance, AP is {one.labelled / one.rows:.4f}."
+    )
 
 
-def _table(title: str, *names: str) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column(title, no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right")
-    return table
+def _ranks(row: Evaluation) -> tuple[str, ...]:
+    f, by_p_value = row.figures, row.by_p_value
+    low, high = f.average_precision_interval
+    return (
+        row.name,
+        _figure(f.roc_auc),
+        _figure(f.average_precision),
+        f"{_figure(low)} – {_figure(high)}",
+        _figure(by_p_value.average_precision) if by_p_value else "",
+        _figure(f.vus_pr),
+        f"{f.nab:.1f}" if f.nab == f.nab else "–",
+    )
+
+
+def _flags(row: Evaluation) -> tuple[str, ...]:
+    f = row.figures
+    return (
+        row.name,
+        f"{f.flagged:,}",
+        *map(_figure, (f.precision, f.recall, f.f1, f.event_recall)),
+        f"{f.delay_rows:,.0f}" if f.delay_rows == f.delay_rows else "–",
+        f"{f.false_alarm_rate:.0e}",
+    )
 
 
 def _figure(value: float) -> str:

@@ -51,3 +51,14 @@ class Answers(Labelled):
         rows = rows[np.argsort(self.key[rows], kind="stable")]
         cuts = np.flatnonzero(np.diff(self.key[rows])) + 1
         return [self.take(part) for part in np.split(rows, cuts) if len(part)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """What a pipeline answered to a labelled stream, and what the stream held."""
+
+    answers: Answers
+    threshold: F64  # [n]  NaN where a row is not judged
+    p_value: F64  # [n]
+    values: F64  # [n,d]
+    names: list[str]  # of the keys, by number

@@ -17,7 +17,8 @@ from stream_ad.config import Config
 from stream_ad.errors import InputError
 from stream_ad.evaluation import baselines
 from stream_ad.evaluation.figures import Figures, figures
-from stream_ad.evaluation.labelled import Answers, Labelled
+from stream_ad.evaluation.labelled import Answers, Labelled, Stream
+from stream_ad.evaluation.report import section
 from stream_ad.io.bounded import read_decoded
 from stream_ad.jobs.train import Collector, approved, learnt
 from stream_ad.protocols import Source
@@ -55,13 +56,10 @@ class Evaluation:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stream:
-    """What one pass over the stream gave."""
-
-    answers: Answers
-    p_value: F64  # [n]
-    values: F64  # [n,d]
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    evaluations: list[Evaluation]
+    section: str  # of a report, as HTML; "" unless it was asked for
 
 
 class Truth:
@@ -69,7 +67,7 @@ class Truth:
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
-        self._keys: dict[bytes, int] = {}
+        self.keys: dict[bytes, int] = {}  # name -> number
         self._seen: list[int] = []  # [keys]
         self._counting: list[bool] = []  # [keys]
         self.labelled = 0  # records that have the field
@@ -83,7 +81,7 @@ class Truth:
             held = document.get(self._labels.field)
             label[i] = (held.lower() if isinstance(held, str) else held) in TRUE
             self.labelled += held is not None
-            key[i] = number = self._keys.setdefault(names[i], len(self._keys))
+            key[i] = number = self.keys.setdefault(names[i], len(self.keys))
             if number == len(self._seen):
                 self._seen.append(0)
                 self._counting.append(False)
@@ -117,8 +115,9 @@ def evaluated(
     source: Callable[[], Source],
     labels: Labels,
     train: bool,
+    report: bool = False,
     progress: Callable[[int], None] = lambda events: None,
-) -> list[Evaluation]:
+) -> Outcome:
     """The configuration's detector, then the baselines. With `train`, its scorer learns from the records before the
     first one of their key that counts, and never from labels. Raises `StreamAdError`.
     """
@@ -147,7 +146,8 @@ def evaluated(
         "differences": baselines.squared_difference(answers, stream.values),
         "variances": baselines.variance_ratio(answers, stream.values),
     }
-    return [detector, *(Evaluation(other, figures(rows)) for other, rows in beside.items())]
+    evaluations = [detector, *(Evaluation(other, figures(rows)) for other, rows in beside.items())]
+    return Outcome(evaluations, section(name, stream, beside) if report else "")
 
 
 def trained(config: Config, parts: Assembly, source: Source, labels: Labels) -> bytes:
@@ -188,12 +188,14 @@ def judged(
     if not truth.labelled:
         raise InputError(f"--label: no record has a field {labels.field!r}")
     rows = Labelled.concat(known)
-    partitions, offsets, score, flag, p_value, values = map(np.concatenate, zip(*columns, strict=True))
+    partitions, offsets, score, flag, threshold, p_value, values = map(np.concatenate, zip(*columns, strict=True))
     places = (
         {at: row for row, at in enumerate(zip(partitions.tolist(), offsets.tolist(), strict=True))} if opened else {}
     )
     incidents = np.array([places[at] for at in opened if at in places], np.int64)
-    return Stream(Answers.of(rows, score, flag > 0), p_value, values), incidents, len(rejects)
+    names = [key.decode(errors="backslashreplace") for key in truth.keys]
+    stream = Stream(Answers.of(rows, score, flag > 0), threshold, p_value, values, names)
+    return stream, incidents, len(rejects)
 
 
 def _reason(rejects: Sequence[Message]) -> str:
@@ -204,16 +206,25 @@ def _reason(rejects: Sequence[Message]) -> str:
 
 
 def _columns(verdicts: Verdicts) -> tuple[npt.NDArray[Any], ...]:
-    """partition, offset, score, flag, p_value [n] and values [n,d] of every event; NaN where it has no verdict."""
+    """partition, offset, score, flag, threshold, p_value [n] and values [n,d] of every event; NaN where it has no
+    verdict."""
     features = verdicts.scores.features
     events = features.windows.keyed.events
-    score, flag, p_value = np.full(len(events), np.nan), np.zeros(len(events)), np.ones(len(events))
-    score[features.row], flag[features.row], p_value[features.row] = (
-        verdicts.scores.score,
-        verdicts.flag,
-        verdicts.p_value,
+
+    def spread(column: npt.NDArray[Any], absent: float) -> F64:
+        values = np.full(len(events), absent)
+        values[features.row] = column
+        return values
+
+    return (
+        np.full(len(events), events.raw.partition),
+        events.offset,
+        spread(verdicts.scores.score, np.nan),
+        spread(verdicts.flag, 0.0),
+        spread(verdicts.threshold, np.nan),
+        spread(verdicts.p_value, 1.0),
+        events.values,
     )
-    return np.full(len(events), events.raw.partition), events.offset, score, flag, p_value, events.values
 
 
 def _opened(alert: Message) -> tuple[int, int] | None:

@@ -44,20 +44,26 @@ def render(bundle: Bundle) -> str:
             bundle.spec.features, m.quality["feature_share"], m.quality["feature_spread"], strict=True
         )
     ]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(bundle.version)}</title>'
-        f"<style>{_STYLE}</style><h1>Model {escape(bundle.version)}</h1>"
-        + _table((), facts)
+    return page(
+        bundle.version,
+        f"<h1>Model {escape(bundle.version)}</h1>"
+        + table((), facts)
         + "<h2>Loss</h2><p>The held-back rows are the latest in time; the dashed line predicts every feature's "
         "median.</p>"
-        + _plot(lambda axes: _losses(axes, bundle))
+        + plot(lambda axes: _losses(axes, bundle))
         + "<h2>Scores of the held-back rows</h2><p>Calibrated: about mean 0 and standard deviation 1 where rows are "
         "normal; what lies far to the right is anomalous or new.</p>"
-        + _plot(lambda axes: _scores(axes, bundle))
+        + plot(lambda axes: _scores(axes, bundle))
         + "<h2>Features</h2><p>Share of the error on held-back rows, and the standard deviation of observed less "
-        "expected in the feature's own unit.</p>"
-        + _table(("feature", "share of the error", "spread"), features)
-        + "</html>\n"
+        "expected in the feature's own unit.</p>" + table(("feature", "share of the error", "spread"), features),
+    )
+
+
+def page(title: str, body: str) -> str:
+    """A page that needs no other file; `body` is HTML."""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style>{body}</html>\n"
     )
 
 
@@ -65,7 +71,7 @@ def _time(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _table(head: tuple[str, ...], rows: list[Any]) -> str:
+def table(head: tuple[str, ...], rows: list[Any]) -> str:
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = "".join(
         f"<tr><td>{escape(row[0])}</td>"
@@ -76,7 +82,8 @@ def _table(head: tuple[str, ...], rows: list[Any]) -> str:
     return f"<table>{f'<tr>{titles}</tr>' if titles else ''}{body}</table>"
 
 
-def _plot(draw: Callable[[Any], None]) -> str:
+def plot(draw: Callable[[Any], None]) -> str:
+    """SVG of what `draw` does to axes; the same every time."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -85,7 +92,7 @@ def _plot(draw: Callable[[Any], None]) -> str:
     FigureCanvasSVG(figure)
     draw(figure.add_subplot())
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "stream_ad"}):  # the same bundle gives the same page
+    with matplotlib.rc_context({"svg.hashsalt": "stream_ad"}):
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]

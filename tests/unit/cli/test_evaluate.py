@@ -58,8 +58,12 @@ def test_the_table_has_the_detector_and_what_it_has_to_beat(folder: Path) -> Non
 
 
 def test_configurations_are_compared_in_processes_of_their_own(folder: Path) -> None:
-    code, out, err = asked(folder, "-c", "one.toml", "-c", "two.toml", "--json", "--warm-up", "100")
+    arguments = ("-c", "one.toml", "-c", "two.toml", "--json", "--warm-up", "100", "--report", "report.html")
+    code, out, err = asked(folder, *arguments)
     assert (code, err) == (0, "")
+    page = (folder / "report.html").read_text()
+    assert page.count("<h2>") == 2
+    assert "1,900 records count" in page
     one, two, *beside = orjson.loads(out)["evaluations"]
     assert (one["name"], two["name"]) == ("one", "two")
     assert (one["stated_rate"], two["stated_rate"]) == (1e-3, 1e-2)

@@ -42,7 +42,7 @@ def records(label: str = "label", split: bool = True) -> list[Record]:
 
 
 def outcome(rows: list[Record], labels: Labels = TESTED, train: bool = False) -> list[Evaluation]:
-    return evaluated(CONFIG, "mine", lambda: MemorySource("t", {0: rows}, poll_rows=700), labels, train)
+    return evaluated(CONFIG, "mine", lambda: MemorySource("t", {0: rows}, poll_rows=700), labels, train).evaluations
 
 
 def test_spikes_are_found_and_the_baselines_stand_beside() -> None:
