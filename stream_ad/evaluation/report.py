@@ -65,7 +65,10 @@ def _curves(axes: Any, detectors: Mapping[str, Answers]) -> None:
             hits = int((counted.flag & counted.label).sum())
             axes.plot(hits / true[-1], hits / flagged, "x", color=line.get_color())
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(fontsize="small")
+    if axes.lines:
+        axes.legend(fontsize="small")
+    else:
+        axes.text(0.5, 0.5, "no record is labelled", ha="center")
 
 
 def _scores(axes: Any, stream: Stream, key: int) -> None:

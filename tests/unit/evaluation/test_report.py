@@ -39,10 +39,12 @@ def test_the_same_stream_gives_the_same_page() -> None:
     assert section("mine", stream(2000), {}) == section("mine", stream(2000), {})
 
 
+@pytest.mark.filterwarnings("error")  # a user would see them
 @pytest.mark.parametrize("n", [1, 10, 20 * POINTS])
 def test_short_and_long_streams_without_a_label_are_drawn(n: int) -> None:
     text = section("mine", stream(n, labelled=False), {})
     assert text.count("<svg") == 3
+    assert text.count("<h3>") == 4
     assert len(text) < 1_000_000
 
 
