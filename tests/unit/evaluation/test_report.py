@@ -44,7 +44,7 @@ def test_the_same_stream_gives_the_same_page() -> None:
 def test_short_and_long_streams_without_a_label_are_drawn(n: int) -> None:
     text = section("mine", stream(n, labelled=False), {})
     assert text.count("<svg") == 3
-    assert text.count("<h3>") == 4
+    assert "no record is labelled" in text
     assert len(text) < 1_000_000
 
 
