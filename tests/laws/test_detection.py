@@ -1,0 +1,60 @@
+"""What the built-in scorer and threshold promise on streams whose anomalies are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+
+from stream_ad import config
+from stream_ad.batch import RawBatch
+from stream_ad.score.local import LocalModels
+from stream_ad.state.assemble import Assembly, judge
+
+KNOWN, COLD = 50, 300  # keys
+WARM_ROWS = 40_000  # of known keys, before and while cold ones come
+RATE = 1e-4
+CONFIG = config.parse(
+    {
+        "record": {"key": "k", "timestamp": "t", "timestamp_format": "ms"},
+        "features": {"half_life_rows": 3000, "event": [], "numeric": {"a": ["zscore", "diff"]}},
+        "threshold": {"false_alarm_rate": RATE},
+    }
+)
+
+
+def flags(key: list[int], value: list[float]) -> np.ndarray:
+    parts = Assembly.of(CONFIG)
+    found, shard = [], {0: parts.shard(0)}
+    with LocalModels(CONFIG) as models:
+        for first in range(0, len(key), 2000):
+            last = min(first + 2000, len(key))
+            lines: list[bytes | None] = [
+                orjson.dumps({"k": f"k{key[at]}", "t": 1_700_000_000_000 + 1000 * at, "a": value[at]})
+                for at in range(first, last)
+            ]
+            n = len(lines)
+            offset = np.arange(first, last)
+            raw = RawBatch("t", 0, offset, np.full(n, -1), [None] * n, lines, lambda row: [], last)
+            found += [verdicts.flag for verdicts in judge(parts, shard, [raw], models).verdicts]
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize(("row", "least"), [(8, 0.5), (16, 0.9), (100, 0.99)])
+def test_a_spike_of_ten_deviations_is_found_early_in_a_keys_life(row: int, least: float) -> None:
+    """Keys have levels of their own. The spike is the `row`-th value of each cold key, counted from 0."""
+    random = np.random.default_rng(row)
+    level = random.normal(0.0, 3.0, KNOWN + COLD)
+    order = [(at * COLD * 40 / WARM_ROWS, int(random.integers(KNOWN))) for at in range(WARM_ROWS)]
+    order += [(40 * cold + 7 * at + random.random(), KNOWN + cold) for cold in range(COLD) for at in range(row + 3)]
+    key = [key for _, key in sorted(order)]
+    seen = np.zeros(KNOWN + COLD, int)
+    value, spike = [], np.zeros(len(key), bool)
+    for at, one in enumerate(key):
+        spike[at] = one >= KNOWN and seen[one] == row
+        seen[one] += 1
+        value.append(float(level[one] + (10.0 if spike[at] else random.normal())))
+    flag = flags(key, value)
+    assert spike.sum() == COLD
+    assert flag[spike].mean() >= least
+    assert flag[~spike].mean() <= RATE
