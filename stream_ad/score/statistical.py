@@ -81,9 +81,10 @@ class Statistical:
         spread = np.where(still, np.float32(0.05) * np.abs(median) + np.float32(1e-3), spread)
         # few lags tell little about the spread
         spread *= np.float32(1.0) + np.float32(MIN_LAGS) / np.maximum(count, 1)
-        deviation = (newest - median) / spread
-        deviation = np.clip(deviation, *np.where(still, CLIP / 2, CLIP) * np.array([[[-1.0]], [[1.0]]]))
-        deviation = _normal_of_t(deviation.astype(np.float64), count / 2)
+        deviation = ((newest - median) / spread).astype(np.float64)
+        # of a value that never moved only that is known
+        deviation = np.where(still, np.clip(deviation, -CLIP / 2, CLIP / 2), deviation)
+        deviation = _normal_of_t(deviation, count / 2)
         deviation[count < MIN_LAGS] = np.nan
         expected = np.where(count > 0, median, np.nan_to_num(newest))
         if self.standard.any():
