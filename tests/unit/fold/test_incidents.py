@@ -33,7 +33,7 @@ def run(
     **more: object,
 ) -> Alerts:
     fold = Incidents(SECTION, 16)
-    ts_ms = None if ts_s is None else [NOW + int(1_000 * s) for s in ts_s]
+    ts_ms = None if ts_s is None else [NOW + round(1_000 * s) for s in ts_s]
     batch = scores(slot, np.arange(len(p), dtype=np.float64), ts_ms=ts_ms, **more)  # type: ignore[arg-type]
     return fold.step(fold.init(8), verdicts(batch, p, shift))
 
