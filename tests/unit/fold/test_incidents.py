@@ -151,7 +151,7 @@ class Plain:
     normal: int = 0
     alerted_ms: int = 0
     alerted_p: float = 0.0
-    due_tick: int = 0
+    due_tick: int | None = None  # when the timer is looked at; the time itself may be later by then
     out: list[tuple[str, int, int, int]] = field(default_factory=list)
 
 
@@ -165,7 +165,11 @@ def plain(rows: list[tuple[int, int, float]]) -> list[tuple[str, str, int, int, 
         started = started or tick
         gone = []
         for other, key in sorted(keys.items()):
-            if key.phase in ("told", "quiet") and tick >= key.due_tick and offset:
+            if key.due_tick is not None and tick >= key.due_tick and offset:
+                end_ms = key.about_ms + SECTION.resolve_after
+                key.due_tick = end_ms // TICK_MS + 1 if watermark <= end_ms else None
+                if key.due_tick is not None:
+                    continue
                 if key.phase == "told":
                     gone.append(("resolved", f"k{other}", offset, key.incident, key.about))
                 key.phase = "closed"
@@ -177,7 +181,7 @@ def plain(rows: list[tuple[int, int, float]]) -> list[tuple[str, str, int, int, 
                 if key.normal == SECTION.resolve_rows:
                     if key.phase == "told":
                         out.append(("resolved", f"k{slot}", offset, key.incident, key.about))
-                    key.phase = "closed"
+                    key.phase, key.due_tick = "closed", None
             continue
         again = key.phase == "closed" and ts - key.alerted_ms < SECTION.cooldown
         opening = not again and key.phase in ("none", "closed")
@@ -186,7 +190,8 @@ def plain(rows: list[tuple[int, int, float]]) -> list[tuple[str, str, int, int, 
         if opening:
             key.incident, key.events, key.phase = offset, 0, "told"
         key.events, key.normal, key.about, key.about_ms = key.events + 1, 0, offset, ts
-        key.due_tick = max((ts + SECTION.resolve_after) // TICK_MS, tick) + 1
+        due_tick = max((ts + SECTION.resolve_after) // TICK_MS, tick) + 1
+        key.due_tick = due_tick if key.due_tick is None else min(key.due_tick, due_tick)
         worse = p * SECTION.update_factor <= key.alerted_p and ts - key.alerted_ms >= SECTION.cooldown
         if opening or worse:
             out.append(("opened" if opening else "updated", f"k{slot}", offset, key.incident, offset))
