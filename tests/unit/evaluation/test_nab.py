@@ -96,22 +96,18 @@ def test_the_best_threshold_for_all_series_is_taken(seed: int, profile: Profile)
 
 def windowed_gaussian(values: F64) -> F64:
     """The benchmark's detector of that name: two-sided tail probability of the last 6,400 values, moved by 100."""
-    score = np.zeros(len(values))
-    held, waiting = [], []
-    mean, std = 0.0, 1.0
-    for row, value in enumerate(values):
-        if held:
-            tail = 0.5 * math.erfc(abs(value - mean) / std / math.sqrt(2))
-            score[row] = round(1.0 - tail, 12)  # the published scores have so many digits
-        moved = len(held) < 6400
-        if moved:
-            held.append(value)
-        else:
-            waiting.append(value)
-            if len(waiting) == 100:
-                held, waiting, moved = [*held[100:], *waiting], [], True
-        if moved:
-            mean, std = float(np.mean(held)), float(np.std(held)) or 1e-6
+    n = len(values)
+    row = np.arange(n)
+    last = np.where(row <= 6400, row, 6400 + (row - 6400) // 100 * 100)
+    first = np.maximum(last - 6400, 0)
+    count = np.maximum(last - first, 1)
+    one, two = (np.append(0.0, np.cumsum((values - values[0]) ** power)) for power in (1, 2))
+    mean = (one[last] - one[first]) / count
+    std = np.sqrt(np.maximum((two[last] - two[first]) / count - mean**2, 0.0))
+    deviation = np.abs(values - values[0] - mean) / np.where(std > 0, std, 1e-6)
+    tail = np.array([0.5 * math.erfc(one / math.sqrt(2)) for one in deviation])
+    score = np.round(1.0 - tail, 12)  # the published scores have so many digits
+    score[0] = 0.0
     return score
 
 
