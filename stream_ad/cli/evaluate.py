@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.table import Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
-from stream_ad.cli.output import answer, out, progress
+from stream_ad.cli.output import answer, check_writable, out, progress
 from stream_ad.errors import ConfigError
 from stream_ad.io.atomic_file import replaced
 
@@ -47,6 +47,7 @@ def evaluate(
     """
     from stream_ad.jobs.evaluate import Labels
 
+    check_writable(report, "--report")
     paths = path or [DEFAULT_CONFIG]
     labels = Labels(label, _pair(only), warm_up)
     outcomes: dict[Path, Outcome] = {}

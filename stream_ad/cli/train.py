@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
-from stream_ad.cli.output import answer, progress
+from stream_ad.cli.output import answer, check_writable, progress
 
 
 def train(
@@ -35,6 +35,8 @@ def train(
     from stream_ad.jobs.train import fit, register
     from stream_ad.score.report import write_report
 
+    check_writable(report, "--report")
+    check_writable(output, "--output")
     config = load(path)
     name = input or config.source.topic
     store = RedisModelStore(config.redis)

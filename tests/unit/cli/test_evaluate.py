@@ -78,6 +78,8 @@ def test_configurations_are_compared_in_processes_of_their_own(folder: Path) -> 
     ("arguments", "code", "said"),
     [
         (("-c", "one.toml", "--only", "split"), 2, "--only: give FIELD=VALUE, as in split=test (got 'split')"),
+        (("-c", "one.toml", "--report", "nowhere/a.html"), 2, "--report: nowhere/a.html cannot be written"),
+        (("-c", "one.toml", "--report", "."), 2, "--report: . is a folder; name a file"),
         (("-c", "one.toml", "--label", "fraud"), 4, "--label: no record has a field 'fraud'"),
         (("-c", "one.toml", "--only", "a=none"), 4, "no record counts: see --only and --warm-up"),
         (("-c", "one.toml", "-c", "none.toml"), 2, "none.toml"),
