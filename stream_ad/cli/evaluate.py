@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,11 +63,9 @@ def evaluate(
 
             outcomes[one] = _one(one, input, first, last, labels, train, drawn, told)
         else:
-            with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
-                tasks = {pool.submit(_one, one, input, first, last, labels, train, drawn): one for one in paths}
-                for done in as_completed(tasks):
-                    outcomes[tasks[done]] = done.result()
-                    bar.update(task, advance=1, status=str(tasks[done]))
+            for one, outcome in _together(paths, jobs, input, first, last, labels, train, drawn):
+                outcomes[one] = outcome
+                bar.update(task, advance=1, status=str(one))
     rows = [outcomes[one].evaluations[0] for one in paths] + outcomes[paths[0]].evaluations[1:]
     if report is not None:
         with replaced(report) as file:
@@ -75,6 +74,24 @@ def evaluate(
         answer({"input": input, "evaluations": [_plain(row) for row in rows]}, True, "")
     else:
         out.print(_words(input, rows), highlight=False)
+
+
+def _together(paths: Sequence[Path], jobs: int, *arguments: Any) -> Iterator[tuple[Path, Outcome]]:
+    """Each in a process of its own, `jobs` at a time; all of these end with the first error, and with Ctrl-C."""
+    with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
+        # Ctrl-C reaches the whole group. The processes inherit that they do not see it: this one ends them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            tasks = {pool.submit(_one, one, *arguments): one for one in paths}
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            for done in as_completed(tasks):
+                yield tasks[done], done.result()
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def _one(

@@ -165,10 +165,11 @@ def kill_worker(run: subprocess.Popen[str]) -> None:
 
 def workers_of(supervisor: int) -> list[int]:
     """They are forked by a server that the supervisor has started."""
-    return [worker for server in _children(supervisor, b"forkserver") for worker in _children(server, b"")]
+    return [worker for server in children(supervisor, b"forkserver") for worker in children(server, b"")]
 
 
-def _children(pid: int, word: bytes) -> list[int]:
+def children(pid: int, word: bytes) -> list[int]:
+    """The processes that `pid` has started, with this word in their command line."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_ad.cli.commands import app
+from tests.support.pipelines import children
+from tests.support.waiting import WAIT_S, until
 
 TOML = """
 pipeline = "p"
@@ -91,3 +95,15 @@ def test_what_is_wrong_is_said(folder: Path, arguments: tuple[str, ...], code: i
     assert answered == code, out + err
     assert said in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_all_processes_without_a_word(folder: Path, tmp_path: Path) -> None:
+    line = (folder / "labelled.csv").read_text().partition("\n")
+    (tmp_path / "long.csv").write_text(line[0] + "\n" + 200 * line[2])
+    arguments = ["-c", "one.toml", "-c", "two.toml", "--input", str(tmp_path / "long.csv")]
+    command = [sys.executable, "-m", "stream_ad", "evaluate", *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=-1, stderr=-1, text=True, start_new_session=True) as process:
+        until(lambda: len(children(process.pid, b"spawn_main")) == 2)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, out, err) == (130, "", "")
