@@ -10,9 +10,10 @@ from hypothesis.extra import numpy as arrays
 
 from stream_ad import config
 from stream_ad.config.features import FeatureSpec
+from stream_ad.evaluation.ranking import Ranking
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.train import train
-from tests.support.models import CONFIG, KINDS, SPEC, area_under_curve, blob, bundle, windows, with_outliers
+from tests.support.models import CONFIG, KINDS, SPEC, blob, bundle, windows, with_outliers
 
 W, F = SPEC.rows, len(SPEC.features)
 SCORERS = [*KINDS, "vae with samples"]
@@ -118,7 +119,7 @@ def test_outliers_score_high_and_are_explained_by_their_feature(engine, loaded):
     found = scores(engine, loaded, x)[0]
     # the trees see marginal extremes only, the statistical scorer nothing where a key has no past
     least = {"HalfSpaceTrees": 0.75, "Statistical": 0.9}.get(type(loaded.scorer).__name__, 0.97)
-    assert area_under_curve(found, odd) > least
+    assert Ranking.of(found, odd).areas()[0] > least
     explanation = engine.explain(loaded, x[odd]).result()
     assert explanation.contribution.shape == explanation.expected.shape == x[odd].shape
     assert explanation.spread.shape == (F,)

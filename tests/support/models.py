@@ -75,10 +75,3 @@ def scorer_of(kind: str, samples: int = 0) -> Any:
 def blob(kind: str) -> bytes | None:
     """What `Engine.load` takes for the kind."""
     return None if kind == "statistical" else bundle(kind).to_bytes()
-
-
-def area_under_curve(score: np.ndarray, odd: Bool) -> float:
-    """Probability that an odd row scores above another (Mann-Whitney)."""
-    rank = score.argsort().argsort() + 1.0
-    count = odd.sum()
-    return float((rank[odd].sum() - count * (count + 1) / 2) / (count * (~odd).sum()))

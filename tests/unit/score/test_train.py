@@ -6,10 +6,11 @@ import torch
 
 from stream_ad.config import parse
 from stream_ad.errors import ConfigError, InputError
+from stream_ad.evaluation.ranking import Ranking
 from stream_ad.score.engine import Engine
 from stream_ad.score.report import render, write_report
 from stream_ad.score.train import MIN_ROWS, split, train
-from tests.support.models import CONFIG, CREATED_MS, SPEC, TRAINED, area_under_curve, bundle, windows, with_outliers
+from tests.support.models import CONFIG, CREATED_MS, SPEC, TRAINED, bundle, windows, with_outliers
 
 
 def trained(x, ts_ms, progress=None, **options):
@@ -118,7 +119,7 @@ def test_anomalies_in_the_training_rows_are_not_learnt():
     test, odd, _ = with_outliers(clean)
     scores = engine.submit(engine.load(found.to_bytes()), [test]).result()[0]
     engine.close()
-    assert area_under_curve(scores, odd) > 0.95
+    assert Ranking.of(scores, odd).areas()[0] > 0.95
 
 
 def test_training_leaves_the_threads_as_they_were():
