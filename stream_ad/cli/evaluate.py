@@ -58,10 +58,10 @@ def evaluate(
         if len(paths) == 1:
             one = paths[0]
 
-            def told(events: int) -> None:
+            def show(events: int) -> None:
                 bar.update(task, status=f"{events:,} events")
 
-            outcomes[one] = _one(one, input, first, last, labels, train, drawn, told)
+            outcomes[one] = _one(one, input, first, last, labels, train, drawn, show)
         else:
             for one, outcome in _together(paths, jobs, input, first, last, labels, train, drawn):
                 outcomes[one] = outcome
@@ -102,13 +102,13 @@ def _one(
     labels: Labels,
     train: bool,
     drawn: bool,
-    told: Callable[[int], None] = lambda events: None,
+    progress: Callable[[int], None] = lambda events: None,
 ) -> Outcome:
     from stream_ad.cli.inputs import bounded
     from stream_ad.jobs.evaluate import evaluated
 
     config = load(path)
-    return evaluated(config, path.stem, lambda: bounded(config, input, first, last, 1), labels, train, drawn, told)
+    return evaluated(config, path.stem, lambda: bounded(config, input, first, last, 1), labels, train, drawn, progress)
 
 
 def _pair(text: str | None) -> tuple[str, str] | None:

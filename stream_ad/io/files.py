@@ -72,8 +72,8 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
     """
     key, timestamp = layout.key.split("."), layout.timestamp.split(".")
     for value, document in documents(path):
-        time_ms = moment_ms(_leaf(document, timestamp), layout.timestamp_format)
-        yield Row(_key_of(_leaf(document, key)), value, time_ms)
+        time_ms = moment_ms(leaf(document, timestamp), layout.timestamp_format)
+        yield Row(_key_of(leaf(document, key)), value, time_ms)
 
 
 def moment_ms(leaf: object, form: str) -> int:
@@ -210,7 +210,8 @@ def _reject_line(message: Message) -> str:
     return orjson.dumps(line).decode()
 
 
-def _leaf(document: object, path: list[str]) -> object:
+def leaf(document: object, path: list[str]) -> object:
+    """The field at a path of names; None where there is none."""
     for name in path:
         if not isinstance(document, dict):
             return None

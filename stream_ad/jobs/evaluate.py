@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from stream_ad.batch import F64, I64, Bool, EventBatch, Message, Phase, Verdicts
+from stream_ad.batch import F64, I64, Bool, EventBatch, Message, Phase, RawBatch, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import InputError
 from stream_ad.evaluation import baselines
@@ -20,21 +20,22 @@ from stream_ad.evaluation.figures import Figures, figures
 from stream_ad.evaluation.labelled import Answers, Labelled, Stream
 from stream_ad.evaluation.report import section
 from stream_ad.io.bounded import read_decoded
+from stream_ad.io.files import leaf
 from stream_ad.jobs.train import Collector, approved, learnt
 from stream_ad.protocols import Source
 from stream_ad.score.local import LocalModels
 from stream_ad.state.assemble import Assembly, judge_decoded
 from stream_ad.state.shard import Shard
 
-TRUE = {1, "1", "true", "yes"}
+TRUE = {"1", "1.0", "true", "yes"}
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
     """Which records are anomalous, and which count.
 
-    A record is anomalous if its field `field` holds 1 or true. A record counts unless it is among the first `warm_up`
-    ones of its key, or `only`, a field and a value, is given and the record has another value.
+    A record is anomalous if `field`, a dotted path, holds 1 or true. A record counts unless it is among the first
+    `warm_up` ones of its key, or `only`, a field and a value, is given and the record has another value.
     """
 
     field: str = "label"
@@ -77,9 +78,9 @@ class Truth:
         label, counted, key = np.zeros(n, bool), np.ones(n, bool), np.zeros(n, np.int64)
         names = events.key.tolist()
         for i, row in enumerate(events.row.tolist()):
-            document = orjson.loads(events.raw.value[row] or b"{}")
-            held = document.get(self._labels.field)
-            label[i] = (held.lower() if isinstance(held, str) else held) in TRUE
+            document = _document(events.raw, row)
+            held = leaf(document, self._labels.field.split("."))
+            label[i] = str(held).lower() in TRUE
             self.labelled += held is not None
             key[i] = number = self.keys.setdefault(names[i], len(self.keys))
             if number == len(self._seen):
@@ -102,11 +103,20 @@ class Truth:
         np.minimum.at(began, rows.key[first], first)
         return earlier & (np.arange(len(rows)) < began[rows.key])
 
-    def _is_among(self, document: dict[str, Any]) -> bool:
+    def _is_among(self, document: object) -> bool:
         if self._labels.only is None:
             return True
         field, value = self._labels.only
-        return str(document.get(field)) == value
+        return str(leaf(document, field.split("."))) == value
+
+
+def _document(raw: RawBatch, row: int) -> object:
+    try:
+        return orjson.loads(raw.value[row] or b"null")
+    except orjson.JSONDecodeError:
+        raise InputError(
+            f"--label: labels are read from JSON, which the record at offset {raw.offset[row]} is not"
+        ) from None
 
 
 def evaluated(

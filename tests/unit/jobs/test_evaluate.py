@@ -99,6 +99,16 @@ def test_the_first_records_of_each_key_may_be_left_out() -> None:
     assert f.rows == ROWS - 5 * 100
 
 
+@pytest.mark.parametrize("held", [1, 1.0, True, "1", "true", "TRUE", "yes"])
+@pytest.mark.parametrize("other", [0, 0.5, 2, False, "0", "no", "", [1], {"a": 1}])
+def test_a_label_may_be_written_in_several_ways_and_lie_in_an_object(held: object, other: object) -> None:
+    rows = []
+    for number in range(40):
+        event = {"k": "k", "t": 1_700_000_000_000 + 1000 * number, "a": 1.0}
+        rows.append(Record(None, orjson.dumps(event | {"truth": {"is": held if number % 4 == 0 else other}})))
+    assert outcome(rows, Labels("truth.is"))[0].figures.labelled == 10
+
+
 def test_a_stream_without_the_label_is_refused() -> None:
     with pytest.raises(InputError, match="--label: no record has a field 'label'"):
         outcome(records(label="anomalous"))
