@@ -33,7 +33,7 @@ class FeatureState:
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
     overall_total: I64  # [o]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
-    fields: F64 = per_key()  # [capacity,d,5]  values, mean, variance, previous value and its time
+    fields: F64 = per_key()  # [capacity,d,6]  values, mean, variance, previous value and its time, share beyond the gate
     trackers: F64 = per_key()  # [capacity,e,2]  mean, variance
     spans: F64 = per_key()  # [capacity,b,17]  16 buckets, the number of the newest
     sketch: npt.NDArray[np.uint16] = per_key()  # [capacity,k,2,32]
@@ -61,7 +61,7 @@ class Featuriser:
             overall=np.zeros((o, 2, OVERALL_WIDTH), np.uint32),
             overall_total=np.zeros(o, np.int64),
             seen=np.zeros((capacity, 2), np.int64),
-            fields=np.zeros((capacity, d, 5)),
+            fields=np.zeros((capacity, d, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),
             spans=np.zeros((capacity, len(recipe.span_ms), BUCKETS + 1)),
             sketch=np.zeros((capacity, k, 2, KEY_WIDTH), np.uint16),

@@ -26,6 +26,7 @@ from stream_ad.fold.features.moments import (
     PREVIOUS_MS,
     VARIANCE,
     expected,
+    kept_out,
     learn,
     learn_pool,
 )
@@ -122,8 +123,10 @@ def learn_values(
     for c in range(len(expectation)):
         value = newest(values, i, c)
         if value == value:
-            learn_pool(pool, c, value, fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], pool_alpha)
-            learn(fields, s, c, value, expectation[c, MEAN], expectation[c, VARIANCE], alpha)
+            if not kept_out(fields, s, c, value, expectation[c, MEAN], expectation[c, DEVIATION], alpha):
+                learn_pool(pool, c, value, fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], pool_alpha)
+                learn(fields, s, c, value, expectation[c, MEAN], expectation[c, VARIANCE], alpha)
+            fields[s, c, OWN_COUNT] += 1.0
             fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms
 
 

@@ -3,6 +3,11 @@
 Both are exponentially weighted, with a half-life in values of the key (West 1979; Finch 2009, section 9): the k-th
 value has the weight max(1/k, 1 - 2^(-1/half-life)), so the first values count alike. A key's own statistics
 (half-life `half_life_rows`) are blended with those of the pool: all keys of the shard, with 100 times that half-life.
+
+What deviates by more than `GATE` deviations is learnt neither of the key nor of the pool, so an anomaly does not
+become the baseline while it lasts. The gate stands open while more than `OPEN_SHARE` of the key's values are that far out: they are no exception
+then, but a level that has shifted for good, or a field whose values have two levels. That share has `SLOWER` times the
+half-life; a lasting shift is learnt after about three quarters of a half-life.
 """
 
 from __future__ import annotations
@@ -13,11 +18,12 @@ from stream_ad.batch import F64
 from stream_ad.fold.ewma import moved
 from stream_ad.kernel import inlined
 
-KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are cut
+KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are cut or kept out
+GATE, OPEN_SHARE, SLOWER = 3.5, 0.05, 10.0
 LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
 WITHIN_WARM = 64.0  # so many residuals are learnt before the variance within keys is trusted fully
-# columns of `fields` [capacity,d,5]
-OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS = range(5)
+# columns of `fields` [capacity,d,6]; OUTSIDE is the share of values beyond the gate
+OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS, OUTSIDE = range(6)
 # columns of `pool` [d,5]: values of all keys; how many deviations from their own key's mean, and their mean square
 POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN = range(5)
 # columns of what is expected [d,3]; the variance is 0 where it is below its floor
@@ -74,16 +80,27 @@ def winsorised(value: float, mean: float, variance: float, alpha: float) -> floa
 
 
 @inlined
+def kept_out(fields: F64, s: int, c: int, value: float, mean: float, deviation: float, floor: float) -> bool:
+    """Counts a value that deviates from what was expected, and returns whether nothing shall learn it."""
+    count = fields[s, c, OWN_COUNT] + 1.0
+    if count <= KEY_WARM:
+        return False
+    outside = abs(value - mean) > GATE * deviation
+    # the first values count as inside, twice: one of those that follow is no twentieth
+    weight = max(1.0 / (count + KEY_WARM), floor / SLOWER)
+    fields[s, c, OUTSIDE] += weight * ((1.0 if outside else 0.0) - fields[s, c, OUTSIDE])
+    return outside and fields[s, c, OUTSIDE] < OPEN_SHARE
+
+
+@inlined
 def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: float, floor: float) -> None:
     """Moves the key's own statistics. `mean` and `variance` were expected, `floor` is the least weight."""
-    count = fields[s, c, OWN_COUNT] + 1.0
-    alpha = max(1.0 / count, floor)
-    if count > KEY_WARM:
+    alpha = max(1.0 / (fields[s, c, OWN_COUNT] + 1.0), floor)
+    if fields[s, c, OWN_COUNT] >= KEY_WARM:
         value = winsorised(value, mean, variance, alpha)
     fields[s, c, OWN_MEAN], fields[s, c, OWN_VARIANCE] = moved(
         fields[s, c, OWN_MEAN], fields[s, c, OWN_VARIANCE], alpha, value
     )
-    fields[s, c, OWN_COUNT] = count
 
 
 @inlined

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_ad.batch import F32, I32, I64
+from stream_ad.batch import F32, F64, I32, I64, Bool
 from stream_ad.kernel import kernel
 
 LINEAR = np.float32(5.0)  # scaled values are compressed beyond this
@@ -254,3 +254,22 @@ def history(x: F32, pairs: I32) -> History:
             mad[i, j] = (values[(c - 1) // 2, j] * np.float32(0.5) + values[c // 2, j] * np.float32(0.5)) if c else ZERO
             mean_ad[i, j] = mean_ad[i, j] / np.float32(c) if c else ZERO
     return History(count, median, mad, mean_ad)
+
+
+@kernel
+def power_means(x: F32, columns: I64, most: float) -> tuple[F64, Bool]:
+    """x [n,w,f] -> (mean over `columns` of min(|value|, most)⁴)^¼, and whether there was a value, [n,w] both."""
+    n, w, _ = x.shape
+    mean, there = np.zeros((n, w)), np.zeros((n, w), np.bool_)
+    for i in range(n):
+        for lag in range(w):
+            count, total = 0, 0.0
+            for c in columns:
+                value = abs(x[i, lag, c])
+                if value == value:
+                    square = min(value, most) * min(value, most)
+                    total += square * square
+                    count += 1
+            if count:
+                mean[i, lag], there[i, lag] = math.sqrt(math.sqrt(total / count)), True
+    return mean, there

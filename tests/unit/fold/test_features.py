@@ -110,7 +110,7 @@ def test_a_long_half_life_gives_rivers_plain_mean_and_deviation() -> None:
 
 
 def test_zscore_without_prior_is_the_deviation_from_the_keys_own_past() -> None:
-    rows = normal(400, keys=2)
+    rows = [(key, ts, [min(max(v, 1.0), 9.0)]) for key, ts, (v,) in normal(400, keys=2)]  # nothing beyond the gate
     spec = spec_of(numeric={"v": ["zscore"]}, half_life_rows=1e6, prior_rows=1e-9)
     batch = featured(rows, spec)
     mean: dict[str, stats.Mean] = defaultdict(stats.Mean)
@@ -169,6 +169,38 @@ def test_an_outlier_does_not_poison_and_a_lasting_shift_becomes_normal() -> None
     assert s[1001] < 1.3 * s[1000]
     assert batch.x[1001, -1, 0] > 30
     assert abs(batch.x[-1, -1, 0]) < 2
+
+
+@pytest.mark.parametrize("far", [10.0, 1e6])
+def test_a_stretch_of_anomalies_does_not_become_the_baseline(far: float) -> None:
+    """As long as a quarter of a half-life, in a key that is known."""
+    rows = normal(10_000, keys=1)
+    rows += [("k0", START, [v + far]) for _, _, (v,) in normal(250, keys=1, seed=1)]
+    rows += normal(100, keys=1, seed=2)
+    batch = featured(rows, spec_of(numeric={"v": ["zscore"]}, half_life_rows=1000))
+    before, after = batch.base[10_000, 0], batch.base[-1, 0]
+    assert (batch.x[10_000:10_250, -1, 0] > 1).all()
+    assert np.median(batch.x[10_000:10_250, -1, 0]) > 4
+    assert after[0] == pytest.approx(before[0], abs=0.3)
+    assert after[1] == pytest.approx(before[1], rel=0.1)
+
+
+@pytest.mark.parametrize("half_life_rows", [100, 1000])
+@pytest.mark.parametrize("far", [10.0, 1e6])
+def test_a_lasting_shift_is_learnt_within_two_half_lives(half_life_rows: int, far: float) -> None:
+    rows = normal(50 * half_life_rows, keys=1)
+    rows += [("k0", START, [v + far]) for _, _, (v,) in normal(2 * half_life_rows, keys=1, seed=1)]
+    batch = featured(rows, spec_of(numeric={"v": ["zscore"]}, half_life_rows=half_life_rows))
+    assert batch.x[-2 * half_life_rows, -1, 0] > 3
+    assert (np.abs(batch.x[-half_life_rows // 4 :, -1, 0]) < 3).mean() > 0.9
+
+
+@pytest.mark.parametrize("share", [0.08, 0.2])
+def test_a_second_level_that_is_no_exception_is_learnt(share: float) -> None:
+    high = np.random.default_rng(0).random(5000) < share
+    rows: list[Row] = [("a", START, [100.0 * h]) for h in high]
+    batch = featured(rows, spec_of(numeric={"v": ["zscore"]}, half_life_rows=1000))
+    assert batch.base[-1, 0, 1] == pytest.approx(100 * math.sqrt(share * (1 - share)), rel=0.2)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, 1e9])
