@@ -167,7 +167,7 @@ class FeatureBatch:
     windows: WindowBatch
     row: I64  # [m]  rows of `windows` that are scored
     x: F32  # [m,w,f]  NaN where absent or missing, never infinite
-    base: F64  # [m,d,2]  mean and standard deviation expected of each field before the event
+    base: F64  # [m,q,2]  mean and standard deviation expected before the event, as `FeatureSpec.expected` lists them
 
     def __len__(self) -> int:
         return len(self.row)

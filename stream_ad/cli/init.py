@@ -35,6 +35,9 @@ def init(
     brokers: Annotated[
         str | None, typer.Option(help="bootstrap servers; default $STREAM_AD__KAFKA__BROKERS, else 127.0.0.1:9092")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="what the topic holds: transactions, network, sensors or servers")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite the output")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -44,8 +47,11 @@ def init(
     """
     from stream_ad.config import parse
     from stream_ad.propose.infer import infer
+    from stream_ad.propose.presets import PRESETS
     from stream_ad.propose.toml import toml_of
 
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"--preset: no preset is called {preset!r}; there are: {', '.join(PRESETS)}")
     if topic is None and input is None:
         raise ConfigError("--topic or --input: name a topic or a file to look at")
     if os.path.exists(output) and not force:
@@ -66,7 +72,7 @@ def init(
                 f"--topic: topic {topic!r} at {kafka.brokers} has no records to look at; "
                 "wait until it has some, or look at a file with --input"
             )
-    proposal = infer(sample)
+    proposal = infer(sample, PRESETS[preset] if preset else None)
     if not proposal.records:
         first = next((value for value in sample.value if value), b"")
         raise InputError(

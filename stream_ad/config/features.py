@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from stream_ad.config import Config
 from stream_ad.config.feature_kinds import BY_FEATURE, kinds_of
-from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter
+from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
 from stream_ad.config.sections import duration_ms
 from stream_ad.errors import ConfigError
 
@@ -70,6 +70,19 @@ class FeatureSpec:
         if feature.column < 0:
             return BY_FEATURE[Of.EVENT, feature.kind]
         return BY_FEATURE[Of.CATEGORY if feature.field in self.categorical else Of.NUMBER, feature.kind]
+
+    @property
+    def expected(self) -> tuple[tuple[State, int], ...]:
+        """What a mean and a deviation are expected of: the d fields, then what else features need of a field.
+
+        (state, column) each; those of `State.OVERALL` come last, since nothing is kept of a key for them.
+        """
+        pairs = dict.fromkeys((State.MOMENTS, column) for column in range(len(self.numeric)))
+        for feature in self.features:
+            state = self.kind_of(feature).state
+            if state in EXPECTING:
+                pairs[state, feature.column] = None
+        return tuple(sorted(pairs, key=lambda pair: pair[0] is State.OVERALL))
 
     @property
     def digest(self) -> str:

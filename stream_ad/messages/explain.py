@@ -24,7 +24,7 @@ from stream_ad.config.feature_kinds.reading import (
     Share,
     Unit,
 )
-from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter
+from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
 from stream_ad.config.features import Feature, FeatureSpec
 from stream_ad.messages.phrases import duration, number, number_range
 
@@ -62,7 +62,7 @@ class _Cell:
     spread: float
     values: F64  # [w,d] of the row
     age_ms: I64  # [w]
-    base: F64  # [d,2]
+    base: F64  # [2]  mean and deviation that were expected of what the feature is about, or else of its field
     ts_ms: int  # of the row's newest event
     category: str  # of the row's newest event; "" = missing
 
@@ -129,12 +129,21 @@ def _of_row(
             spread=float(explanation.spread[index]),
             values=windows.values[window],
             age_ms=windows.age_ms[window],
-            base=batch.base[row],
+            base=_base(batch, row, feature, spec),
             ts_ms=int(events.ts_ms[window]),
             category=category.decode("utf-8", "backslashreplace"),
         )
         chosen.append(_contributor(cell, total))
     return chosen
+
+
+def _base(batch: FeatureBatch, row: int, feature: Feature, spec: FeatureSpec) -> F64:
+    kind = spec.kind_of(feature)
+    if kind.of is not Of.NUMBER:
+        return np.full(2, np.nan)
+    state = kind.state if kind.state in EXPECTING else State.MOMENTS
+    base: F64 = batch.base[row, spec.expected.index((state, feature.column))]
+    return base
 
 
 class _Described(NamedTuple):
@@ -216,8 +225,8 @@ def _seen(cell: _Cell) -> Seen:
         x=cell.x,
         value=float(cell.values[cell.lag, cell.feature.column]) if is_number else math.nan,
         # the base is that of the newest event; it moves slowly, so it stands for older lags too
-        mean=float(cell.base[cell.feature.column, 0]) if is_number else math.nan,
-        deviation=float(cell.base[cell.feature.column, 1]) if is_number else math.nan,
+        mean=float(cell.base[0]),
+        deviation=float(cell.base[1]),
         # the text of older categories is not kept, and must not depend on what shares the batch
         category=cell.category if cell.lag_rows == 0 and cell.category else None,
     )

@@ -19,6 +19,7 @@ from stream_ad.config import Record
 from stream_ad.config.feature_kinds import suited
 from stream_ad.config.feature_kinds.row import Of, Trait
 from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
+from stream_ad.propose.presets import Preset
 from stream_ad.propose.times import MOSTLY, time_of, variation
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
@@ -81,12 +82,13 @@ class Proposal:
     categorical: dict[str, Choice] = field(default_factory=dict)
     numbers_as_text: bool = False
     rows: int = 8
+    false_alarm_rate: float | None = None  # None = the default
     left_out: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
 
 
-def infer(sample: Sample) -> Proposal:
-    """Always a proposal, however little the sample shows."""
+def infer(sample: Sample, preset: Preset | None = None) -> Proposal:
+    """Always a proposal, however little the sample shows. A preset adds what is known of the domain."""
     decoded = [_document(value) for value in sample.value]
     kept = [row for row, document in enumerate(decoded) if document is not None]
     documents = [document for document in decoded if document is not None]
@@ -100,6 +102,8 @@ def infer(sample: Sample) -> Proposal:
         _look_at_time(proposal, ts_ms, keys, [sample.partition[row] for row in kept])
     _choose_fields(proposal, columns, types, keys)
     _choose_event(proposal)
+    if preset is not None:
+        _follow(preset, proposal)
     if not documents:
         proposal.undecided.append("no record of the sample is a JSON object, so no field is known")
     elif not (proposal.numeric or proposal.categorical):
@@ -260,6 +264,14 @@ def _choose_fields(
             proposal.left_out[name] = why
             if why.startswith(CONSTANT) and proposal.records < 100:
                 proposal.undecided.append(f"{name} is always the same in so small a sample; it may be worth a look")
+
+
+def _follow(preset: Preset, proposal: Proposal) -> None:
+    for choice in proposal.numeric.values():
+        if "zscore" in choice.features:
+            choice.features.extend(preset.beside)
+    proposal.rows = preset.rows or proposal.rows
+    proposal.false_alarm_rate = preset.false_alarm_rate
 
 
 def _choose_event(proposal: Proposal) -> None:

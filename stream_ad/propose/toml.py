@@ -15,8 +15,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 4320, 10_080)]
 _DEFAULTS = Config()
-# With the default of 100 an anomaly that lasts is soon the norm (docs/quality.md).
-_MEMORY_ROWS = 3000
+_LONG_GAP_MS = 30_000  # above it the default durations are short
 
 
 def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin: str) -> str:
@@ -50,7 +49,7 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin:
         lines.append("numbers_as_text = true  # some numbers come as text")
     if proposal.longest_key_bytes > _DEFAULTS.record.max_key_bytes:
         lines.append(f"max_key_bytes = {min(2 * proposal.longest_key_bytes, 1024)}")
-    lines += ["", *_window(proposal), "", *_features(proposal), *_pace(proposal)]
+    lines += ["", *_window(proposal), "", *_features(proposal), *_threshold(proposal), *_pace(proposal)]
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 
@@ -66,8 +65,6 @@ def _window(proposal: Proposal) -> Iterator[str]:
 
 def _features(proposal: Proposal) -> Iterator[str]:
     yield "[features]"
-    if proposal.numeric:
-        yield f"half_life_rows = {_MEMORY_ROWS}  # events until a key's past counts half; fewer follow drift faster"
     for text in proposal.event:
         kind = kinds_of(Of.EVENT)[text.partition(":")[0]]
         yield f"# {kind.written}: {kind.about}"
@@ -97,18 +94,25 @@ def _pace(proposal: Proposal) -> Iterator[str]:
     if not proposal.steady or not proposal.real_time:
         return
     gap = _duration(round(proposal.gap_ms))
-    if proposal.gap_ms >= 30_000:
+    if proposal.gap_ms >= _LONG_GAP_MS:
         resolve_ms = _step(10 * proposal.gap_ms)
         yield ""
         yield f"[incidents]  # a key has an event about every {gap}"
         yield f'resolve_after = "{_duration(resolve_ms)}"'
         yield f'cooldown = "{_duration(2 * resolve_ms)}"'
-        yield ""
-        yield "[threshold]"
-        yield f'escape_after = "{_duration(_step(30 * proposal.gap_ms))}"'
     yield ""
     yield "[silence]"
     yield f"enabled = false  # true alerts when a key, which has an event about every {gap}, falls silent"
+
+
+def _threshold(proposal: Proposal) -> Iterator[str]:
+    lines = []
+    if proposal.false_alarm_rate is not None:
+        lines.append(f"false_alarm_rate = {proposal.false_alarm_rate:g}  # the preset's")
+    if proposal.steady and proposal.real_time and proposal.gap_ms >= _LONG_GAP_MS:
+        lines.append(f'escape_after = "{_duration(_step(30 * proposal.gap_ms))}"')
+    if lines:
+        yield from ("", "[threshold]", *lines)
 
 
 def _step(ms: float) -> int:

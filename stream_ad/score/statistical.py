@@ -16,6 +16,7 @@ from stream_ad.score.scaling import LIMIT, shares
 MIN_LAGS = 4
 CLIP = 20.0  # deviations at most, so that one feature cannot hide how many others agree
 _POWER = 4  # of the mean over features: near the largest, yet several small ones add up
+_MANY_LAGS = 15  # the mean of fewer levels is noise, and weighs less
 _LEAST_LEVEL = 1e-3  # of the newest lag where a score is divided among lags
 
 
@@ -126,7 +127,8 @@ class Statistical:
     @staticmethod
     def _standardised(level: F64, centre_and_spread: tuple[float, float]) -> F64:
         centre, spread = centre_and_spread
-        return (level - centre) / spread
+        standardised: F64 = (level - centre) / spread
+        return standardised
 
     def _newest_level(self, deviation: F32) -> F64:
         """[n,f] -> [n]; -inf where nothing is judged."""
@@ -148,7 +150,7 @@ class Statistical:
     def _shares(levels: F64) -> F64:
         """[n,w] -> what each lag adds to the score: its share of the mean, 0 for the highest level of the row."""
         n, w = levels.shape
-        others = levels / max(w - 1, 1)
+        others = levels / max(w - 1, _MANY_LAGS)
         others[np.arange(n), levels.argmax(axis=1)] = 0.0
         return others
 

@@ -23,7 +23,7 @@ from stream_ad.batch import (
 from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
 from stream_ad.protocols import Fold, Threshold, Window
-from stream_ad.state.snapshot import Damaged, Newer, Opened, Snapshot
+from stream_ad.state.snapshot import Array, Damaged, Newer, Opened, Snapshot
 
 UNKNOWN = -1
 
@@ -178,9 +178,27 @@ class Shard:
             (name, field, array) for name, state in states for field, array in columns.arrays(state, used).items()
         ]
         expected = [[name, field, array.dtype.str, list(array.shape)] for name, field, array in targets]
+        narrow = _narrower(targets, expected, opened.head)
         wrong = next((row for row, due in zip(opened.head["arrays"], expected, strict=True) if row != due), None)
         if wrong is not None:
             raise ValueError(f"an array that is not ours: {wrong!r:.100}")
-        opened.pour(array for *_, array in targets)
+        opened.pour(narrow.get((name, field), array) for name, field, array in targets)
+        for name, field, array in targets:
+            if (name, field) in narrow:
+                older = narrow[name, field]
+                array[..., : older.shape[-1]] = older
         if self.used != used:
             raise ValueError(f"{self.used} keys where {used} are expected")
+
+
+def _narrower(
+    targets: list[tuple[str, str, Array]], expected: list[list[Any]], head: dict[str, Any]
+) -> dict[tuple[str, str], Array]:
+    """Arrays as an older format has them; the columns that it lacks are 0. Changes what is `expected` accordingly."""
+    narrow = {}
+    if head["format"] < 3:
+        for row, (name, field, array) in zip(expected, targets, strict=True):
+            if (name, field) == ("features", "fields"):
+                older = np.zeros((*array.shape[:-1], 5))
+                narrow[name, field], row[3] = older, list(older.shape)
+    return narrow

@@ -43,12 +43,15 @@ class Moments(NamedTuple):
     """A value, and the moments of its key's values before it. Where the value is missing, the feature is NaN and the
     formula is not called.
 
-    `mean` and `deviation` are those of `stream_ad.fold.features.moments.expected`; NaN before the shard's first.
+    The value is the field's; with `State.CHANGE` it is the field's less the key's previous one, with `State.SPREAD` the
+    standard deviation of the field's values in the window, of at least four. `mean` and `deviation` are those of
+    `stream_ad.fold.features.moments.expected`, with `State.OVERALL` those of the values of all keys; NaN before the
+    shard's first.
     """
 
     value: float
     ts_ms: int
-    values: float  # of the key's field, before
+    values: float  # of the key, before
     previous: float
     previous_ms: float
     mean: float

@@ -80,8 +80,7 @@ LOG1P = FeatureKind(
     reading=Level(signed_expm1),
     role=Role.MEASURE,
     about="sign(v)·log1p(|v|) of the value",
-    suits=frozenset({Trait.LONG_TAIL}),
-    rank=3,
+    rank=4,
 )
 ZSCORE = FeatureKind(
     name="zscore",
@@ -94,6 +93,36 @@ ZSCORE = FeatureKind(
     suits=frozenset({Trait.PLAIN, Trait.LONG_TAIL, Trait.SMOOTH}),
     rank=1,
 )
+ZSCORE_OVERALL = FeatureKind(
+    name="zscore_overall",
+    of=Of.NUMBER,
+    state=State.OVERALL,
+    formula=zscore,
+    reading=Level(from_standard, "{field} (all keys)"),
+    role=Role.STANDARD,
+    about="zscore by the mean and deviation of all keys: a key that has known nothing else still stands out",
+    rank=3,
+)
+ZSCORE_DIFF = FeatureKind(
+    name="zscore_diff",
+    of=Of.NUMBER,
+    state=State.CHANGE,
+    formula=zscore,
+    reading=Figure("change of {field}", from_standard),
+    role=Role.STANDARD,
+    about="zscore of the value less the key's previous one; NaN at first",
+    rank=5,
+)
+ZSCORE_STD = FeatureKind(
+    name="zscore_std",
+    of=Of.NUMBER,
+    state=State.SPREAD,
+    formula=zscore,
+    reading=Figure("spread of {field}", from_standard),
+    role=Role.STANDARD,
+    about="zscore of the standard deviation of the values in the window; NaN below four",
+    rank=6,
+)
 DIFF = FeatureKind(
     name="diff",
     of=Of.NUMBER,
@@ -102,8 +131,8 @@ DIFF = FeatureKind(
     reading=Level(from_previous),
     role=Role.MEASURE,
     about="the value less the key's previous one; NaN at first",
-    suits=frozenset({Trait.COUNTER, Trait.SMOOTH}),
-    rank=5,
+    suits=frozenset({Trait.COUNTER}),
+    rank=7,
 )
 RATE = FeatureKind(
     name="rate",
@@ -113,7 +142,7 @@ RATE = FeatureKind(
     reading=Figure("change of {field} per second", as_it_is),
     role=Role.MEASURE,
     about="diff per second of event time; NaN where time did not advance",
-    rank=6,
+    rank=8,
 )
 MISSING = FeatureKind(
     name="missing",

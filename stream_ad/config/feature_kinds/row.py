@@ -35,6 +35,9 @@ class State(IntEnum):
     VALUE = auto()
     CATEGORY = auto()
     MOMENTS = auto()
+    CHANGE = auto()
+    SPREAD = auto()
+    OVERALL = auto()
     WINDOW = auto()
     TRACKER = auto()
     SPAN = auto()
@@ -71,12 +74,16 @@ OF = {
     State.VALUE: {Of.NUMBER},
     State.CATEGORY: {Of.CATEGORY},
     State.MOMENTS: {Of.NUMBER},
+    State.CHANGE: {Of.NUMBER},
+    State.SPREAD: {Of.NUMBER},
+    State.OVERALL: {Of.NUMBER},
     State.WINDOW: {Of.NUMBER},
     State.TRACKER: {Of.NUMBER},
     State.SPAN: {Of.EVENT, Of.NUMBER},
     State.KEY_COUNTS: {Of.CATEGORY},
     State.OVERALL_COUNTS: {Of.CATEGORY},
 }
+EXPECTING = (State.MOMENTS, State.CHANGE, State.SPREAD, State.OVERALL)  # those whose formulas get `Moments`
 PARAMETER = {State.TRACKER: Parameter.ROWS, State.SPAN: Parameter.SPAN}  # what a state cannot do without
 SUBJECT = {Of.EVENT: set[str](), Of.NUMBER: {"field"}, Of.CATEGORY: {"field", "category"}}  # of a phrase
 LAST = 99

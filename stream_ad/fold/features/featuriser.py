@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, FeatureBatch, WindowBatch
-from stream_ad.config.feature_kinds.row import PARAMETER, State
+from stream_ad.config.feature_kinds.row import EXPECTING, PARAMETER, State
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.features.formulas import NUMBER
 from stream_ad.fold.features.kernel import featurise
@@ -27,13 +27,16 @@ POOL_HALF_LIVES = 100.0
 
 @dataclass
 class FeatureState:
-    """e trackers (field and half-life), b spans, k and o sketches, as the spec needs them."""
+    """p figures of which moments are learnt (the d fields first), e trackers (field and half-life), b spans, k and o
+    sketches, as the spec needs them."""
 
-    pool: F64  # [d,5]  values, mean, variance over all keys; residuals, variance within keys
+    pool: F64  # [p,5]  values, mean, variance over all keys; residuals, variance within keys
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
     overall_total: I64  # [o]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
-    fields: F64 = per_key()  # [capacity,d,6]  values, mean, variance, previous value and its time, share beyond the gate
+    fields: F64 = (
+        per_key()
+    )  # [capacity,p,6]  values, mean, variance, previous value and its time, share beyond the gate
     trackers: F64 = per_key()  # [capacity,e,2]  mean, variance
     spans: F64 = per_key()  # [capacity,b,17]  16 buckets, the number of the newest
     sketch: npt.NDArray[np.uint16] = per_key()  # [capacity,k,2,32]
@@ -45,8 +48,8 @@ class Featuriser:
     """Fold[FeatureState, WindowBatch, FeatureBatch]. It learns every event, and answers those with `emit`.
 
     `x` [m,w,f] holds the features each lag had when it was the newest, NaN for lags absent from
-    the window. Always finite or NaN: features are cut at ±1e30. `base` [m,d,2] is the mean and
-    deviation of `zscore`, for every numeric field; NaN before the shard's first value of it.
+    the window. Always finite or NaN: features are cut at ±1e30. `base` [m,q,2] is the mean and deviation that were
+    expected, in the order of `FeatureSpec.expected`; NaN before the shard's first value.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -54,14 +57,14 @@ class Featuriser:
         self.recipe = _recipe(spec)
 
     def init(self, capacity: int) -> FeatureState:
-        recipe, d, o = self.recipe, len(self.spec.numeric), len(self.recipe.overall_column)
-        k = len(recipe.sketch_column)
+        recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
+        p = sum(state is not State.OVERALL for state, _ in self.spec.expected)
         return FeatureState(
-            pool=np.zeros((d, 5)),
+            pool=np.zeros((p, 5)),
             overall=np.zeros((o, 2, OVERALL_WIDTH), np.uint32),
             overall_total=np.zeros(o, np.int64),
             seen=np.zeros((capacity, 2), np.int64),
-            fields=np.zeros((capacity, d, 6)),
+            fields=np.zeros((capacity, p, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),
             spans=np.zeros((capacity, len(recipe.span_ms), BUCKETS + 1)),
             sketch=np.zeros((capacity, k, 2, KEY_WIDTH), np.uint16),
@@ -72,8 +75,8 @@ class Featuriser:
     def step(self, state: FeatureState, batch: WindowBatch) -> FeatureBatch:
         events = batch.keyed.events
         emitted = np.flatnonzero(batch.emit)
-        m, w, d = len(emitted), self.spec.rows, len(self.spec.numeric)
-        x, base = np.empty((m, w, len(self.recipe.number)), np.float32), np.empty((m, d, 2), np.float64)
+        m, w, f = len(emitted), self.spec.rows, len(self.recipe.number)
+        x, base = np.empty((m, w, f), np.float32), np.empty((m, len(self.recipe.expected_state), 2), np.float64)
         featurise(
             self.recipe,
             Batch(
@@ -97,18 +100,23 @@ def _recipe(spec: FeatureSpec) -> Recipe:
     number, part = [], []
     for feature in spec.features:
         kind = spec.kind_of(feature)
+        number.append(NUMBER[kind.of, feature.kind])
+        if kind.state in EXPECTING:
+            part.append(spec.expected.index((kind.state, feature.column)))
+            continue
         shared = needed[kind.state]
         wanted = feature.column, feature.parameter if kind.state in PARAMETER else 0.0
         if wanted not in shared:
             shared.append(wanted)
         part.append(shared.index(wanted))
-        number.append(NUMBER[kind.of, feature.kind])
     return Recipe(
         state=_integers(spec.kind_of(feature).state for feature in spec.features),
         number=_integers(number),
         column=_integers(feature.column for feature in spec.features),
         part=_integers(part),
         parameter=np.array([feature.parameter for feature in spec.features], np.float64),
+        expected_state=_integers(state for state, _ in spec.expected),
+        expected_column=_integers(column for _, column in spec.expected),
         tracker_column=_integers(column for column, _ in needed[State.TRACKER]),
         tracker_alpha=np.array([_decay(half_life) for _, half_life in needed[State.TRACKER]], np.float64),
         span_column=_integers(column for column, _ in needed[State.SPAN]),

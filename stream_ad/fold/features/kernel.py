@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stream_ad.batch import F32, F64, I64, U64
 from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value, within_limit
 from stream_ad.config.feature_kinds.row import State
+from stream_ad.config.feature_kinds.windowed import deviation
 from stream_ad.fold.ewma import moved
 from stream_ad.fold.features.formulas import computed
 from stream_ad.fold.features.moments import (
@@ -26,6 +27,7 @@ from stream_ad.fold.features.moments import (
     PREVIOUS_MS,
     VARIANCE,
     expected,
+    expected_overall,
     kept_out,
     learn,
     learn_pool,
@@ -47,9 +49,12 @@ from stream_ad.kernel import inlined, kernel, prefetch
 U16 = npt.NDArray[np.uint16]
 AHEAD = 8  # rows between the prefetch of a key's memory and its use
 OUT_LIMIT = 1e30  # of a feature: finite in float32
+LEAST_OF_SPREAD = 4  # values in the window
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
-of_moments, of_window, of_tracker = computed(State.MOMENTS), computed(State.WINDOW), computed(State.TRACKER)
+of_moments, of_change, of_spread = computed(State.MOMENTS), computed(State.CHANGE), computed(State.SPREAD)
+of_overall = computed(State.OVERALL)
+of_window, of_tracker = computed(State.WINDOW), computed(State.TRACKER)
 of_span = computed(State.SPAN)
 of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OVERALL_COUNTS)
 
@@ -110,18 +115,56 @@ def look_up(counts: F64, columns: I64, sketch: U16, sketched: I64, codes: U64, s
 
 
 @inlined
-def expect(expectation: F64, fields: F64, pool: F64, memory_rows: float, prior_rows: float, s: int) -> None:
-    for c in range(len(expectation)):
-        mean, deviation, variance = expected(fields, s, c, pool, memory_rows, prior_rows)
-        expectation[c, MEAN], expectation[c, DEVIATION], expectation[c, VARIANCE] = mean, deviation, variance
+def hold(held: F64, values: F64, i: int, c: int) -> None:
+    for row in range(len(held)):
+        held[row] = within_limit(values[i, row, c])
 
 
 @inlined
-def learn_values(
-    expectation: F64, fields: F64, pool: F64, alpha: float, pool_alpha: float, values: F64, s: int, i: int, now_ms: int
+def present(held: F64) -> int:
+    count = 0
+    for value in held:
+        if value == value:
+            count += 1
+    return count
+
+
+@inlined
+def figure(kind: int, fields: F64, values: F64, held: F64, s: int, i: int, c: int) -> float:
+    """What moments are learnt of: the value, its change, or the spread of the window."""
+    value = newest(values, i, c)
+    if kind == State.CHANGE:
+        return value - fields[s, c, PREVIOUS] if fields[s, c, OWN_COUNT] > 0 else math.nan
+    if kind == State.SPREAD and value == value:
+        hold(held, values, i, c)
+        return deviation(held) if present(held) >= LEAST_OF_SPREAD else math.nan
+    return value
+
+
+@inlined
+def measure(figures: F64, kinds: I64, columns: I64, fields: F64, values: F64, held: F64, s: int, i: int) -> None:
+    for q in range(len(figures)):
+        figures[q] = figure(kinds[q], fields, values, held, s, i, columns[q])
+
+
+@inlined
+def expect(
+    expectation: F64, kinds: I64, columns: I64, fields: F64, pool: F64, memory_rows: float, prior_rows: float, s: int
 ) -> None:
-    for c in range(len(expectation)):
-        value = newest(values, i, c)
+    for q in range(len(expectation)):
+        if kinds[q] == State.OVERALL:
+            mean, spread, variance = expected_overall(pool, columns[q])
+        else:
+            mean, spread, variance = expected(fields, s, q, pool, memory_rows, prior_rows)
+        expectation[q, MEAN], expectation[q, DEVIATION], expectation[q, VARIANCE] = mean, spread, variance
+
+
+@inlined
+def learn_figures(
+    expectation: F64, fields: F64, pool: F64, alpha: float, pool_alpha: float, figures: F64, s: int, now_ms: int
+) -> None:
+    for c in range(len(pool)):
+        value = figures[c]
         if value == value:
             if not kept_out(fields, s, c, value, expectation[c, MEAN], expectation[c, DEVIATION], alpha):
                 learn_pool(pool, c, value, fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], pool_alpha)
@@ -131,23 +174,20 @@ def learn_values(
 
 
 @inlined
-def moments(expectation: F64, fields: F64, pool: F64, s: int, c: int, value: float, now_ms: int) -> Moments:
+def moments(
+    expectation: F64, figures: F64, fields: F64, pool: F64, s: int, q: int, learnt: int, now_ms: int
+) -> Moments:
+    """Of the expectation `q`, which the moments `learnt` of the key and of the pool give."""
     return Moments(
-        value=value,
+        value=figures[q],
         ts_ms=now_ms,
-        values=fields[s, c, OWN_COUNT],
-        previous=fields[s, c, PREVIOUS],
-        previous_ms=fields[s, c, PREVIOUS_MS],
-        mean=expectation[c, MEAN],
-        deviation=expectation[c, DEVIATION],
-        pool_values=pool[c, POOL_COUNT],
+        values=fields[s, learnt, OWN_COUNT],
+        previous=fields[s, learnt, PREVIOUS],
+        previous_ms=fields[s, learnt, PREVIOUS_MS],
+        mean=expectation[q, MEAN],
+        deviation=expectation[q, DEVIATION],
+        pool_values=pool[learnt, POOL_COUNT],
     )
-
-
-@inlined
-def hold(held: F64, values: F64, i: int, c: int) -> None:
-    for row in range(len(held)):
-        held[row] = within_limit(values[i, row, c])
 
 
 @inlined
@@ -173,6 +213,7 @@ def emit_window(x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, i: 
 def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     # taken before the loop: within it, numba would count a reference each time
     state, number, column, part, parameter = recipe.state, recipe.number, recipe.column, recipe.part, recipe.parameter
+    expected_state, expected_column = recipe.expected_state, recipe.expected_column
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms
     sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
@@ -180,8 +221,9 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     slot, fresh, ts_ms, codes, values, age_ms, emit = batch
     pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept
     x, base = output
-    n, w, d = values.shape
-    expectation, totals, held = np.empty((d, 3)), np.empty(len(span_ms)), np.empty(w)
+    n, w, _ = values.shape
+    q = len(expected_state)
+    expectation, figures, totals, held = np.empty((q, 3)), np.empty(q), np.empty(len(span_ms)), np.empty(w)
     of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
     every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
     out = 0
@@ -192,7 +234,8 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         if fresh[i]:
             forget(seen, fields, trackers, sketch, sketched, s)
         events = seen[s, EVENTS]
-        expect(expectation, fields, pool, memory_rows, prior_rows, s)
+        expect(expectation, expected_state, expected_column, fields, pool, memory_rows, prior_rows, s)
+        measure(figures, expected_state, expected_column, fields, values, held, s, i)
         track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
@@ -207,9 +250,21 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             elif kind == State.CATEGORY:
                 feature = of_category(formula, Category(codes[i, c] == 0), argument)
             elif kind == State.MOMENTS:
-                value = newest(values, i, c)
-                if value == value:
-                    feature = of_moments(formula, moments(expectation, fields, pool, s, c, value, now_ms), argument)
+                if figures[p] == figures[p]:
+                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
+                    feature = of_moments(formula, given, argument)
+            elif kind == State.CHANGE:
+                if figures[p] == figures[p]:
+                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
+                    feature = of_change(formula, given, argument)
+            elif kind == State.SPREAD:
+                if figures[p] == figures[p]:
+                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
+                    feature = of_spread(formula, given, argument)
+            elif kind == State.OVERALL:
+                if figures[p] == figures[p]:
+                    given = moments(expectation, figures, fields, pool, s, p, c, now_ms)
+                    feature = of_overall(formula, given, argument)
             elif kind == State.WINDOW:
                 hold(held, values, i, c)
                 feature = of_window(formula, held, argument)
@@ -225,7 +280,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
                 elif kind == State.OVERALL_COUNTS:
                     feature = of_overall_counts(formula, Counts(of_all[p, TIMES], of_all[p, CATEGORIES]), argument)
             rows[s, events % w, j] = cut(feature)
-        learn_values(expectation, fields, pool, alpha, pool_alpha, values, s, i, now_ms)
+        learn_figures(expectation, fields, pool, alpha, pool_alpha, figures, s, now_ms)
         seen[s, LATEST_MS] = now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
         seen[s, EVENTS] = events + 1
         if emit[i]:

@@ -4,10 +4,10 @@ Both are exponentially weighted, with a half-life in values of the key (West 197
 value has the weight max(1/k, 1 - 2^(-1/half-life)), so the first values count alike. A key's own statistics
 (half-life `half_life_rows`) are blended with those of the pool: all keys of the shard, with 100 times that half-life.
 
-What deviates by more than `GATE` deviations is learnt neither of the key nor of the pool, so an anomaly does not
-become the baseline while it lasts. The gate stands open while more than `OPEN_SHARE` of the key's values are that far out: they are no exception
-then, but a level that has shifted for good, or a field whose values have two levels. That share has `SLOWER` times the
-half-life; a lasting shift is learnt after about three quarters of a half-life.
+Neither the key nor the pool learns a value that deviates by more than `GATE` deviations, so an anomaly does not become
+the baseline while it lasts. The gate stands open while more than `OPEN_SHARE` of the key's values are that far out:
+they are no exception then, but a level that has shifted for good, or one of two levels that the field has. The share
+has `SLOWER` times the half-life, so a known key learns a lasting shift after about three quarters of a half-life.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are c
 GATE, OPEN_SHARE, SLOWER = 3.5, 0.05, 10.0
 LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
 WITHIN_WARM = 64.0  # so many residuals are learnt before the variance within keys is trusted fully
-# columns of `fields` [capacity,d,6]; OUTSIDE is the share of values beyond the gate
+# columns of `fields` [capacity,p,6]; OUTSIDE is the share of values beyond the gate
 OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS, OUTSIDE = range(6)
-# columns of `pool` [d,5]: values of all keys; how many deviations from their own key's mean, and their mean square
+# columns of `pool` [p,5]: values of all keys; how many deviations from their own key's mean, and their mean square
 POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN = range(5)
-# columns of what is expected [d,3]; the variance is 0 where it is below its floor
+# columns of what is expected [q,3]; the variance is 0 where it is below its floor
 MEAN, DEVIATION, VARIANCE = range(3)
 
 
@@ -64,6 +64,16 @@ def expected(
     least = LEAST * (abs(mean) + 1.0)
     floor = max(1e-6 * spread, least * least)
     return mean, math.sqrt(max(variance, floor)), variance if variance > floor else 0.0
+
+
+@inlined
+def expected_overall(pool: F64, c: int) -> tuple[float, float, float]:
+    """Mean, standard deviation and variance over all keys, as `expected`."""
+    if pool[c, POOL_COUNT] == 0:
+        return math.nan, math.nan, 0.0
+    mean, variance = pool[c, POOL_MEAN], pool[c, POOL_VARIANCE]
+    least = LEAST * (abs(mean) + 1.0)
+    return mean, math.sqrt(max(variance, least * least)), variance if variance > least * least else 0.0
 
 
 @inlined

@@ -14,13 +14,15 @@ TRACKED_MEAN, TRACKED_VARIANCE = range(2)  # columns of `trackers`
 
 
 class Recipe(NamedTuple):
-    """The features, and the states that they need: e trackers, b spans, k and o sketches."""
+    """The features, and the states that they need: q expectations, e trackers, b spans, k and o sketches."""
 
     state: I64  # [f]  State
     number: I64  # [f]  of the formula
     column: I64  # [f]  of the field; -1 = the event itself
-    part: I64  # [f]  which tracker, span or sketch
+    part: I64  # [f]  which expectation, tracker, span or sketch
     parameter: F64  # [f]
+    expected_state: I64  # [q]  State
+    expected_column: I64  # [q]  of the field
     tracker_column: I64  # [e]
     tracker_alpha: F64  # [e]
     span_column: I64  # [b]  -1 = counts events
@@ -60,4 +62,4 @@ class Kept(NamedTuple):
 
 class Output(NamedTuple):
     x: F32  # [m,w,f]
-    base: F64  # [m,d,2]
+    base: F64  # [m,q,2]

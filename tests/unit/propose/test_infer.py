@@ -16,6 +16,7 @@ from stream_ad.codec.json import JsonCodec
 from stream_ad.config import Config, parse
 from stream_ad.config.features import FeatureSpec
 from stream_ad.propose.infer import Proposal, Sample, infer
+from stream_ad.propose.presets import PRESETS
 from stream_ad.propose.toml import toml_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ def test_a_stream_of_transactions():
     found = infer(sample)
     assert (found.key, found.timestamp, found.timestamp_format) == ("card", "at", "iso")
     assert {name: choice.features for name, choice in found.numeric.items()} == {
-        "amount": ["log1p", "zscore"],
+        "amount": ["zscore"],
         "where.lat": ["zscore"],
     }
     assert list(found.categorical) == ["merchant_id", "where.country"]
@@ -84,7 +85,7 @@ def test_a_stream_of_sensors():
     keys = [document["device"].encode() for document in documents]
     found = infer(sample_of(documents, keys))
     assert (found.key, found.timestamp, found.timestamp_format) == ("device", "ts", "ms")
-    assert found.numeric["level"].features == ["zscore", "diff"]
+    assert found.numeric["level"].features == ["zscore"]
     assert found.key_why == "3 different record keys in 600 records, the same as device"
     assert (found.steady, found.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
     config = config_of(found)
@@ -224,3 +225,20 @@ def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
     keys = np.random.default_rng(0).integers(5, size=len(steady)).tolist()
     free = [{**document, "k": f"k{key}"} for document, key in zip(steady, keys, strict=True)]
     assert not infer(sample_of(free)).steady
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_adds_what_is_known_of_the_domain(name: str) -> None:
+    rng = np.random.default_rng(0)
+    documents = [
+        {"device": f"d{i % 7}", "ts": 1_700_000_000 + 60 * i, "level": rng.normal(), "on": i % 2, "mode": "ab"[i % 2]}
+        for i in range(600)
+    ]
+    plain, found = infer(sample_of(documents)), infer(sample_of(documents), PRESETS[name])
+    config = config_of(found)
+    assert config.features.numeric["level"] == [*plain.numeric["level"].features, *PRESETS[name].beside]
+    assert config.features.numeric["on"] == plain.numeric["on"].features
+    assert config.features.categorical == config_of(plain).features.categorical
+    assert config.window.rows == PRESETS[name].rows
+    assert config.threshold.false_alarm_rate == (PRESETS[name].false_alarm_rate or 1e-4)
+    assert rejected(sample_of(documents), config) == []

@@ -105,7 +105,7 @@ def test_a_newer_format_asks_for_an_upgrade():
     [
         ({"features": {"numeric": {"amount": ["raw", "diff"]}}}, "amount.zscore in the model and amount.diff"),
         ({"features": {"numeric": {"more": ["raw"]}}}, "more.raw"),
-        ({"features": {"half_life_rows": 7.0}}, "half_life_rows was 100.0 in training and is 7.0"),
+        ({"features": {"half_life_rows": 7.0}}, "half_life_rows was 3000.0 in training and is 7.0"),
         ({"window": {"rows": 9}}, "rows was 6 in training and is 9"),
     ],
 )

@@ -35,7 +35,7 @@ def restored(parts: list[bytes]) -> Shard:
 def test_a_snapshot_of_each_format_goes_on_as_it_would_have(number: int) -> None:
     shard = restored(kept(number))
     assert (shard.next_offset, shard.version) == (SAVED, VERSION)
-    told, expected = judged(shard, SAVED, END), foretold()
+    told, expected = judged(shard, SAVED, END), foretold(number)
     assert {phase for _, _, phase in told["alerts"]} == {0, 2}
     assert {rule for _, rule, _ in told["alerts"]} == {0, 2}
     for name in ("alerts", "flag"):
