@@ -74,7 +74,7 @@ class Run:
         config = self.config(topic, keys)
         with self._console.status("training the autoencoder"):
             source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
-            bundle = fit(config, source, topic)
+            bundle, _ = fit(config, source, topic)
         self._bundles[topic] = bundle
         spare_the_collector()
 
@@ -168,7 +168,7 @@ class Run:
         file = self._folder / "bench.toml"
         file.write_text(toml(config))
         store = RedisModelStore(config.redis)
-        register(store, self._bundles["few"], promote=True)
+        store.promote(register(store, self._bundles["few"]).version)
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "stream_ad", "run", "--config", str(file)],
@@ -199,7 +199,7 @@ class Run:
 
     def _models(self, config: Config) -> build.Models:
         store, bundle = RedisModelStore(config.redis), self._bundles[config.source.topic]
-        register(store, bundle, promote=True)
+        store.promote(register(store, bundle).version)
         return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), bundle.version)
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:

@@ -96,7 +96,7 @@ def add(
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     bundle = approved(config, Bundle.from_bytes(blob, FeatureSpec.of(config)))
-    info = register(_store(path), bundle, promote=False)
+    info = register(_store(path), bundle)
     answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
 
 
@@ -112,9 +112,21 @@ def shadow(
 
 
 @models.command(epilog=EXITS)
-def promote(version: Version, path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+def promote(
+    version: Version,
+    path: ConfigOption = DEFAULT_CONFIG,
+    force: Annotated[bool, typer.Option("--force", help="whatever the trial of its training says")] = False,
+    json: JsonOption = False,
+) -> None:
     """Lets `version` judge: running workers swap between two commits."""
-    _store(path).promote(version)
+    from stream_ad.jobs.train import promote as let_judge
+
+    store = _store(path)
+    info = next((info for info in store.list() if info.version == version), None)
+    if info is None:
+        store.promote(version)  # says what is wrong with it
+    else:
+        let_judge(store, info, load(path), force)
     answer({"wanted": version}, json, f"{version} is wanted now")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
-from stream_ad.cli.output import answer, check_writable, progress
+from stream_ad.cli.output import answer, check_writable, err, progress
 
 
 def train(
@@ -19,7 +19,10 @@ def train(
     ] = None,
     first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
     last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="let running workers judge with it at once")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="let running workers judge with it at once, if its trial allows it")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="with --promote: whatever its trial says")] = False,
     report: Annotated[Path | None, typer.Option(help="write a report with plots here (HTML)")] = None,
     output: Annotated[Path | None, typer.Option(help="also write the bundle here (safetensors)")] = None,
     json: JsonOption = False,
@@ -27,12 +30,15 @@ def train(
     """Builds a model from a log and registers it.
 
     The training holds back the last part of the time range, which decides when to stop and calibrates the scores.
-    It never reads labels.
+    The new model is then tried on the latest events, beside the version that judges: how much it flags, and how many
+    spikes it finds that are put into copies of rows. It never reads labels.
     """
     from stream_ad.cli.inputs import bounded
     from stream_ad.io.atomic_file import replaced
     from stream_ad.io.redis.stores import RedisModelStore
     from stream_ad.jobs.train import fit, register
+    from stream_ad.jobs.train import promote as let_judge
+    from stream_ad.protocols import BUILT_IN
     from stream_ad.score.report import write_report
 
     check_writable(report, "--report")
@@ -40,7 +46,8 @@ def train(
     config = load(path)
     name = input or config.source.topic
     store = RedisModelStore(config.redis)
-    store.wish()  # fails now, and not after an hour of training, if Redis does not answer
+    # asked now, and not after an hour of training, if Redis does not answer
+    judge = store.wish().wanted
     source = bounded(config, name, first, last, 1)
     with progress("train") as bar:
         task = bar.add_task("", total=None, status="")
@@ -51,14 +58,22 @@ def train(
             status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
             bar.update(task, total=epochs, completed=epoch + 1, status=status)
 
-        bundle = fit(config, source, name, lambda events: bar.update(task, status=f"{events:,} events read"), learning)
+        def reading(events: int) -> None:
+            bar.update(task, status=f"{events:,} events read")
+
+        judging = None if judge in (None, BUILT_IN) else store.get(judge)
+        bundle, trial = fit(config, source, name, judging, reading, learning)
     if report is not None:
         with replaced(report) as file:
             write_report(bundle, file)
     if output is not None:
         with replaced(output) as file:
             file.write_bytes(bundle.to_bytes())
-    info = register(store, bundle, promote)
+    info = register(store, bundle)
+    if trial is not None and not json:
+        err.print(trial.words, markup=False, highlight=False)
+    if promote:
+        let_judge(store, info, config, force)
     figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items())
     state = "wanted now" if promote else f"`stream-ad models promote {info.version}` lets it judge"
     answer(

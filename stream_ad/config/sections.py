@@ -201,6 +201,19 @@ class Models(Section):
         "", description="Ed25519 private key (a PEM file) that `train` and `models add` sign with; empty = unsigned"
     )
 
+    least_found: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="a new model must find this share of the spikes that the version that judges finds in its trial",
+    )
+    most_flags: float = Field(
+        10.0,
+        gt=0,
+        description="and may flag so many times what `threshold.false_alarm_rate` states, or twice as many"
+        " rows as the version that judges",
+    )
+
     @field_validator("verify_keys", "signing_key")
     @classmethod
     def _paths(cls, value: str | list[str]) -> str | list[str]:

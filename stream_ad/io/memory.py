@@ -236,12 +236,12 @@ class MemoryModelStore:
     def wish(self) -> Wish:
         return self._wish
 
-    def promote(self, version: str) -> None:
+    def promote(self, version: str, forced: bool = False) -> None:
         self._check(version)
         if self._wish.wanted != version:
             self._earlier.append(self._wish.wanted or BUILT_IN)
             self._wish = Wish(version, self._wish.shadow)
-            self._note("promote", version)
+            self._note("force" if forced else "promote", version)
 
     def adopt(self, version: str) -> None:
         self._check(version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -20,10 +21,39 @@ from stream_ad.state.assemble import Assembly
 from stream_ad.state.shard import Shard
 
 if TYPE_CHECKING:
+    from stream_ad.jobs.trial import Trial
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.train import Progress
 
 log = logging.getLogger(__name__)
+
+
+MOST_BYTES = 64 << 20  # of features that are kept for the trial
+
+
+class Latest:
+    """The latest batches of all partitions, up to `MOST_BYTES` of features: what a new model is tried on."""
+
+    def __init__(self) -> None:
+        self._batches: deque[FeatureBatch] = deque()
+        self._bytes = 0
+
+    def add(self, batch: FeatureBatch) -> None:
+        self._batches.append(batch)
+        self._bytes += _size(batch)
+        while self._bytes - _size(self._batches[0]) > MOST_BYTES:
+            self._bytes -= _size(self._batches.popleft())
+
+    def partitions(self) -> list[list[FeatureBatch]]:
+        """In the order of each log."""
+        found: dict[int, list[FeatureBatch]] = {}
+        for batch in self._batches:
+            found.setdefault(batch.windows.keyed.events.raw.partition, []).append(batch)
+        return list(found.values())
+
+
+def _size(batch: FeatureBatch) -> int:
+    return batch.x.nbytes + batch.windows.values.nbytes
 
 
 class Collector:
@@ -36,6 +66,7 @@ class Collector:
         self._x: list[F32] = []
         self._ts: list[I64] = []
         self._stride, self._kept, self._phase = 1, 0, 0
+        self.latest = Latest()
         self.events = self.rejects = 0
         self.reason = ""  # of the first reject
 
@@ -48,7 +79,9 @@ class Collector:
         if len(events):
             if partition not in self._shards:
                 self._shards[partition] = self._parts.shard(partition)
-            self._keep(self._shards[partition].submit(events))
+            batch = self._shards[partition].submit(events)
+            self._keep(batch)
+            self.latest.add(batch)
 
     def _keep(self, batch: FeatureBatch) -> None:
         rows = np.arange(len(batch))
@@ -87,10 +120,15 @@ def fit(
     config: Config,
     source: Source,
     origin: str,
+    judge: bytes | None = None,
     reading: Callable[[int], None] = lambda events: None,
     learning: Progress | None = None,
-) -> Bundle:
-    """Trains on everything the bounded source gives. Raises `ModelError`, `InputError`, `ConfigError`."""
+) -> tuple[Bundle, Trial | None]:
+    """Trains on everything the bounded source gives, and tries the model beside the one that judges (None = built-in).
+
+    Raises `ModelError`, `InputError`, `ConfigError`.
+    """
+    from stream_ad.jobs.trial import try_out
     from stream_ad.score.signature import Trust, signature
 
     for unused in config.unused:
@@ -98,7 +136,11 @@ def fit(
     Trust(config.models.verify_keys)  # a key that cannot be read should end the job before an hour of training
     if config.models.signing_key:
         signature(config.models.signing_key, "")
-    return approved(config, learnt(config, collect(config, source, reading), origin, learning))
+    collected = collect(config, source, reading)
+    bundle = learnt(config, collected, origin, learning)
+    latest = collected.latest.partitions()
+    trial = try_out(config, Assembly.of(config), latest, approved(config, bundle).to_bytes(), judge)
+    return approved(config, bundle if trial is None else bundle.with_metrics(trial.metrics)), trial
 
 
 def learnt(config: Config, collected: Collector, origin: str, learning: Progress | None = None) -> Bundle:
@@ -128,10 +170,22 @@ def approved(config: Config, bundle: Bundle) -> Bundle:
     return bundle
 
 
-def register(store: ModelStore, bundle: Bundle, promote: bool) -> ModelInfo:
+def register(store: ModelStore, bundle: Bundle) -> ModelInfo:
     """Puts the bundle into the registry."""
     info = bundle.info()
     store.put(info, bundle.to_bytes())
-    if promote:
-        store.promote(bundle.version)
     return info
+
+
+def promote(store: ModelStore, info: ModelInfo, config: Config, force: bool = False) -> None:
+    """Lets a registered version judge. Raises `ModelError` where its trial speaks against it, unless `force`."""
+    from stream_ad.errors import ModelError
+    from stream_ad.jobs.trial import objections
+
+    reasons = objections(info.metrics, config)
+    if reasons and not force:
+        raise ModelError(
+            f"model {info.version}: is registered and not promoted: {'; '.join(reasons)}; "
+            f"`stream-ad models promote {info.version} --force` lets it judge all the same"
+        )
+    store.promote(info.version, forced=bool(reasons))

@@ -154,7 +154,9 @@ class ModelStore(Protocol):
 
     def wish(self) -> Wish: ...
 
-    def promote(self, version: str) -> None: ...
+    def promote(self, version: str, forced: bool = False) -> None:
+        """`forced`, against its trial: the history says so."""
+        ...
 
     def adopt(self, version: str) -> None:
         """`promote`, where nobody has a wish."""

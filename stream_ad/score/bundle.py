@@ -74,6 +74,10 @@ class Bundle:
         m = self.manifest
         return ModelInfo(self.version, m.kind, m.created_ms, m.sha256, len(self.to_bytes()), dict(m.metrics))
 
+    def with_metrics(self, metrics: Mapping[str, float]) -> Bundle:
+        """Another version, not signed, whose manifest holds these metrics too."""
+        return Bundle.of(replace(self.manifest, metrics={**self.manifest.metrics, **metrics}), self.tensors)
+
     def signed(self, path: str) -> Bundle:
         """With a signature by the private key in this file. Raises `ConfigError`."""
         return replace(self, signature=signature(path, self.manifest.sha256))

@@ -133,7 +133,7 @@ class Statistical:
     def _newest_level(self, deviation: F32) -> F64:
         """[n,f] -> [n]; -inf where nothing is judged."""
         judged = ~np.isnan(deviation)
-        power = np.where(judged, np.abs(deviation), 0.0).astype(np.float64) ** _POWER
+        power: F64 = np.where(judged, np.abs(deviation), 0.0).astype(np.float64) ** _POWER
         # a sum in index order: numpy's reductions may group by the shape of the batch
         total = np.zeros(len(deviation))
         for j in range(deviation.shape[1]):
@@ -150,7 +150,7 @@ class Statistical:
     def _shares(levels: F64) -> F64:
         """[n,w] -> what each lag adds to the score: its share of the mean, 0 for the highest level of the row."""
         n, w = levels.shape
-        others = levels / max(w - 1, _MANY_LAGS)
+        others: F64 = levels / max(w - 1, _MANY_LAGS)
         others[np.arange(n), levels.argmax(axis=1)] = 0.0
         return others
 

@@ -13,7 +13,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from stream_ad.errors import STUCK, ConnectionFailed, MemoryShort, StreamAdError, Unfinished
+from stream_ad.errors import STUCK, ConnectionFailed, MemoryShort, ModelError, StreamAdError, Unfinished
 from stream_ad.protocols import BUILT_IN
 from stream_ad.service import worker
 from stream_ad.service.stop import Stop
@@ -187,19 +187,26 @@ def _untrained_events(config: Config) -> int:
 
 
 def train_first(config: Config) -> None:
-    """Trains the first model on the events of the topic and promotes it."""
+    """Trains the first model on the events of the topic and promotes it, if its trial allows it."""
     from stream_ad.io.kafka.range import KafkaRange, range_of
     from stream_ad.io.redis.stores import RedisModelStore
-    from stream_ad.jobs.train import fit, register
+    from stream_ad.jobs.train import fit, promote, register
 
     worker.setup_logging("trainer")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(TRAINER_NICE)
     try:
         topic = config.source.topic
-        bundle = fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)
-        register(RedisModelStore(config.redis), bundle, promote=True)
-        log.info("model %s is trained and promoted", bundle.version)
+        bundle, trial = fit(config, KafkaRange(config.kafka, topic, *range_of(config.kafka, topic)), topic)
+        if trial is not None:
+            log.info("model %s: %s", bundle.version, trial.words)
+        store = RedisModelStore(config.redis)
+        info = register(store, bundle)
+        try:
+            promote(store, info, config)
+            log.info("model %s is trained and promoted", bundle.version)
+        except ModelError as error:
+            log.warning("%s; what judges goes on", error)
     except StreamAdError as error:
         log.error("%s", error)
         raise SystemExit(error.exit_code) from None

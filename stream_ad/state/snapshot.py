@@ -3,8 +3,8 @@
 The head is `MAGIC`, the SHA-256 of the rest of it, and one line of JSON: format, offset, version of the
 model, the layout of the arrays. A part is a SHA-256, one byte that says how it is packed, and up to
 `PART_BYTES` of the arrays. Each checksum covers the one before as well: parts of another snapshot, too few
-of them or another order do not pass. Format 1 was the head, a line end and all arrays under one checksum. Before format 3 the
-moments of a field had no share of values beyond the gate.
+of them or another order do not pass. Format 1 was the head, a line end and all arrays under one checksum. Before
+format 3 the moments of a field had no share of values beyond the gate.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class Run:
 
     def _trained(self) -> Bundle:
         rows = [Record(event.key, event.value) for event in events(self.settings.seed, LEARN)]
-        return training.fit(self.config, MemorySource(self.topic, {0: rows}), "chaos")
+        return training.fit(self.config, MemorySource(self.topic, {0: rows}), "chaos")[0]
 
     # ── what faults use ──────────────────────────────────────────────────────────────────
 
@@ -222,7 +222,7 @@ class Run:
     def new_version(self, store: Any) -> str:
         self._versions += 1
         manifest = replace(self._bundle.manifest, source=f"chaos {self._versions}")
-        return training.register(store, Bundle.of(manifest, self._bundle.tensors), promote=False).version
+        return training.register(store, Bundle.of(manifest, self._bundle.tensors)).version
 
     def registry(self, deed: Callable[[RedisModelStore], Any]) -> None:
         """Nothing comes of it while Redis is away, or holds nothing."""

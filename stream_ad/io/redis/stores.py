@@ -62,7 +62,7 @@ if wanted and ARGV[2] == 'adopt' then return 1 end
 if wanted ~= ARGV[1] then
   redis.call('RPUSH', KEYS[4], wanted or ARGV[3])
   redis.call('HSET', KEYS[2], 'wanted', ARGV[1])
-  note('promote', ARGV[1])
+  note(ARGV[2] == 'force' and 'force' or 'promote', ARGV[1])
 end
 return 1
 """
@@ -212,8 +212,8 @@ class RedisModelStore:
             wanted, shadow = self._redis.hmget(self._wish, "wanted", "shadow")
         return Wish((wanted or b"").decode() or None, (shadow or b"").decode() or None)
 
-    def promote(self, version: str) -> None:
-        self._ask("promote", version, "promote", BUILT_IN)
+    def promote(self, version: str, forced: bool = False) -> None:
+        self._ask("promote", version, "force" if forced else "promote", BUILT_IN)
 
     def adopt(self, version: str) -> None:
         self._ask("promote", version, "adopt", BUILT_IN)

@@ -54,7 +54,7 @@ LOG = records()
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return training.fit(CONFIG, MemorySource("t", LOG), "t")
+    return training.fit(CONFIG, MemorySource("t", LOG), "t")[0]
 
 
 def ordered(messages: Sequence[Message]) -> dict[int, list[Message]]:

@@ -60,7 +60,7 @@ LOG = records()
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return training.fit(CONFIG, MemorySource("t", LOG), "t")
+    return training.fit(CONFIG, MemorySource("t", LOG), "t")[0]
 
 
 class Cluster:
@@ -69,7 +69,8 @@ class Cluster:
     def __init__(self, bundle: Bundle) -> None:
         self.kafka = MemoryCluster()
         self.states, self.registry = MemoryStateStore(), MemoryModelStore()
-        training.register(self.registry, bundle, promote=True)
+        training.register(self.registry, bundle)
+        self.registry.promote(bundle.version)
 
     def life(
         self,
@@ -196,7 +197,7 @@ def test_a_group_that_began_late_is_rebuilt_from_where_it_began(bundle: Bundle) 
 def test_a_shadow_is_compared_and_has_no_say(bundle: Bundle, golden: Cluster) -> None:
     cluster = Cluster(bundle)
     other = Bundle.of(replace(bundle.manifest, source="another"), bundle.tensors)
-    training.register(cluster.registry, other, promote=False)
+    training.register(cluster.registry, other)
     cluster.registry.shadow(other.version)
     cluster.life()
     counted = {

@@ -71,7 +71,7 @@ class Promoting(MemorySource):
 
 @pytest.fixture(scope="module")
 def bundles() -> list[Bundle]:
-    first = training.fit(CONFIG, MemorySource("t", LOG), "t")
+    first = training.fit(CONFIG, MemorySource("t", LOG), "t")[0]
     return [
         Bundle.of(replace(first.manifest, source=f"number {number}"), first.tensors) for number in range(PROMOTIONS)
     ]
@@ -86,7 +86,7 @@ def scored(held: Models, version: str) -> bytes:
 def registry(bundles: list[Bundle]) -> MemoryModelStore:
     found = MemoryModelStore()
     for bundle in bundles:
-        training.register(found, bundle, promote=False)
+        training.register(found, bundle)
     return found
 
 
