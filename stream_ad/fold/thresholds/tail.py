@@ -2,7 +2,7 @@
 
 The tail is a generalised Pareto distribution (peaks over threshold; Siffer et al., KDD 2017) laid
 through the histogram's 9.7 %, 4.4 % and 2 % quantiles (after Pickands, Annals of Statistics 1975),
-its index kept in [-0.1, 0.4]. A fit of the far tail itself would learn the anomalies as soon as more than
+its index kept in [-0.1, 0.2]. A fit of the far tail itself would learn the anomalies as soon as more than
 `false_alarm_rate` of the events are anomalous.
 """
 
@@ -31,7 +31,7 @@ TAIL = np.dtype(
 _GATE_RATE = 0.005
 
 _Q, _STEP = 0.02, 2.2  # the tail begins at this quantile; the other two lie this factor apart
-_XI_MIN, _XI_MAX = -0.1, 0.4
+_XI_MIN, _XI_MAX = -0.1, 0.2
 _BINS_PER_UNIT, _BINS = 32, 256  # of deviations from 0 to 8; lower and higher ones count in the outermost
 _HALF_LIFE_ROWS = 100_000.0
 # Before the first fit: the 2 % quantile of a Gaussian, and three times its excess (0.37), as skewed scores have, so
