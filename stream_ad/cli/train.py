@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
-from stream_ad.cli.output import answer, check_writable, err, progress
+from stream_ad.cli.output import answer, check_writable, progress
+
+if TYPE_CHECKING:
+    from stream_ad.config import Config
+    from stream_ad.jobs.trial import Trial
+    from stream_ad.protocols import Source
+    from stream_ad.score.bundle import Bundle
 
 
 def train(
@@ -36,8 +43,8 @@ def train(
     from stream_ad.cli.inputs import bounded
     from stream_ad.io.atomic_file import replaced
     from stream_ad.io.redis.stores import RedisModelStore
-    from stream_ad.jobs.train import fit, register
     from stream_ad.jobs.train import promote as let_judge
+    from stream_ad.jobs.train import register
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.report import write_report
 
@@ -47,22 +54,9 @@ def train(
     name = input or config.source.topic
     store = RedisModelStore(config.redis)
     # asked now, and not after an hour of training, if Redis does not answer
-    judge = store.wish().wanted
-    source = bounded(config, name, first, last, 1)
-    with progress("train") as bar:
-        task = bar.add_task("", total=None, status="")
-        epochs = dict(config.train).get("epochs")  # of scorers that have this option
-
-        def learning(epoch: int, train_loss: float, held_loss: float) -> None:
-            of = f"/{epochs}" if epochs else ""
-            status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
-            bar.update(task, total=epochs, completed=epoch + 1, status=status)
-
-        def reading(events: int) -> None:
-            bar.update(task, status=f"{events:,} events read")
-
-        judging = None if judge in (None, BUILT_IN) else store.get(judge)
-        bundle, trial = fit(config, source, name, judging, reading, learning)
+    wanted = store.wish().wanted
+    judge = None if wanted in (None, BUILT_IN) else store.get(wanted)
+    bundle, trial = _fitted(config, bounded(config, name, first, last, 1), name, judge)
     if report is not None:
         with replaced(report) as file:
             write_report(bundle, file)
@@ -70,11 +64,10 @@ def train(
         with replaced(output) as file:
             file.write_bytes(bundle.to_bytes())
     info = register(store, bundle)
-    if trial is not None and not json:
-        err.print(trial.words, markup=False, highlight=False)
     if promote:
         let_judge(store, info, config, force)
-    figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items())
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items() if not key.startswith("trial_"))
+    tried = f"{trial.words}\n" if trial is not None else ""
     state = "wanted now" if promote else f"`stream-ad models promote {info.version}` lets it judge"
     answer(
         {
@@ -85,5 +78,23 @@ def train(
             "report": str(report) if report else None,
         },
         json,
-        f"{info.version} ({info.kind}): {figures}\n{state}",
+        escape(f"{info.version} ({info.kind}): {figures}\n{tried}{state}"),
     )
+
+
+def _fitted(config: Config, source: Source, name: str, judge: bytes | None) -> tuple[Bundle, Trial | None]:
+    from stream_ad.jobs.train import fit
+
+    with progress("train") as bar:
+        task = bar.add_task("", total=None, status="")
+        epochs = dict(config.train).get("epochs")  # of scorers that have this option
+
+        def reading(events: int) -> None:
+            bar.update(task, status=f"{events:,} events read")
+
+        def learning(epoch: int, train_loss: float, held_loss: float) -> None:
+            of = f"/{epochs}" if epochs else ""
+            status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
+            bar.update(task, total=epochs, completed=epoch + 1, status=status)
+
+        return fit(config, source, name, judge, reading, learning)

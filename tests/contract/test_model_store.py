@@ -122,6 +122,7 @@ def test_history_tells_what_changed_when(store: ModelStore) -> None:
     store.rollback()
     store.rollback()
     store.shadow(None)
+    store.promote("v10", forced=True)
     told = list(store.history())
     assert [(action, version) for _, action, version in told] == [
         ("promote", "v1"),
@@ -130,6 +131,7 @@ def test_history_tells_what_changed_when(store: ModelStore) -> None:
         ("rollback", "v1"),
         ("rollback", BUILT_IN),
         ("shadow", ""),
+        ("force", "v10"),
     ]
     times = [ms for ms, _, _ in told]
     assert times == sorted(times)

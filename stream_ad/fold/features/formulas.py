@@ -22,12 +22,12 @@ for function in FORMULAS:
     called_by_kernels(function)
 
 
-def computed(state: State) -> Callable[..., Any]:
-    """(number, what goes with `state`, parameter) -> the feature."""
+def computed(*states: State) -> Callable[..., Any]:
+    """(number, what goes with the states, parameter) -> the feature."""
     names: dict[str, Any] = {"nan": math.nan}
     lines = ["def computed(number, given, parameter):"]
     for (of, feature), kind in BY_FEATURE.items():
-        if kind.state is state:
+        if kind.state in states:
             n = NUMBER[of, feature]
             names |= {f"formula{n}": kind.formula, f"around{n}": AROUND[feature.removeprefix(kind.name)]}
             arguments = "given, parameter" if kind.takes_parameter else "given"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, U64
 from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value, within_limit
-from stream_ad.config.feature_kinds.row import State
+from stream_ad.config.feature_kinds.row import EXPECTING, State
 from stream_ad.config.feature_kinds.windowed import deviation
 from stream_ad.fold.ewma import moved
 from stream_ad.fold.features.formulas import computed
@@ -52,9 +52,7 @@ OUT_LIMIT = 1e30  # of a feature: finite in float32
 LEAST_OF_SPREAD = 4  # values in the window
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
-of_moments, of_change, of_spread = computed(State.MOMENTS), computed(State.CHANGE), computed(State.SPREAD)
-of_overall = computed(State.OVERALL)
-of_window, of_tracker = computed(State.WINDOW), computed(State.TRACKER)
+of_moments, of_window, of_tracker = computed(*EXPECTING), computed(State.WINDOW), computed(State.TRACKER)
 of_span = computed(State.SPAN)
 of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OVERALL_COUNTS)
 
@@ -174,6 +172,11 @@ def learn_figures(
 
 
 @inlined
+def is_expecting(kind: int) -> bool:
+    return kind == State.MOMENTS or kind == State.CHANGE or kind == State.SPREAD or kind == State.OVERALL
+
+
+@inlined
 def moments(
     expectation: F64, figures: F64, fields: F64, pool: F64, s: int, q: int, learnt: int, now_ms: int
 ) -> Moments:
@@ -249,22 +252,11 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
                 feature = of_value(formula, Value(newest(values, i, c)), argument)
             elif kind == State.CATEGORY:
                 feature = of_category(formula, Category(codes[i, c] == 0), argument)
-            elif kind == State.MOMENTS:
+            elif is_expecting(kind):
                 if figures[p] == figures[p]:
-                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
+                    learnt = c if kind == State.OVERALL else p
+                    given = moments(expectation, figures, fields, pool, s, p, learnt, now_ms)
                     feature = of_moments(formula, given, argument)
-            elif kind == State.CHANGE:
-                if figures[p] == figures[p]:
-                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
-                    feature = of_change(formula, given, argument)
-            elif kind == State.SPREAD:
-                if figures[p] == figures[p]:
-                    given = moments(expectation, figures, fields, pool, s, p, p, now_ms)
-                    feature = of_spread(formula, given, argument)
-            elif kind == State.OVERALL:
-                if figures[p] == figures[p]:
-                    given = moments(expectation, figures, fields, pool, s, p, c, now_ms)
-                    feature = of_overall(formula, given, argument)
             elif kind == State.WINDOW:
                 hold(held, values, i, c)
                 feature = of_window(formula, held, argument)

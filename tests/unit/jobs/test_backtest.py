@@ -28,7 +28,7 @@ CONFIG = config.parse(
         "record": {"key": "k", "timestamp": "t", "timestamp_format": "ms"},
         "window": {"rows": 4, "max_keys": 50},
         "features": {"numeric": {"a": ["raw", "zscore"]}},
-        "threshold": {"false_alarm_rate": 2e-3},
+        "threshold": {"false_alarm_rate": 1e-2},
         "redis": {"url": "redis://127.0.0.1:1", "wait": "1ms"},
         "train": {"epochs": 3, "hidden": [8, 4], "min_events": 256},
     }
