@@ -32,6 +32,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "autoencoder": "stream_ad.score.reconstruction.autoencoder:Autoencoder",
         "vae": "stream_ad.score.reconstruction.vae:Vae",
         "half_space_trees": "stream_ad.score.density.half_space_trees:HalfSpaceTrees",
+        "mahalanobis": "stream_ad.score.density.mahalanobis:Mahalanobis",
+        "nearest_neighbours": "stream_ad.score.density.nearest_neighbours:NearestNeighbours",
     },
 }
 # A part's options are an attribute of its class. Those of the parts that import numba or torch stand here once
@@ -45,6 +47,8 @@ OPTIONS: dict[str, dict[str, str]] = {
         "autoencoder": "stream_ad.score.reconstruction.options:NetworkOptions",
         "vae": "stream_ad.score.reconstruction.options:VaeOptions",
         "half_space_trees": "stream_ad.score.density.options:TreesOptions",
+        "mahalanobis": "stream_ad.config.parts:ScorerOptions",
+        "nearest_neighbours": "stream_ad.score.density.options:NeighboursOptions",
     },
 }
 # the key of the configuration that names a part

@@ -154,6 +154,10 @@ def learnt(config: Config, collected: Collector, origin: str, learning: Progress
             rejected = f"; {collected.rejects} records were rejected, the first for {collected.reason!r}: see record.*"
         raise InputError(f"{origin}: no events to learn from{rejected}")
     x, ts_ms = collected.windows()
+    if not len(x):
+        raise InputError(
+            f"{origin}: none of {collected.events:,} events may be learnt from; none comes before those that are judged"
+        )
     stride = -(-len(x) // config.train.max_rows)
     spec, now_ms = FeatureSpec.of(config), int(time.time() * 1000)
     return train(x[::stride], ts_ms[::stride], spec, config.train, origin, now_ms, learning)

@@ -109,6 +109,11 @@ def test_a_label_may_be_written_in_several_ways_and_lie_in_an_object(held: objec
     assert outcome(rows, Labels("truth.is"))[0].figures.labelled == 10
 
 
+def test_training_needs_records_before_those_that_count() -> None:
+    with pytest.raises(InputError, match=r"--train: none of 3,000 events may be learnt from"):
+        outcome(records(), Labels("label"), train=True)
+
+
 def test_a_stream_without_the_label_is_refused() -> None:
     with pytest.raises(InputError, match="--label: no record has a field 'label'"):
         outcome(records(label="anomalous"))
