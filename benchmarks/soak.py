@@ -106,7 +106,7 @@ def soak(
     with console.status("training on the first events"):
         while produced.value < 100_000:
             time.sleep(0.1)
-        subprocess.run([*program, "train", "--config", str(file), "--promote"], check=True)
+        subprocess.run([*program, "train", "--config", str(file), "--promote", "--force"], check=True)
     run = subprocess.Popen([*program, "run", "--config", str(file)])
     samples: list[Sample] = []
     try:

@@ -17,7 +17,9 @@ from stream_ad.config import Config
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import ModelError
+from stream_ad.messages.alerts import text_of
 from stream_ad.messages.explain import contributors
+from stream_ad.messages.redact import Redaction
 from stream_ad.protocols import BUILT_IN
 from stream_ad.score.local import LocalModels
 from stream_ad.state.assemble import Assembly
@@ -114,6 +116,7 @@ def try_out(
         if judge is None:
             raise
         models = LocalModels(config, [candidate])
+    redaction = Redaction(config.sink.redact, config.record.key)
     with models:
         rows = _chosen(counted, config.train.seed)
         spiked = [
@@ -121,7 +124,7 @@ def try_out(
         ]
         versions = models.versions
         outcomes = [
-            _judged(parts, models, version, partitions, counted, rows, spiked)
+            _judged(parts, models, version, partitions, counted, rows, spiked, redaction)
             for version in (versions[1], versions[-1] if len(versions) > 2 else BUILT_IN)
         ]
     return Trial(
@@ -176,6 +179,7 @@ def _judged(
     counted: Sequence[Bool],
     rows: Sequence[I64],
     spiked: Sequence[F32],
+    redaction: Redaction,
 ) -> Outcome:
     flags = incidents = found = 0
     flagged: list[tuple[float, str]] = []
@@ -193,7 +197,7 @@ def _judged(
             flags += int(counting.sum())
             lines = alerts.row[(alerts.phase == Phase.opened) & (alerts.row >= 0)]
             incidents += int(counts[here[lines]].sum())
-            flagged += _words(parts, models, version, verdicts, np.flatnonzero(counting))
+            flagged += _words(parts, models, version, verdicts, np.flatnonzero(counting), redaction)
             flagged = sorted(flagged, key=lambda one: -one[0])[:EXAMPLES]
             first += len(batch)
         if len(at):
@@ -202,7 +206,7 @@ def _judged(
 
 
 def _words(
-    parts: Assembly, models: LocalModels, version: str, verdicts: Verdicts, rows: I64
+    parts: Assembly, models: LocalModels, version: str, verdicts: Verdicts, rows: I64, redaction: Redaction
 ) -> list[tuple[float, str]]:
     """The most unusual of the flagged rows: how far each is out, and its key and greatest reason."""
     rows = rows[np.argsort(-verdicts.deviation[rows], kind="stable")][:EXAMPLES]
@@ -212,9 +216,13 @@ def _words(
     explanation = models.explain(version, features.x[rows])
     reasons = contributors(features, rows, explanation, parts.spec, 1)
     events = features.windows.keyed.events
-    keys = [events.key[int(at)].decode("utf-8", "backslashreplace") for at in features.row[rows]]
+    keys = [text_of(redaction.key(events.key[int(at)])) for at in features.row[rows]]
     return [
-        (float(deviation), f"{key}: {found[0].text}")
+        (float(deviation), _printable(f"{key}: {redaction.contributor(found[0]).text}"))
         for deviation, key, found in zip(verdicts.deviation[rows], keys, reasons, strict=True)
         if found
     ]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

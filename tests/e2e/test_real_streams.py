@@ -62,7 +62,7 @@ class Stream:
             extra,
         )
         made("models", "add", str(self.bundle))
-        made("models", "promote", self.version)
+        made("models", "promote", self.version, "--force")
         return made
 
     def told(self, program: Program) -> list[bytes]:
@@ -86,7 +86,7 @@ def stream(
     first = write_config(folder / "one.toml", domain, f"{topic}-one", topic, kafka, redis_url)
     first("produce", "--input", str(file), "--topic", topic, "--partitions", str(PARTITIONS))
     bundle = folder / "bundle.safetensors"
-    version = orjson.loads(first("train", "--output", str(bundle), "--promote", "--json"))["version"]
+    version = orjson.loads(first("train", "--output", str(bundle), "--promote", "--force", "--json"))["version"]
     first("run", "--until-end")
     alerts = published(kafka, f"{topic}-one.alerts")
     return Stream(domain, folder, kafka, redis_url, topic, file, rows, bundle, version, alerts)
@@ -155,7 +155,7 @@ def test_a_promotion_in_the_middle_loses_and_repeats_nothing(stream: Stream) -> 
         with program.feeding(before, topic, PARTITIONS, stream.rows // 14):
             run = stack.enter_context(program.running("run"))
             wait_committed(stream.brokers, program.pipeline, topic, stream.rows // 10, run)
-            program("models", "promote", stream.version)
+            program("models", "promote", stream.version, "--force")
         with program.feeding(after, topic, PARTITIONS, stream.rows // 14):
             wait_committed(stream.brokers, program.pipeline, topic, stream.rows, run)
     alerts = stream.told(program)

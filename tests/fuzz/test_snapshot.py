@@ -23,7 +23,7 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
 from stream_ad.state import assemble
 from stream_ad.state.shard import Shard
-from stream_ad.state.snapshot import MAGIC
+from stream_ad.state.snapshot import FORMAT, MAGIC
 from tests.support.batches import events
 from tests.support.engines import HALF, guided, thorough
 from tests.support.poison import changed
@@ -230,7 +230,7 @@ FORGED = {
         if name != "events_per_s"
     },
     "another partition": joined({**HEADER, "partition": 4}, BODY),
-    "a newer format": joined({**HEADER, "format": 3}, BODY),
+    "a newer format": joined({**HEADER, "format": FORMAT + 1}, BODY),
     "a format that is true": joined({**HEADER, "format": True}, BODY),
     "a negative offset": joined({**HEADER, "next_offset": -5}, BODY),
     "an offset that is a text": joined({**HEADER, "next_offset": "5"}, BODY),

@@ -82,6 +82,16 @@ def test_the_built_in_scorer_finds_the_spikes_and_says_in_words_what_it_flagged(
     assert f"statistical: {trial.judge.flags:,} flags in {trial.judge.incidents:,} incidents" in trial.words
 
 
+def test_words_hide_what_alerts_hide(trained: tuple[Bundle, Trial], latest: Sequence[Sequence[object]]) -> None:
+    hiding = config.parse(SECTIONS | {"sink": {"redact": ["k", "a"]}})
+    trial = try_out(hiding, PARTS, latest, trained[0].to_bytes(), None)
+    assert trial is not None
+    assert any(": a.zscore ***, " in text for text in trial.judge.examples)
+    for text in (*trial.judge.examples, *trial.candidate.examples):
+        assert text.startswith("sha256:")
+        assert " 60" not in text
+
+
 def test_the_bundle_holds_the_outcome(trained: tuple[Bundle, Trial]) -> None:
     bundle, trial = trained
     assert trial.metrics.items() <= bundle.manifest.metrics.items()
