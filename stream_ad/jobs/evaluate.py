@@ -167,7 +167,7 @@ def trained(config: Config, parts: Assembly, source: Source, labels: Labels) -> 
         for batches in polls:
             for decoded in batches:
                 collector.add(decoded)
-    return approved(config, learnt(config, collector, "--train")).to_bytes()
+    return approved(config, learnt(config, collector, "evaluate")).to_bytes()
 
 
 def judged(

@@ -110,7 +110,7 @@ def test_a_label_may_be_written_in_several_ways_and_lie_in_an_object(held: objec
 
 
 def test_training_needs_records_before_those_that_count() -> None:
-    with pytest.raises(InputError, match=r"--train: none of 3,000 events may be learnt from"):
+    with pytest.raises(InputError, match=r"evaluate: none of 3,000 events may be learnt from"):
         outcome(records(), Labels("label"), train=True)
 
 
