@@ -23,6 +23,11 @@ from __future__ import annotations
 STUCK = 10
 
 
+def printable(text: str) -> str:
+    """Without what a terminal or a log would act on."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class StreamAdError(Exception):
     """A user's problem: what is wrong, where, and what to do."""
 
@@ -30,7 +35,7 @@ class StreamAdError(Exception):
 
     def __init__(self, text: str) -> None:
         # names and values come from files and topics: they must not control the terminal
-        super().__init__("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+        super().__init__("\n".join(map(printable, text.split("\n"))))
 
 
 class ConfigError(StreamAdError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Column, Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, exits, load
@@ -87,7 +88,7 @@ def add(
     """Registers a bundle from a file if it fits the pipeline, and signs it if `models.signing_key` is set."""
     from stream_ad.config.features import FeatureSpec
     from stream_ad.errors import InputError
-    from stream_ad.jobs.train import approved, register
+    from stream_ad.jobs.train import approved, next_step, register
     from stream_ad.score.bundle import Bundle
 
     config = load(path)
@@ -97,7 +98,7 @@ def add(
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     bundle = approved(config, Bundle.from_bytes(blob, FeatureSpec.of(config)))
     info = register(_store(path), bundle)
-    answer(_row(info), json, f"{info.version} is registered; `stream-ad models promote {info.version}` lets it judge")
+    answer(_row(info), json, escape(f"{info.version} is registered; {next_step(info, config)}"))
 
 
 @models.command(epilog=EXITS)

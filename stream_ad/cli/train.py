@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.output import answer, check_writable, progress
+from stream_ad.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
@@ -43,11 +44,13 @@ def train(
     from stream_ad.cli.inputs import bounded
     from stream_ad.io.atomic_file import replaced
     from stream_ad.io.redis.stores import RedisModelStore
+    from stream_ad.jobs.train import next_step, register
     from stream_ad.jobs.train import promote as let_judge
-    from stream_ad.jobs.train import register
     from stream_ad.protocols import BUILT_IN
     from stream_ad.score.report import write_report
 
+    if force and not promote:
+        raise ConfigError("--force: promotes whatever the trial says, so it needs --promote")
     check_writable(report, "--report")
     check_writable(output, "--output")
     config = load(path)
@@ -68,7 +71,7 @@ def train(
         let_judge(store, info, config, force)
     figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items() if not key.startswith("trial_"))
     tried = f"{trial.words}\n" if trial is not None else ""
-    state = "wanted now" if promote else f"`stream-ad models promote {info.version}` lets it judge"
+    state = "wanted now" if promote else next_step(info, config)
     answer(
         {
             "version": info.version,

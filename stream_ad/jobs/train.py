@@ -181,6 +181,15 @@ def register(store: ModelStore, bundle: Bundle) -> ModelInfo:
     return info
 
 
+def next_step(info: ModelInfo, config: Config) -> str:
+    """What lets a registered version judge."""
+    from stream_ad.jobs.trial import objections
+
+    command = f"`stream-ad models promote {info.version}`"
+    reasons = objections(info.metrics, config)
+    return f"{command} lets it judge" if not reasons else f"{command} refuses it without --force: {'; '.join(reasons)}"
+
+
 def promote(store: ModelStore, info: ModelInfo, config: Config, force: bool = False) -> None:
     """Lets a registered version judge. Raises `ModelError` where its trial speaks against it, unless `force`."""
     from stream_ad.errors import ModelError

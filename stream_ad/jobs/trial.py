@@ -16,7 +16,7 @@ from stream_ad.batch import F32, I64, Bool, FeatureBatch, Phase, Scores, Verdict
 from stream_ad.config import Config
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
-from stream_ad.errors import ModelError
+from stream_ad.errors import ModelError, printable
 from stream_ad.messages.alerts import text_of
 from stream_ad.messages.explain import contributors
 from stream_ad.messages.redact import Redaction
@@ -218,11 +218,7 @@ def _words(
     events = features.windows.keyed.events
     keys = [text_of(redaction.key(events.key[int(at)])) for at in features.row[rows]]
     return [
-        (float(deviation), _printable(f"{key}: {redaction.contributor(found[0]).text}"))
+        (float(deviation), printable(f"{key}: {redaction.contributor(found[0]).text}"))
         for deviation, key, found in zip(verdicts.deviation[rows], keys, reasons, strict=True)
         if found
     ]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

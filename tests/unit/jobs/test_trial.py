@@ -182,6 +182,12 @@ def test_a_refused_model_is_registered_and_judges_only_when_forced(trained: tupl
     assert [(action, version) for _, action, version in store.history()] == [("force", bundle.version)]
 
 
+def test_what_lets_a_model_judge_is_said_as_it_is(trained: tuple[Bundle, Trial]) -> None:
+    fit, unfit = trained[0].with_metrics(METRICS).info(), trained[0].with_metrics(METRICS | {"trial_found": 0.0}).info()
+    assert training.next_step(fit, CONFIG) == f"`stream-ad models promote {fit.version}` lets it judge"
+    assert "refuses it without --force: it finds 0 of 400 spikes" in training.next_step(unfit, CONFIG)
+
+
 def test_a_model_without_a_trial_may_judge(trained: tuple[Bundle, Trial]) -> None:
     store = MemoryModelStore()
     manifest = trained[0].manifest
