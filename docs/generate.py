@@ -22,7 +22,7 @@ from stream_ad import metrics
 from stream_ad.config import Config, feature_kinds
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.parts import KINDS, Kind
-from stream_ad.config.sections import duration_ms, moment_ms
+from stream_ad.config.sections import duration_ms, moment_ms, most_per_period
 from stream_ad.registry import BUILT_IN, KEYS
 
 FOLDER = Path(__file__).resolve().parent
@@ -38,6 +38,7 @@ key is an error that names it and lists its neighbours.
 - **Durations** are text with a unit: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`. A bare number has no unit
   and is refused.
 - **Dates** are text such as `"2000-01-01"` or `"2026-01-31T12:00:00Z"`, in UTC unless they say otherwise.
+- **Budgets** are text such as `"20/day"` (or `/minute`, `/hour`, `/week`); `""` is none.
 - **Environment**: `STREAM_AD__SECTION__KEY` overrides a key, as in `STREAM_AD__REDIS__URL`. Lists and tables
   are written as in TOML. Under `kafka.options`, underscores stand for dots:
   `STREAM_AD__KAFKA__OPTIONS__SASL_PASSWORD` sets `sasl.password`.
@@ -150,11 +151,17 @@ def _is_moment(field: FieldInfo) -> bool:
     return any(getattr(part, "func", None) is moment_ms for part in field.metadata)
 
 
+def _is_budget(field: FieldInfo) -> bool:
+    return any(getattr(part, "func", None) is most_per_period for part in field.metadata)
+
+
 def _type(field: FieldInfo) -> str:
     if _is_duration(field):
         return "duration"
     if _is_moment(field):
         return "date"
+    if _is_budget(field):
+        return "budget"
     if typing.get_origin(field.annotation) is typing.Literal:
         return " · ".join(f"`{choice}`" for choice in typing.get_args(field.annotation))
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

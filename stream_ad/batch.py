@@ -243,6 +243,8 @@ class Alerts:
     p_value: F64  # [k]
     peak_p: F64  # [k]  lowest p-value of the incident so far
     expected_ms: I64  # [k]  silence only: the gap after which it was due; else 0
+    slot: I64  # [k]  of the key
+    now_ms: I64  # [k]  the watermark at `offset`
 
     def __len__(self) -> int:
         return len(self.offset)

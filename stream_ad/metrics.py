@@ -12,6 +12,18 @@ EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
 REJECTS = Counter("stream_ad_rejects", "records sent to the rejects topic", ["code"], registry=REGISTRY)
 LATE = Counter("stream_ad_late", "late events that were dropped", registry=REGISTRY)
 ALERTS = Counter("stream_ad_alerts", "alerts published", ["rule", "phase"], registry=REGISTRY)
+BUDGET = Gauge(
+    "stream_ad_budget_incidents", "most incidents that the partition may tell in a period", ["partition"],
+    registry=REGISTRY,
+)  # fmt: skip
+BUDGET_USED = Gauge(
+    "stream_ad_budget_used", "incidents that were told in the latest period, of event time", ["partition"],
+    registry=REGISTRY,
+)  # fmt: skip
+HELD = Gauge(
+    "stream_ad_incidents_held", "incidents that the budget has held back since the beginning of the log", ["partition"],
+    registry=REGISTRY,
+)  # fmt: skip
 PROGRESS = Gauge("stream_ad_progress_offset", "the next offset to judge", ["partition"], registry=REGISTRY)
 LAG = Gauge("stream_ad_lag_events", "offsets in the topic not yet judged", ["partition"], registry=REGISTRY)
 EVENT_TIME_LAG = Gauge(
@@ -74,6 +86,13 @@ def model(partition: int, old: str | None, new: str) -> None:
     if old is not None:
         MODEL.labels(partition, old).set(0)
     MODEL.labels(partition, new).set(1)
+
+
+def budget(partition: int, limit: int, used: int, held: int) -> None:
+    if limit:
+        BUDGET.labels(partition).set(limit)
+        BUDGET_USED.labels(partition).set(used)
+    HELD.labels(partition).set(held)
 
 
 def scorer_faults(version: str, answer: str, rows: int) -> None:

@@ -86,8 +86,16 @@ def _kafka(config: Config, workers: int) -> dict[str, Any]:
         "events": sum(stop.values()) - sum(start.values()),
         "partitions_per_worker": -(-partitions // workers),
         "idle_workers": max(0, workers - partitions),
+        "budget_per_partition": _share(config, partitions),
         "missing_topics": missing(config.kafka, config.outputs),
     }
+
+
+def _share(config: Config, partitions: int) -> str | None:
+    from stream_ad.fold.budget import share
+
+    budget = config.incidents.budget
+    return None if budget is None else share(budget, partitions)
 
 
 def _records(config: Config) -> dict[str, Any]:
@@ -140,6 +148,8 @@ def _print(facts: dict[str, Any]) -> None:
         )
         if facts["idle_workers"]:
             line("[yellow]![/]", f"{facts['idle_workers']} workers would have no partition: add partitions")
+        if facts["budget_per_partition"]:
+            line("[green]✓[/]", f"incidents.budget: {facts['budget_per_partition']}")
         for topic in facts["missing_topics"]:
             line("[yellow]![/]", f"topic {topic} does not exist yet; `run` creates it")
     if facts.get("too_much_memory"):

@@ -170,7 +170,8 @@ def _foot(rows: Sequence[Evaluation]) -> str:
     one = rows[0].figures
     stated = ", ".join(f"{row.stated_rate:.1e} ({row.name})" for row in rows if row.stated_rate is not None)
     incidents = ", ".join(
-        f"{row.incidents:,} incidents, {row.incidents_without_label:,} of them without a label ({row.name})"
+        f"{row.incidents:,} incidents, {row.incidents_without_label:,} of them without a label{_spent(row)} "
+        f"({row.name})"
         for row in rows
         if row.stated_rate is not None
     )
@@ -178,6 +179,13 @@ def _foot(rows: Sequence[Evaluation]) -> str:
         f"AP of p: ranked by p-value; events: share with a flag; delay: rows until it, median; false: share of "
         f"normal rows flagged, stated {stated}. {incidents}. Ranked by chance, AP is {one.labelled / one.rows:.4f}."
     )
+
+
+def _spent(row: Evaluation) -> str:
+    if row.budget is None and not row.held:
+        return ""
+    stated = f", at most {row.most_in_period:,} in any period of the budget of {row.budget}" if row.budget else ""
+    return f"{stated}, {row.held:,} more held back"
 
 
 def _ranks(row: Evaluation) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from stream_ad.config.parts import Record, ScorerOptions, Threshold, ThresholdOptions, Train, Window
 from stream_ad.config.schema import Config, load, parse
 from stream_ad.config.sections import (
+    Budget,
     Features,
     Incidents,
     Kafka,
@@ -18,6 +19,7 @@ from stream_ad.config.sections import (
 )
 
 __all__ = [
+    "Budget",
     "Config",
     "Features",
     "Incidents",

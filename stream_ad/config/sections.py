@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from stream_ad.config.environment import plaintext_host
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+_PERIODS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 604_800_000}
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -172,6 +173,33 @@ class Scoring(Section):
     in_flight: int = Field(2, ge=1, le=16, description="batches on the device while the CPU folds")
 
 
+class Budget(Section):
+    """At most so many incidents in any period of event time."""
+
+    incidents: int = Field(ge=1, le=10**9)
+    period_ms: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        unit = next(name for name, length in _PERIODS.items() if length == self.period_ms)
+        return f"{self.incidents}/{unit}"
+
+
+def most_per_period(value: object) -> object:
+    """ "20/day" -> at most 20 in any 24 hours; "" -> no budget."""
+    if value is None or isinstance(value, Budget):
+        return value
+    if value == "":
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(rf"\s*(\d{{1,9}})\s*/\s*({'|'.join(_PERIODS)})\s*", value, re.ASCII)
+        if match and int(match[1]):
+            return Budget(incidents=int(match[1]), period_ms=_PERIODS[match[2]])
+    raise ValueError('a budget such as "20/day" (or /minute, /hour, /week), at least 1')
+
+
+Allowance = Annotated[Budget | None, BeforeValidator(most_per_period)]
+
+
 class Incidents(Section):
     """How flags become alerts."""
 
@@ -179,6 +207,12 @@ class Incidents(Section):
     resolve_rows: int = Field(10, ge=1, description="or so many normal events of the key in a row")
     cooldown: Duration = Field(600_000, description="least event time between two alerts of one incident")
     update_factor: float = Field(100.0, gt=1, description="an update is sent when the p-value falls by this factor")
+    budget: Allowance = Field(
+        None,
+        description='`"20/day"`: at most so many incidents are told in any day, of event time; the less severe ones '
+        "are held back",
+    )
+    key_budget: Allowance = Field(None, description="the same for each key, beside `budget`")
 
 
 class Silence(Section):

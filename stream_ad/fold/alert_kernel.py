@@ -13,6 +13,7 @@ from stream_ad.batch import I32, I64, U8, Alerts, Bool, KeyedBatch, Strings
 from stream_ad.fold.state import Records
 from stream_ad.kernel import kernel
 
+ASKED_AGAIN = 3  # a phase between two folds, never that of an alert: the incident has become more severe
 LINE = np.dtype(  # columns as in batch.Alerts
     [
         ("offset", "i8"),
@@ -23,6 +24,8 @@ LINE = np.dtype(  # columns as in batch.Alerts
         ("opened_ms", "i8"),
         ("events", "i8"),
         ("expected_ms", "i8"),
+        ("slot", "i8"),
+        ("now_ms", "i8"),
         ("score", "f8"),
         ("threshold", "f8"),
         ("p_value", "f8"),

@@ -8,6 +8,8 @@
 * A flag within `cooldown` of the incident's last opened or updated alert continues a resolved
   incident silently, and its end is silent too, because the resolution was published already.
   Only an update is published again, and then a resolution follows.
+* With a budget each new lowest p-value of an incident is a line (`alert_kernel.ASKED_AGAIN`), by which
+  `stream_ad.fold.budget` tells an incident after all that it held back when it opened.
 * A level shift ends the incident: one alert of rule shift, then the resolution.
 """
 
@@ -92,6 +94,7 @@ class _Options(NamedTuple):
     resolve_rows: int
     cooldown_ms: int
     update_factor: float
+    asks: bool  # whether a budget may have held back the alert that opened an incident
 
 
 class Incidents:
@@ -99,7 +102,11 @@ class Incidents:
 
     def __init__(self, section: config.Incidents, max_key_bytes: int) -> None:
         self._options = _Options(
-            section.resolve_after, section.resolve_rows, section.cooldown, float(section.update_factor)
+            section.resolve_after,
+            section.resolve_rows,
+            section.cooldown,
+            float(section.update_factor),
+            section.budget is not None or section.key_budget is not None,
         )
         self._max_key_bytes = max_key_bytes
 
@@ -129,7 +136,7 @@ class Incidents:
 
 
 @kernel
-def _write(lines: Lines, rule: int, phase: int, offset: int, row: int, keys: _Keys, s: int) -> Lines:
+def _write(lines: Lines, rule: int, phase: int, offset: int, watermark: int, row: int, keys: _Keys, s: int) -> Lines:
     ints, real = keys.ints[s], keys.real[s]
     lines = alert.add(lines, keys.name[s], ints.key_bytes)
     line = lines.line[lines.written[0] - 1]
@@ -137,14 +144,14 @@ def _write(lines: Lines, rule: int, phase: int, offset: int, row: int, keys: _Ke
     line.incident = offset if rule == _SHIFT else ints.incident
     line.about, line.ts_ms, line.opened_ms, line.events = ints.about, ints.about_ms, ints.opened_ms, ints.events
     line.score, line.threshold, line.p_value, line.peak_p = real.score, real.threshold, real.p_value, real.peak_p
-    line.expected_ms = 0
+    line.expected_ms, line.slot, line.now_ms = 0, s, watermark
     return lines
 
 
 @kernel
-def _close(lines: Lines, offset: int, keys: _Keys, s: int) -> Lines:
+def _close(lines: Lines, offset: int, watermark: int, keys: _Keys, s: int) -> Lines:
     if keys.phase[s] == _REPORTED:
-        lines = _write(lines, _SCORE, _RESOLVED, offset, -1, keys, s)
+        lines = _write(lines, _SCORE, _RESOLVED, offset, watermark, -1, keys, s)
     keys.phase[s] = _CLOSED
     return lines
 
@@ -153,7 +160,7 @@ def _close(lines: Lines, offset: int, keys: _Keys, s: int) -> Lines:
 def _flagged(
     lines: Lines, events: Events, i: int, judged: _Judged, row: int, wheel: Wheel, keys: _Keys, options: _Options
 ) -> Lines:
-    s, offset, ts_ms = events.slot[i], events.offset[i], events.ts_ms[i]
+    s, offset, ts_ms, watermark = events.slot[i], events.offset[i], events.ts_ms[i], events.watermark[i]
     p, shift = judged.p_value[row], judged.shift[row]
     phase, ints, real = keys.phase, keys.ints[s], keys.real[s]
     if phase[s] == _CLOSED and ts_ms - ints.alerted_ms < options.cooldown_ms:
@@ -166,17 +173,21 @@ def _flagged(
     ints.about, ints.about_ms, ints.normal = offset, ts_ms, 0
     ints.events += 1
     real.score, real.threshold, real.p_value = judged.score[row], judged.threshold[row], p
+    peak = p < real.peak_p
     real.peak_p = min(real.peak_p, p)
     timers.arm_by(s, ts_ms + options.resolve_ms, wheel)
     opening = phase[s] == _NONE
     worse = p * options.update_factor <= real.alerted_p and ts_ms - ints.alerted_ms >= options.cooldown_ms
     if opening or (worse and not shift):
-        lines = _write(lines, _SCORE, _OPENED if opening else _UPDATED, offset, row, keys, s)
+        lines = _write(lines, _SCORE, _OPENED if opening else _UPDATED, offset, watermark, row, keys, s)
         ints.alerted_ms, real.alerted_p = ts_ms, p
         phase[s] = _REPORTED
+    elif peak and options.asks and not shift:
+        lines = _write(lines, _SCORE, alert.ASKED_AGAIN, offset, watermark, row, keys, s)
+        phase[s] = _REPORTED
     if shift:
-        lines = _write(lines, _SHIFT, _OPENED, offset, row, keys, s)
-        lines = _close(lines, offset, keys, s)
+        lines = _write(lines, _SHIFT, _OPENED, offset, watermark, row, keys, s)
+        lines = _close(lines, offset, watermark, keys, s)
         timers.cancel(s, wheel)
     return lines
 
@@ -216,7 +227,7 @@ def _change(
     """Applies event `i` to the incidents. `due` is that of `_skip`, `row` the verdict on the event."""
     s, offset, watermark = events.slot[i], events.offset[i], events.watermark[i]
     if events.fresh[i]:
-        lines = _close(lines, offset, keys, s)
+        lines = _close(lines, offset, watermark, keys, s)
         timers.cancel(s, wheel)
         keys.phase[s] = _NONE
     if due < 0:
@@ -226,7 +237,7 @@ def _change(
         if watermark <= end_ms:
             timers.arm(due, end_ms, wheel)
         else:
-            lines = _close(lines, offset, keys, due)
+            lines = _close(lines, offset, watermark, keys, due)
         due = timers.pop(watermark, wheel)
     if row == len(judged.row) or judged.row[row] != i:
         return lines
@@ -235,7 +246,7 @@ def _change(
     if keys.phase[s] in (_REPORTED, _SILENT):
         keys.ints[s].normal += 1
         if keys.ints[s].normal >= options.resolve_rows:
-            lines = _close(lines, offset, keys, s)
+            lines = _close(lines, offset, watermark, keys, s)
             timers.cancel(s, wheel)
     return lines
 

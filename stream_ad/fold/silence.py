@@ -120,13 +120,14 @@ class Silence:
 
 
 @kernel
-def _write(lines: Lines, phase: int, offset: int, keys: _Keys, s: int) -> Lines:
+def _write(lines: Lines, phase: int, offset: int, watermark: int, keys: _Keys, s: int) -> Lines:
     ints = keys.ints[s]
     lines = alert.add(lines, keys.name[s], ints.key_bytes)
     line = lines.line[lines.written[0] - 1]
     line.rule, line.phase, line.offset, line.row = _SILENCE, phase, offset, -1
     line.incident, line.opened_ms, line.events = ints.incident, ints.opened_ms, 0
     line.about, line.ts_ms, line.expected_ms = ints.about, ints.about_ms, ints.expected_ms
+    line.slot, line.now_ms = s, watermark
     line.score = line.threshold = line.p_value = line.peak_p = np.nan
     return lines
 
@@ -155,7 +156,7 @@ def _open_due(
             timers.arm(s, ints.live_ms + allowed, wheel)
         else:
             ints.incident, ints.opened_ms, ints.expected_ms = offset, watermark, max(allowed, 1)
-            lines = _write(lines, _OPENED, offset, keys, s)
+            lines = _write(lines, _OPENED, offset, watermark, keys, s)
         s = timers.pop(now, wheel)
     return lines
 
@@ -183,7 +184,7 @@ def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Op
             ints.events = ints.incident = ints.opened_ms = ints.expected_ms = 0
             gap.mean = gap.variance = 0.0
         if ints.expected_ms > 0:
-            lines = _write(lines, _RESOLVED, offset[i], keys, s)
+            lines = _write(lines, _RESOLVED, offset[i], watermark[i], keys, s)
             ints.expected_ms = 0
         if ints.events == 0:
             ints.key_bytes = alert.write_key(keys.name[s], events, i)

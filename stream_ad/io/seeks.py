@@ -49,8 +49,10 @@ class FromTheStart:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self.partitions = 0  # how many there are
 
     def assigned(self, partitions: Sequence[int]) -> None:
+        self.partitions = len(partitions)
         self._source.start(dict.fromkeys(partitions, BEGIN))
 
     def revoked(self, partitions: Sequence[int]) -> None: ...

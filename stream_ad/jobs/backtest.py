@@ -136,7 +136,10 @@ class Backtest:
     def assigned(self, partitions: Sequence[int]) -> None:
         for partition, swaps in self._log.swaps(partitions).items():
             version = swaps[0].version if swaps else self._models.choice.current
-            self._swaps[partition], self._shards[partition] = swaps, self._parts.shard(partition, version)
+            self._swaps[partition], self._shards[partition] = (
+                swaps,
+                self._parts.shard(partition, version, len(partitions)),
+            )
         self._source.start(dict.fromkeys(partitions, UNKNOWN))
 
     def revoked(self, partitions: Sequence[int]) -> None: ...

@@ -21,6 +21,7 @@ from stream_ad.evaluation.labelled import Answers, Labelled, Stream
 from stream_ad.evaluation.report import section
 from stream_ad.io.bounded import read_decoded
 from stream_ad.io.files import leaf
+from stream_ad.io.seeks import FromTheStart
 from stream_ad.jobs.train import Collector, approved, learnt
 from stream_ad.protocols import Source
 from stream_ad.score.local import LocalModels
@@ -53,6 +54,9 @@ class Evaluation:
     by_p_value: Figures | None = None  # ranked by what alerts publish
     incidents: int = 0
     incidents_without_label: int = 0
+    budget: str | None = None  # `incidents.budget`
+    most_in_period: int = 0  # incidents told in any one of its periods, of event time
+    held: int = 0  # incidents that budgets held back
     rejects: int = 0
     seconds: float = 0.0
 
@@ -135,11 +139,11 @@ def evaluated(
     parts = Assembly.of(config)
     bundles = [trained(config, parts, source(), labels)] if train else []
     with LocalModels(config, bundles) as models:
-        stream, incidents, rejects = judged(parts, source(), labels, models, progress)
+        stream, incidents, held, rejects = judged(parts, source(), labels, models, progress)
     answers = stream.answers
     if not answers.counted.any():
         raise InputError("no record counts: see --only and --warm-up")
-    opened = incidents[answers.counted[incidents]]
+    opened, budget = incidents[answers.counted[incidents]], config.incidents.budget
     detector = Evaluation(
         name=name,
         figures=figures(answers),
@@ -147,6 +151,9 @@ def evaluated(
         by_p_value=figures(Answers.of(answers, -stream.p_value, answers.flag), resamples=0),
         incidents=len(opened),
         incidents_without_label=int((~answers.label[opened]).sum()),
+        budget=None if budget is None else str(budget),
+        most_in_period=0 if budget is None else _most(answers.ts_ms[incidents], budget.period_ms),
+        held=held,
         rejects=rejects,
         seconds=time.monotonic() - begun,
     )
@@ -172,19 +179,19 @@ def trained(config: Config, parts: Assembly, source: Source, labels: Labels) -> 
 
 def judged(
     parts: Assembly, source: Source, labels: Labels, models: LocalModels, progress: Callable[[int], None]
-) -> tuple[Stream, I64, int]:
-    """The stream, the rows at which incidents opened, and how many records were rejected."""
-    truth, version = Truth(labels), models.versions[-1]
+) -> tuple[Stream, I64, int, int]:
+    """The stream, the rows at which incidents opened, how many more were held back, and how many records rejected."""
+    truth, version, listener = Truth(labels), models.versions[-1], FromTheStart(source)
     shards: dict[int, Shard] = {}
     known: list[Labelled] = []
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     opened: list[tuple[int, int]] = []
     rejects: list[Message] = []
     count = 0
-    with closing(read_decoded(source, parts.codec)) as polls:
+    with closing(read_decoded(source, parts.codec, listener)) as polls:
         for batches in polls:
             for partition in {decoded.raw.partition for decoded in batches} - shards.keys():
-                shards[partition] = parts.shard(partition, version)
+                shards[partition] = parts.shard(partition, version, listener.partitions)
             answer = judge_decoded(parts, shards, batches, models)
             for verdicts in answer.verdicts:
                 known.append(truth.of(verdicts.scores.features.windows.keyed.events))
@@ -205,7 +212,15 @@ def judged(
     incidents = np.array([places[at] for at in opened if at in places], np.int64)
     names = [key.decode(errors="backslashreplace") for key in truth.keys]
     stream = Stream(Answers.of(rows, score, flag > 0), threshold, p_value, values, names)
-    return stream, incidents, len(rejects)
+    held = sum(shard.budget.held for shard in shards.values())
+    return stream, incidents, held, len(rejects)
+
+
+def _most(ts_ms: I64, period_ms: int) -> int:
+    """How many of these times lie within one period at most."""
+    times = np.sort(ts_ms)
+    first = np.searchsorted(times, times - period_ms, "right")
+    return int((np.arange(len(times)) - first).max(initial=-1)) + 1
 
 
 def _reason(rejects: Sequence[Message]) -> str:

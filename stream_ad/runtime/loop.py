@@ -205,6 +205,7 @@ class Pipeline:
         for assignment in judged:
             assignment.announcement, assignment.committed_s = None, time.time()
             metrics.KEYS.labels(assignment.partition).set(assignment.shard.used)
+            metrics.budget(assignment.partition, *assignment.shard.budget)
             metrics.MUTED.labels(assignment.partition).set(0)
         if self._newest_ms > 0:
             metrics.LATENCY.observe(max(0.0, time.time() - self._newest_ms / 1000))

@@ -140,9 +140,11 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
         while not stop.asked():
             try:
                 admin = reach(config.kafka, REACH_S)
-                if index == 0 and not ending.begun:
+                if not ending.begun:
                     count = len(partitions(config.kafka, config.source.topic, admin=admin))
-                    _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
+                    parts = parts.among(count)
+                    if index == 0:
+                        _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
                 ports = build.kafka_ports(config, index, until, model_log, stop.asked)
                 ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
                 _judge(build.pipeline(config, spec, parts, ports, models), ports, watch, stop)

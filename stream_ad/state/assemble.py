@@ -16,6 +16,7 @@ from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
+from stream_ad.fold.budget import Budget
 from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
@@ -44,9 +45,9 @@ class Assembly:
         spec = FeatureSpec.of(config)
         return cls(spec, codec(config), folds(config, spec), Encoder(config, spec))
 
-    def shard(self, partition: int, version: str = BUILT_IN) -> Shard:
-        """An empty shard of the partition, which `version` judges."""
-        return Shard(self.folds, partition, UNKNOWN, version)
+    def shard(self, partition: int, version: str = BUILT_IN, partitions: int = 1) -> Shard:
+        """An empty shard of one of so many partitions, which `version` judges."""
+        return Shard(self.folds.among(partitions), partition, UNKNOWN, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
     key_bytes = config.record.max_key_bytes
     window = registry.window(config.window.kind)
     threshold = registry.threshold(config.threshold.kind)
-    layout = orjson.dumps([spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled])
+    shaping = [spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled]
+    if config.incidents.key_budget is not None:
+        shaping.append("key_budget")  # only then: snapshots of earlier versions, which had no budgets, stay ours
+    layout = orjson.dumps(shaping)
     return Folds(
         keys=Keys(config.window, key_bytes),
         window=GuardedWindow(window(config.window, len(spec.numeric))),
@@ -121,6 +125,7 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
         threshold=GuardedThreshold(threshold(config.threshold)),
         incidents=Incidents(config.incidents, key_bytes),
         silence=Silence(config.silence, key_bytes),
+        budget=Budget(config.incidents, config.threshold.false_alarm_rate),
         capacity=capacity or config.window.max_keys,
         layout=hashlib.sha256(layout).hexdigest(),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from stream_ad.batch import (
 )
 from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
+from stream_ad.fold.budget import Budget, Spent
 from stream_ad.protocols import Fold, Threshold, Window
 from stream_ad.state.snapshot import Array, Damaged, Newer, Opened, Snapshot
 
@@ -49,8 +50,13 @@ class Folds:
     threshold: Threshold
     incidents: Fold[Any, Verdicts, Alerts]
     silence: Fold[Any, Verdicts, Alerts]
+    budget: Budget
     capacity: int
     layout: str  # a hash of what shapes the states; a snapshot must have the same
+
+    def among(self, partitions: int) -> Folds:
+        """For the shards of a topic with so many partitions, which share a budget."""
+        return replace(self, budget=self.budget.among(partitions))
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class States:
     threshold: Any
     incidents: Any
     silence: Any
+    budget: Any
 
 
 class Shard:
@@ -91,6 +98,11 @@ class Shard:
     def latest_ms(self) -> int:
         return self.folds.keys.latest_ms(self.states.keys)
 
+    @property
+    def budget(self) -> Spent:
+        """Of incidents: this partition's share, those told in the latest period, those held back so far."""
+        return self.folds.budget.spent(self.states.budget, self.latest_ms)
+
     def submit(self, events: EventBatch) -> FeatureBatch:
         """The half before the scorer."""
         folds, states = self.folds, self.states
@@ -105,10 +117,11 @@ class Shard:
         verdicts = folds.threshold.step(states.threshold, scores)
         incidents = folds.incidents.step(states.incidents, verdicts)
         silence = folds.silence.step(states.silence, verdicts)
-        if not len(silence):
-            return verdicts, incidents
-        alerts = Alerts.concat([incidents, silence])
-        return verdicts, alerts.take(np.argsort(alerts.offset, kind="stable"))
+        alerts = incidents
+        if len(silence):
+            alerts = Alerts.concat([incidents, silence])
+            alerts = alerts.take(np.argsort(alerts.offset, kind="stable"))
+        return verdicts, folds.budget.step(states.budget, alerts)
 
     def recent_windows(self) -> F32:
         """[r,w,f] the latest scored windows of the partition, oldest first."""
@@ -169,36 +182,42 @@ class Shard:
     def _fill(self, opened: Opened) -> None:
         """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""
         shapes = {(name, field): shape for name, field, _, shape in opened.head["arrays"]}
-        states = [(name.name, getattr(self.states, name.name)) for name in fields(States)]
+        names = [name.name for name in fields(States) if opened.head["format"] >= _SINCE.get(name.name, 1)]
+        states = [(name, getattr(self.states, name)) for name in names]
         rows = [shapes[name, field][0] for name, state in states for field in columns.per_key_fields(state)][:1]
         used = rows[0] if rows else 0
         if type(used) is not int or not 0 <= used <= self.folds.capacity:
             raise ValueError(f"{used!r:.40} keys where at most {self.folds.capacity} are expected")
         targets = [
-            (name, field, array) for name, state in states for field, array in columns.arrays(state, used).items()
+            Target(name, field, array, _as_stored(opened.head["format"], name, field, array))
+            for name, state in states
+            for field, array in columns.arrays(state, used).items()
         ]
-        expected = [[name, field, array.dtype.str, list(array.shape)] for name, field, array in targets]
-        narrow = _narrower(targets, expected, opened.head)
+        expected = [[one.state, one.field, one.stored.dtype.str, list(one.stored.shape)] for one in targets]
         wrong = next((row for row, due in zip(opened.head["arrays"], expected, strict=True) if row != due), None)
         if wrong is not None:
             raise ValueError(f"an array that is not ours: {wrong!r:.100}")
-        opened.pour(narrow.get((name, field), array) for name, field, array in targets)
-        for name, field, array in targets:
-            if (name, field) in narrow:
-                older = narrow[name, field]
-                array[..., : older.shape[-1]] = older
+        opened.pour(one.stored for one in targets)
+        for one in targets:
+            if one.stored is not one.array:
+                one.array[..., : one.stored.shape[-1]] = one.stored
         if self.used != used:
             raise ValueError(f"{self.used} keys where {used} are expected")
 
 
-def _narrower(
-    targets: list[tuple[str, str, Array]], expected: list[list[Any]], head: dict[str, Any]
-) -> dict[tuple[str, str], Array]:
-    """Arrays as an older format has them; the columns that it lacks are 0. Changes what is `expected` accordingly."""
-    narrow = {}
-    if head["format"] < 3:
-        for row, (name, field, array) in zip(expected, targets, strict=True):
-            if (name, field) == ("features", "fields"):
-                older = np.zeros((*array.shape[:-1], 5))
-                narrow[name, field], row[3] = older, list(older.shape)
-    return narrow
+class Target(NamedTuple):
+    """An array to be filled, and the one that a snapshot has of it: the same, or one with fewer columns."""
+
+    state: str
+    field: str
+    array: Array
+    stored: Array
+
+
+_SINCE = {"budget": 4}  # states that earlier formats lack: they stay as they begin
+_GREW = {("features", "fields"): (3, 5)}  # arrays that had fewer columns before a format, and how many; the new are 0
+
+
+def _as_stored(format: int, name: str, field: str, array: Array) -> Array:
+    since, columns_before = _GREW.get((name, field), (0, 0))
+    return array if format >= since else np.zeros((*array.shape[:-1], columns_before), array.dtype)

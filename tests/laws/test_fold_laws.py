@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import field, fields, make_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_ad import config, registry
-from stream_ad.batch import I32, KeyedBatch, Scores, Verdicts, WindowBatch
+from stream_ad.batch import I32, Alerts, KeyedBatch, Scores, Verdicts, WindowBatch
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import KINDS
+from stream_ad.fold.budget import Budget
 from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.incidents import Incidents
 from stream_ad.fold.keys import Keys
@@ -99,12 +100,35 @@ def crossed(slot: I32, at: int, scored: Sequence[int]) -> int:
     return found[0]
 
 
+class Rationed:
+    """Incidents within budgets, as one fold: each of the two sees its own arrays of the state."""
+
+    def __init__(self) -> None:
+        section = CONFIG.incidents.model_copy(
+            update={
+                "budget": config.Budget(incidents=6, period_ms=60_000),
+                "key_budget": config.Budget(incidents=2, period_ms=30_000),
+            }
+        )
+        self.incidents, self.budget = Incidents(section, 8), Budget(section, 1e-3)
+
+    def init(self, capacity: int) -> Any:
+        parts = [fold.init(capacity) for fold in (self.incidents, self.budget)]
+        columns = [column for part in parts for column in fields(part)]
+        made = make_dataclass("State", [(one.name, Any, field(metadata=one.metadata)) for one in columns])
+        return made(*(getattr(part, one.name) for part in parts for one in fields(part)))
+
+    def step(self, state: Any, batch: Verdicts) -> Alerts:
+        return self.budget.step(state, self.incidents.step(state, batch))
+
+
 JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
     **{
         f"threshold {name}": (lambda name=name: threshold(name), lambda batch: batch)
         for name in registry.names("threshold")
     },
     "incidents": (lambda: Incidents(CONFIG.incidents, 8), flagged),
+    "budget": (Rationed, flagged),
     "silence": (lambda: Silence(CONFIG.silence, 8), flagged),
     "recent": (lambda: Recent(7, 1, 1), lambda batch: batch.features),
 }

@@ -104,6 +104,12 @@ class Passing:
     def used(self, state: Nothing) -> int:
         return 0
 
+    def latest_ms(self, state: Nothing) -> int:
+        return 0
+
+    def spent(self, state: Nothing, now_ms: int) -> tuple[int, int, int]:
+        return 0, 0, 0
+
     def windows(self, state: Nothing) -> list[int]:
         return [1]
 
@@ -145,7 +151,7 @@ class Silent:
         return ()
 
 
-FOLDS: Any = Folds(Passing(), Passing(), Passing(), Passing(), Mixing(), Telling(), Silent(), 1, "toy")  # type: ignore[arg-type]
+FOLDS: Any = Folds(Passing(), Passing(), Passing(), Passing(), Mixing(), Telling(), Silent(), Passing(), 1, "toy")  # type: ignore[arg-type]
 
 
 class Done:

@@ -87,7 +87,8 @@ def foretold(number: int) -> dict[str, list[Any]]:
 
     Those before format 3 had learnt outliers.
     """
-    told: dict[str, list[Any]] = json.loads((FOLDER / f"after-{2 if number < 3 else 3}.json").read_text())
+    after = 2 if number < 3 else FORMAT
+    told: dict[str, list[Any]] = json.loads((FOLDER / f"after-{after}.json").read_text())
     return told
 
 

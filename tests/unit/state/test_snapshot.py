@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import orjson
@@ -58,8 +59,9 @@ def test_a_snapshot_of_each_format_is_read_to_the_bit(number: int) -> None:
 
 def test_every_fold_is_at_work_in_the_golden_snapshots() -> None:
     for number in FORMATS:
-        idle = [name for name, array in arrays(restored(kept(number))) if array.size and not array.any()]
-        assert not idle
+        shard, saved = restored(kept(number)), {name for name, *_ in head(kept(number))["arrays"]}
+        idle = [name for name, array in arrays(shard) if array.size and not array.any()]
+        assert not [name for name in idle if name.partition(".")[0] in saved]
 
 
 def test_todays_golden_snapshot_is_of_todays_format() -> None:
@@ -68,8 +70,8 @@ def test_todays_golden_snapshot_is_of_todays_format() -> None:
     assert head(parts) == head(golden)
 
 
-def head(parts: list[bytes]) -> dict[str, object]:
-    found: dict[str, object] = orjson.loads(parts[0][len(MAGIC) + 32 :])
+def head(parts: list[bytes]) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(parts[0][len(MAGIC) + 32 :].partition(b"\n")[0])
     return found
 
 
