@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from stream_ad.errors import ConfigError
-from stream_ad.protocols import Codec, Scorer, Threshold, Trainable, Window
+from stream_ad.protocols import Bundled, Codec, Composed, Scorer, Threshold, Trainable, Window
 
 if TYPE_CHECKING:
     from stream_ad.config import ScorerOptions
@@ -34,6 +34,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "half_space_trees": "stream_ad.score.density.half_space_trees:HalfSpaceTrees",
         "mahalanobis": "stream_ad.score.density.mahalanobis:Mahalanobis",
         "nearest_neighbours": "stream_ad.score.density.nearest_neighbours:NearestNeighbours",
+        "ensemble": "stream_ad.score.ensemble:Ensemble",
     },
 }
 # A part's options are an attribute of its class. Those of the parts that import numba or torch stand here once
@@ -49,6 +50,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "half_space_trees": "stream_ad.score.density.options:TreesOptions",
         "mahalanobis": "stream_ad.config.parts:ScorerOptions",
         "nearest_neighbours": "stream_ad.score.density.options:NeighboursOptions",
+        "ensemble": "stream_ad.score.options:EnsembleOptions",
     },
 }
 # the key of the configuration that names a part
@@ -101,9 +103,19 @@ def scorer(name: str, where: str = KEYS["scorer"]) -> type[Scorer]:
     return part
 
 
-def trainable(name: str, where: str = KEYS["scorer"]) -> type[Trainable[ScorerOptions]]:
-    """A scorer that can be trained; `fit` takes options of the class's own `Options`."""
+def bundled(name: str, where: str = KEYS["scorer"]) -> type[Bundled]:
+    """A scorer that a bundle can hold."""
     part: type = scorer(name, where)
+    if not issubclass(part, Bundled):
+        raise _incomplete(part, Bundled, "scorer of a bundle", name, where)
+    return part
+
+
+def trainable(name: str, where: str = KEYS["scorer"]) -> type[Trainable[ScorerOptions]] | type[Composed[ScorerOptions]]:
+    """A scorer that can be trained; it takes options of the class's own `Options`."""
+    part: type = scorer(name, where)
+    if issubclass(part, Composed):
+        return part
     if not issubclass(part, Trainable):
         others = ", ".join(other for other in names("scorer") if other != name)
         raise ConfigError(

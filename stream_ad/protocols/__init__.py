@@ -14,7 +14,19 @@ Laws that every part keeps (`stream_ad.testing` checks them):
 A fold sees no clock, no network, no randomness and does not log. A part that cannot work raises a `StreamAdError`.
 """
 
-from stream_ad.protocols.parts import Codec, Fold, Inference, Rowwise, Scorer, Threshold, Trainable, Window, is_rowwise
+from stream_ad.protocols.parts import (
+    Bundled,
+    Codec,
+    Composed,
+    Fold,
+    Inference,
+    Rowwise,
+    Scorer,
+    Threshold,
+    Trainable,
+    Window,
+    is_rowwise,
+)
 from stream_ad.protocols.ports import (
     BUILT_IN,
     Listener,
@@ -31,7 +43,9 @@ from stream_ad.protocols.ports import (
 
 __all__ = [
     "BUILT_IN",
+    "Bundled",
     "Codec",
+    "Composed",
     "Fold",
     "Inference",
     "Listener",

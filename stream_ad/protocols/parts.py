@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stream_ad import config
+    from stream_ad.config.features import FeatureSpec
     from stream_ad.score.bundle import Bundle
     from stream_ad.score.train import Fitted, Progress
 
@@ -125,12 +126,8 @@ class Inference(Protocol):
 
 
 @runtime_checkable
-class Trainable(Protocol[O_contra]):
-    """A scorer's class that `train` can build and a bundle can hold."""
-
-    @classmethod
-    def fit(cls, x: Tensor, held: Tensor, options: O_contra, progress: Progress) -> Fitted:
-        """x [n,w,f] earlier rows to learn from, held [h,w,f] later ones to stop and calibrate by."""
+class Bundled(Protocol):
+    """A scorer's class that a bundle can hold."""
 
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -138,3 +135,21 @@ class Trainable(Protocol[O_contra]):
 
     @classmethod
     def of(cls, bundle: Bundle, device: torch.device) -> Scorer: ...
+
+
+@runtime_checkable
+class Trainable(Bundled, Protocol[O_contra]):
+    """One that learns, and that `train` can build."""
+
+    @classmethod
+    def fit(cls, x: Tensor, held: Tensor, options: O_contra, progress: Progress) -> Fitted:
+        """x [n,w,f] earlier rows to learn from, held [h,w,f] later ones to stop and calibrate by."""
+
+
+@runtime_checkable
+class Composed(Bundled, Protocol[O_contra]):
+    """One that `train` builds of others, some of which need to know the features."""
+
+    @classmethod
+    def compose(cls, x: Tensor, held: Tensor, spec: FeatureSpec, options: O_contra, progress: Progress) -> Fitted:
+        """As `Trainable.fit`."""

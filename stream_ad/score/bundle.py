@@ -112,7 +112,7 @@ class Bundle:
     def _check_tensors(self) -> None:
         m = self.manifest
         try:
-            scorer = registry.trainable(m.kind, f"model {self.version}")
+            scorer = registry.bundled(m.kind, f"model {self.version}")
             if not _in_bounds(m.architecture):
                 raise ValueError("sizes out of all bounds")
             wanted = scorer.shapes(m.architecture)

@@ -80,7 +80,7 @@ class Engine:
         if blob is None:
             return self._tried(BUILT_IN, Statistical(self.spec), torch.device("cpu"))
         bundle = Bundle.from_bytes(blob, self.spec, self._trust)
-        kind = registry.trainable(bundle.manifest.kind, f"model {bundle.version}")
+        kind = registry.bundled(bundle.manifest.kind, f"model {bundle.version}")
         try:
             return self._tried(bundle.version, kind.of(bundle, self.device), self.device)
         except StreamAdError:

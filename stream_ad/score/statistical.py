@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from stream_ad.batch import F32, F64, Bool, Explanation
 from stream_ad.config import ScorerOptions
 from stream_ad.config.feature_kinds.row import Role
 from stream_ad.config.features import FeatureSpec
+from stream_ad.score.bundle import Bundle
 from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
 
@@ -56,6 +60,14 @@ class Statistical:
         self.newest = _centre_and_spread(self._newest_level(self._deviations(noise)[0]))
         self.around = _centre_and_spread(self._levels(noise)[:, -1])
         self.both = _centre_and_spread(self._both(noise))
+
+    @classmethod
+    def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    @classmethod
+    def of(cls, bundle: Bundle, device: torch.device) -> Self:
+        return cls(bundle.spec)
 
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; 0 where there is nothing to compare with."""

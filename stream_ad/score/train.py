@@ -15,7 +15,7 @@ from stream_ad.batch import F32, I64
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import SCORER
 from stream_ad.errors import InputError
-from stream_ad.protocols import Scorer, Trainable
+from stream_ad.protocols import Composed, Scorer, Trainable
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.statistical import Statistical
 
@@ -87,7 +87,11 @@ def train(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread adds in one order, and small networks gain nothing from more
     try:
-        fitted = scorer.fit(torch.from_numpy(x[past]), held, options, progress or _silent)
+        learnt = torch.from_numpy(x[past])
+        if issubclass(scorer, Composed):
+            fitted = scorer.compose(learnt, held, spec, options, progress or _silent)
+        else:
+            fitted = scorer.fit(learnt, held, options, progress or _silent)
     finally:
         torch.set_num_threads(threads)
     manifest = Manifest(
