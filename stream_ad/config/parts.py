@@ -95,7 +95,7 @@ class Threshold(ThresholdOptions):
 class ScorerOptions(PartSection):
     """How models are built."""
 
-    scorer: str = Field("autoencoder", description="a registered trainable scorer")
+    scorer: str = Field("ensemble", description="a registered trainable scorer")
     auto: bool = Field(True, description="`run` trains and promotes the first model by itself")
     min_events: int = Field(20_000, ge=256, description="events in the topic before the first model is trained")
     max_rows: int = Field(200_000, ge=256, description="windows used at most, evenly spaced in time")

@@ -113,12 +113,13 @@ class Bundle:
         m = self.manifest
         try:
             scorer = registry.bundled(m.kind, f"model {self.version}")
+        except ConfigError as error:
+            raise ModelError(str(error)) from None
+        try:
             if not _in_bounds(m.architecture):
                 raise ValueError("sizes out of all bounds")
             wanted = scorer.shapes(m.architecture)
-        except ConfigError as error:
-            raise ModelError(str(error)) from None
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except (ConfigError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"model {self.version}: architecture not understood: {error!r}") from None
         for name in sorted(wanted.keys() | self.tensors.keys()):
             shape = list(self.tensors[name].shape) if name in self.tensors else "nothing"

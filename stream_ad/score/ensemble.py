@@ -18,6 +18,7 @@ from stream_ad.errors import ConfigError
 from stream_ad.protocols import Bundled, Scorer, Trainable, is_rowwise
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.options import EnsembleOptions
+from stream_ad.score.reconstruction.options import NetworkOptions
 from stream_ad.score.scaling import LIMIT, blocks
 from stream_ad.score.train import Fitted, Progress
 
@@ -81,7 +82,8 @@ class Ensemble:
             part = _class(name)
             if not issubclass(part, Trainable):
                 continue
-            fitted = part.fit(x, held, SCORER.adapted(options.model_copy(update={"scorer": name})), progress)
+            own = SCORER.adapted(options.model_copy(update={"scorer": name}))
+            fitted = part.fit(x, held, own, progress if isinstance(own, NetworkOptions) else _silent)
             architecture |= {f"{at}.{key}": one for key, one in fitted.architecture.items() if key not in ("w", "f")}
             tensors |= {f"{at}.{tensor}": values for tensor, values in fitted.tensors.items()}
             if len(fitted.curve) >= len(curve):
@@ -128,6 +130,10 @@ class Ensemble:
             for weight, score, tail in zip(self.weights, scores, self.tails, strict=True)
         ]
         return torch.stack(weighted)
+
+
+def _silent(epoch: int, loss: float, held_loss: float) -> None:
+    """For members that learn in one step: progress counts epochs."""
 
 
 def _members(architecture: Mapping[str, Any]) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -178,5 +184,5 @@ def _log_tail(score: Tensor, tail: Tensor) -> Tensor:
     """-log of the share of held-back rows that score higher: linear between the known ones, and beyond the last."""
     known = -torch.tensor(TAILS, dtype=torch.float64, device=tail.device).log()
     at = torch.searchsorted(tail, score).clamp(1, len(TAILS) - 1)
-    slope = (known[at] - known[at - 1]) / (tail[at] - tail[at - 1])
+    slope = (known[at] - known[at - 1]) / (tail[at] - tail[at - 1]).clamp(min=LEAST_STEP)
     return (known[at - 1] + slope * (score - tail[at - 1])).clamp(min=0.0)

@@ -69,7 +69,7 @@ def bundle(kind: str, samples: int = 0) -> Bundle:
 
 def scorer_of(kind: str, samples: int = 0) -> Any:
     """The scorer of `bundle`, on the CPU."""
-    return registry.trainable(kind).of(bundle(kind, samples), torch.device("cpu"))
+    return registry.bundled(kind).of(bundle(kind, samples), torch.device("cpu"))
 
 
 def blob(kind: str) -> bytes | None:

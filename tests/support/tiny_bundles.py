@@ -17,6 +17,7 @@ W, F = SPEC.rows, len(SPEC.features)
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "autoencoder": {"w": W, "f": F, "hidden": [3, 2]},
     "vae": {"w": W, "f": F, "hidden": [3, 2], "samples": 0},
+    "ensemble": {"w": W, "f": F, "members": ["statistical", "autoencoder"], "1.hidden": [3, 2]},
     "half_space_trees": {"w": W, "f": F, "trees": 2, "height": 3, "window": 64},
 }
 
@@ -24,7 +25,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 @functools.cache
 def bundle(kind: str) -> Bundle:
     architecture = ARCHITECTURES[kind]
-    shapes = registry.trainable(kind).shapes(architecture)
+    shapes = registry.bundled(kind).shapes(architecture)
     integers = ("feature",)
     tensors = {
         name: torch.ones(shape, dtype=torch.int64 if name in integers else torch.float32)

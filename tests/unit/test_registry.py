@@ -183,7 +183,7 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(install: Instal
 
 def test_keys_that_every_part_had_are_accepted_and_named_where_a_part_does_not_use_them(install: Install) -> None:
     old = {"epochs": 3, "hidden": [8, 2], "samples": 4}
-    assert parse({"train": old}).unused == ["train.samples: the scorer autoencoder does not use it; remove it"]
+    assert parse({"train": old}).unused == ["train.samples: the scorer ensemble does not use it; remove it"]
     trees = parse({"train": {"scorer": "half_space_trees", **old}})
     assert [line.partition(":")[0] for line in trees.unused] == ["train.epochs", "train.hidden", "train.samples"]
     assert parse({"train": {"scorer": "vae", **old}}).unused == []
@@ -201,5 +201,7 @@ def test_the_chosen_part_may_come_from_the_environment() -> None:
     assert (made.train.trees, made.train.height) == (40, 8)  # type: ignore[attr-defined]
     del environ["STREAM_AD__TRAIN__SCORER"]
     text = refused({}, environ)
-    assert text.startswith("config: train.trees: the scorer autoencoder has no such option; it has: epochs, hidden; ")
+    assert text.startswith(
+        "config: train.trees: the scorer ensemble has no such option; it has: epochs, hidden, members, "
+    )
     assert text.endswith("(set by STREAM_AD__TRAIN__TREES)")

@@ -14,7 +14,8 @@ from tests.support.models import CONFIG, CREATED_MS, SPEC, TRAINED, bundle, wind
 
 
 def trained(x, ts_ms, progress=None, **options):
-    return train(x, ts_ms, SPEC, CONFIG.train.model_copy(update=options), "a test", CREATED_MS, progress)
+    chosen = CONFIG.train.model_copy(update={"scorer": "autoencoder", **options})
+    return train(x, ts_ms, SPEC, chosen, "a test", CREATED_MS, progress)
 
 
 def test_the_split_is_by_time_whatever_the_order_of_the_rows():
