@@ -85,10 +85,10 @@ def kept(number: int) -> list[bytes]:
 def foretold(number: int) -> dict[str, list[Any]]:
     """What a shard of the snapshot is to say of the events from `SAVED` to `END`.
 
-    Those before format 3 had learnt outliers.
+    Those before format 3 had learnt outliers; formats 1 and 2 hold the same.
     """
-    after = 2 if number < 3 else FORMAT
-    told: dict[str, list[Any]] = json.loads((FOLDER / f"after-{after}.json").read_text())
+    after = FOLDER / f"after-{max(number, 2)}.json"
+    told: dict[str, list[Any]] = json.loads(after.read_text())
     return told
 
 

@@ -21,6 +21,7 @@ from stream_ad.kernel import inlined
 KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are cut or kept out
 GATE, OPEN_SHARE, SLOWER = 3.5, 0.05, 10.0
 LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
+FADE = 3.0  # times `prior_rows`: after so many values of a key the pool has 1/e of its weight
 WITHIN_WARM = 64.0  # so many residuals are learnt before the variance within keys is trusted fully
 # columns of `fields` [capacity,p,6]; OUTSIDE is the share of values beyond the gate
 OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS, OUTSIDE = range(6)
@@ -54,7 +55,7 @@ def expected(
         else:
             spread = pool[c, WITHIN]
         own = min(count, memory_rows)
-        prior = prior_rows * math.exp(-count / memory_rows)
+        prior = prior_rows * math.exp(-count / (FADE * prior_rows))
         share = own / (own + prior)
         variance = share * fields[s, c, OWN_VARIANCE] + (1.0 - share) * spread
         between = total - spread
