@@ -37,7 +37,7 @@ class Ensemble:
     A member's surprise is -log of the probability, by its own held-back scores, that a row scores as high. Members
     that learn nothing weigh as much together as those that learn: they follow the stream where the others are frozen.
     The root mean square lies between Fisher's sum of logarithms (1932), which asks all members, and their maximum
-    (Bonferroni), which asks the most surprised one; ADR 0019 has the measurement.
+    (Bonferroni), which asks the most surprised one; ADR 0012 has the measurement.
     """
 
     Options = EnsembleOptions

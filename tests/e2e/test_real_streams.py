@@ -6,6 +6,7 @@ import csv
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -124,6 +125,25 @@ def test_small_batches_give_the_same_alerts(stream: Stream) -> None:
     program = stream.program("small", extra)
     program("run", "--until-end")
     assert stream.told(program) == stream.alerts
+
+
+@only("transactions")
+def test_a_budget_is_kept_by_all_partitions_together_and_in_a_replay(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_day = 8
+    monkeypatch.setenv("STREAM_AD__INCIDENTS__BUDGET", f"{per_day}/day")
+    program = stream.program("budget")
+    program("run", "--until-end", "--workers", "2")
+    told = stream.told(program)
+    opened = [orjson.loads(one) for one in told]
+    at = sorted(datetime.fromisoformat(one["event_time"]) for one in opened if one["phase"] == "opened")
+    free = [one for one in map(orjson.loads, stream.alerts) if one["phase"] == "opened"]
+    assert per_day < len(free)
+    assert 0 < max(sum(one <= other < one + timedelta(days=1) for other in at) for one in at) <= per_day
+    replayed = stream.folder / "budget.jsonl"
+    program("replay", "--input", stream.topic, "--alerts", str(replayed))
+    assert sorted(replayed.read_bytes().splitlines()) == told
 
 
 def test_kill_and_restart_change_nothing(stream: Stream) -> None:
