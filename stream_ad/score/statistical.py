@@ -18,7 +18,7 @@ from stream_ad.score.reconstruction import kernels
 from stream_ad.score.scaling import LIMIT, shares
 
 MIN_LAGS = 4
-CLIP = 20.0  # deviations at most, so that one feature cannot hide how many others agree
+CLIP = 25.0  # deviations at most, so that one feature cannot hide how many others agree
 _POWER = 4  # of the mean over features: near the largest, yet several small ones add up
 _MANY_LAGS = 15  # the mean of fewer levels is noise, and weighs less
 _LEAST_LEVEL = 1e-3  # of the newest lag where a score is divided among lags
