@@ -23,14 +23,18 @@ CONFIG = config.parse(
 )
 
 
-def flags(key: list[int], value: list[float]) -> np.ndarray:
-    parts = Assembly.of(CONFIG)
+def flags(
+    key: list[int], value: list[float], ms: list[int] | None = None, settings: config.Config = CONFIG
+) -> np.ndarray:
+    parts = Assembly.of(settings)
     found, shard = [], {0: parts.shard(0)}
-    with LocalModels(CONFIG) as models:
+    with LocalModels(settings) as models:
         for first in range(0, len(key), 2000):
             last = min(first + 2000, len(key))
             lines: list[bytes | None] = [
-                orjson.dumps({"k": f"k{key[at]}", "t": 1_700_000_000_000 + 1000 * at, "a": value[at]})
+                orjson.dumps(
+                    {"k": f"k{key[at]}", "t": 1_700_000_000_000 + (1000 * at if ms is None else ms[at]), "a": value[at]}
+                )
                 for at in range(first, last)
             ]
             n = len(lines)
@@ -58,3 +62,23 @@ def test_a_spike_of_ten_deviations_is_found_early_in_a_keys_life(row: int, least
     assert spike.sum() == COLD
     assert flag[spike].mean() >= least
     assert flag[~spike].mean() <= RATE
+
+
+@pytest.mark.parametrize("event", [["gap"], []])
+def test_spikes_after_a_pause_of_the_whole_feed_are_found(event: list[str]) -> None:
+    """The gap of every key is far out at once, and what the threshold learns of it must not hide what follows."""
+    keys, before, after, noise = 500, 150, 60, np.random.default_rng(1)
+    section = CONFIG.features.model_copy(update={"event": event, "numeric": {"a": ["zscore"]}})
+    window = CONFIG.window.model_copy(update={"rows": 8})
+    settings = CONFIG.model_copy(update={"features": section, "window": window})
+    key = [at % keys for at in range(keys * (before + after))]
+    ms = [at // 15 if at < keys * before else 40_000 + (at - keys * before) // 2 for at in range(len(key))]
+    value = noise.normal(50.0, 5.0, len(key))
+    spike = np.zeros(len(key), bool)
+    spike[keys * before + keys - 1 :: keys] = True
+    key = [int(noise.integers(keys)) if spike[at] else one for at, one in enumerate(key)]
+    value[spike] = 5000.0
+    flag = flags(key, value.tolist(), ms, settings)
+    assert spike.sum() == after
+    assert flag[spike].all()
+    assert flag[~spike].sum() < keys / 10
