@@ -36,7 +36,7 @@ def demo(
 
     Starts an embedded store (a real Valkey) and an embedded broker (librdkafka's mock cluster: the Kafka
     protocol over TCP, without transactions), simulates a stream with injected anomalies, and runs the real
-    pipeline on it: a statistical scorer from the first event, then an ensemble trained from the stream
+    pipeline on it: a statistical scorer from the first event, then an autoencoder trained from the stream
     itself and swapped in while events flow.
 
     At the end, and on Ctrl-C, it prints precision, recall and latency against the injected anomalies, and writes a

@@ -144,7 +144,7 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
         return "live, the trained model judges"
     if judged < _enough():
         return f"live, statistical scorer; training begins at {_enough():,} events"
-    return "live, statistical scorer; an ensemble is being trained"
+    return "live, statistical scorer; an autoencoder is being trained"
 
 
 def _settle(watch: Watch, stop: Stop) -> None:
@@ -226,6 +226,7 @@ url = "{redis_url}"
 port = {port}
 
 [train]
+scorer = "autoencoder"
 min_events = {_enough()}
 max_rows = 60000
 epochs = 20
