@@ -309,7 +309,7 @@ def log(rows: int = 1200) -> list[Record]:
     values = noise.normal(10, 1, rows)
     values[300::50] = BAD
     values[310::100] = ODD
-    values[360::100] = 60.0
+    values[360::100] = 400.0
     return [
         Record(None, orjson.dumps({"k": f"k{number % 3}", "t": 1_700_000_000_000 + 1000 * number, "a": value}))
         for number, value in enumerate(values.tolist())
@@ -346,7 +346,7 @@ def test_a_scorer_that_fails_for_some_rows_stops_nothing_and_poisons_nothing(mon
     values = [orjson.loads(one.value or b"")["a"] for one in log()]
     flagged = [one for one in alerts if one["phase"] == "opened"]
     about = {values[one["position"]["offset"]] for one in flagged}
-    assert {ODD, 60.0} <= about  # judged to the end, beside the bad rows
+    assert {ODD, 400.0} <= about  # judged to the end, beside the bad rows
     assert BAD not in about
     assert max(one["position"]["offset"] for one in flagged) > 1000
     assert counted("score", BUILT_IN) == before + values.count(BAD)
