@@ -55,7 +55,8 @@ anything learns from it. Labels choose no threshold and reach no detector. The s
 transactions and networks, and 1e-3 for sensors and servers.
 
 - *statistical* is the built-in scorer, which needs no training. The others learnt from the records before those that
-  count, where a stream has such; *ensemble* is what `train` builds by default.
+  count, where a stream has such (but for srv_smd8: 4 GB and ten minutes each); *ensemble* is what `train` builds by
+  default.
 - *random* scores by chance and flags as many rows as are labelled; *always* flags every row; *differences* is the
   squared step of a field from the key's value before, over its mean in the long run; *variances* the same with the
   variance of the last 10 values. A detector that does not beat these four finds nothing.
