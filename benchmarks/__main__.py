@@ -1,7 +1,8 @@
 """`make bench`: measures each stage alone and the full path, side by side in one run, on a real broker.
 
 Compare the ratios: the figures of one machine do not hold for another. ARGS="--quick" runs a quarter
-of the size; ARGS=recovery measures restores and rebalances instead.
+of the size; ARGS=recovery measures restores and rebalances instead, ARGS=scorers each scorer alone (on a CUDA device
+too, where one is there).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import load, recovery, stages
+from benchmarks import load, recovery, scorers, stages
 from tests.support.servers import kafka_broker, redis_server
 
 LEAST = {"full / consume": 0.15, "1M keys / 1k keys": 0.6}
@@ -26,13 +27,18 @@ MOST = {"first score [s]": 5.0}
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    arguments.add_argument("what", nargs="?", choices=["speed", "recovery"], default="speed")
+    arguments.add_argument("what", nargs="?", choices=["speed", "recovery", "scorers"], default="speed")
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=5, help="how often to take each figure (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
     chosen = arguments.parse_args()
     scale = 4 if chosen.quick else 1
     console = Console()
+    if chosen.what == "scorers":
+        measured = scorers.main(console, chosen.rounds, scale)
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / "scorers.json").write_text(json.dumps({"rows_per_s": measured, "at": time.time()}, indent=2))
+        return
     with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
         if chosen.what == "recovery":
             measured = recovery.main(brokers, redis, Path(folder), console, chosen.rounds, scale)

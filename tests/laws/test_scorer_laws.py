@@ -1,9 +1,10 @@
-"""Laws of every registered scorer, through the engine that runs them."""
+"""Laws of every registered scorer, through the engine that runs them, on every kind of device that is there."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -13,7 +14,7 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.evaluation.ranking import Ranking
 from stream_ad.score.engine import CPU_ROWS, Engine, Loaded
 from stream_ad.score.train import train
-from tests.support.models import CONFIG, KINDS, SPEC, blob, bundle, windows, with_outliers
+from tests.support.models import KINDS, SPEC, blob, bundle, windows, with_outliers
 
 W, F = SPEC.rows, len(SPEC.features)
 SCORERS = [*KINDS, "vae with samples"]
@@ -22,9 +23,12 @@ POOL = np.concatenate(
 )
 
 
-@pytest.fixture(scope="module")
-def engine():
-    engine = Engine(CONFIG.scoring, SPEC)
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def engine(request):
+    engine = Engine(config.Scoring(device=request.param), SPEC)
     yield engine
     engine.close()
 
@@ -55,9 +59,10 @@ def test_a_score_is_the_same_bits_alone_and_in_any_batch_at_any_position(engine,
         assert scores(engine, loaded, POOL[rows[row]][None])[0][0] == expected[row]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["autoencoder", "vae", "vae with samples"])
 @pytest.mark.parametrize(("rows", "fields", "hidden"), [(6, 5, [8, 4]), (3, 7, [5, 3]), (1, 1, [2]), (5, 3, [33, 17])])
-def test_networks_of_any_width_score_and_explain_a_row_alone_as_among_others(kind, rows, fields, hidden):
+def test_networks_of_any_width_score_and_explain_a_row_alone_as_among_others(device, kind, rows, fields, hidden):
     """Odd widths are where libraries choose other kernels."""
     settings = {"scorer": kind.split()[0], "samples": 4 * ("samples" in kind), "epochs": 1, "hidden": hidden}
     numeric = {f"f{number}": ["raw"] for number in range(fields)}
@@ -65,7 +70,7 @@ def test_networks_of_any_width_score_and_explain_a_row_alone_as_among_others(kin
     spec = FeatureSpec.of(parsed)
     x = np.random.default_rng(1).normal(size=(1000, rows, fields)).astype(np.float32)
     made = train(x, np.arange(1000) * 1000, spec, parsed.train, "widths", 0, None)
-    engine = Engine(parsed.scoring, spec)
+    engine = Engine(config.Scoring(device=device), spec)
     loaded = engine.load(made.to_bytes())
     pool = 2 * x[:100]
     expected, told = scores(engine, loaded, pool)[0], engine.explain(loaded, pool).result()
@@ -104,6 +109,22 @@ def test_explanations_do_not_depend_on_the_batch(engine, loaded):
         alone = engine.explain(loaded, POOL[row][None]).result()
         assert np.array_equal(alone.contribution[0], together.contribution[row])
         assert np.array_equal(alone.expected[0], together.expected[row])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="about machines with a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cuda_device_scores_and_explains_as_the_cpu_does(kind):
+    """A model that was trained and tried on one is the same judge on the other."""
+    told = []
+    for device in DEVICES:
+        engine = Engine(config.Scoring(device=device), SPEC)
+        loaded = engine.load(blob(kind))
+        told.append((scores(engine, loaded, POOL)[0], engine.explain(loaded, POOL[:100]).result()))
+        engine.close()
+    (on_cpu, explained), (on_cuda, explained_there) = told
+    assert on_cuda == pytest.approx(on_cpu, abs=2e-3)
+    assert explained_there.contribution == pytest.approx(explained.contribution, abs=2e-3)
+    assert explained_there.spread == pytest.approx(explained.spread)
 
 
 def test_scores_are_calibrated_on_normal_rows(engine, loaded):
