@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks import load, recovery, scorers, stages
 from tests.support.servers import kafka_broker, redis_server
 
-LEAST = {"full / consume": 0.15, "1M keys / 1k keys": 0.6}
+LEAST = {"full / consume": 0.15, "ensemble / autoencoder": 0.8, "1M keys / 1k keys": 0.6}
 MOST = {"first score [s]": 5.0}
 
 
@@ -31,6 +31,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=5, help="how often to take each figure (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
+    arguments.add_argument("--device", default="cpu", help="scoring.device: cpu, cuda or cuda:N")
     chosen = arguments.parse_args()
     scale = 4 if chosen.quick else 1
     console = Console()
@@ -45,24 +46,28 @@ def main() -> None:
             chosen.output.mkdir(parents=True, exist_ok=True)
             (chosen.output / "recovery.json").write_text(json.dumps({**measured, "at": time.time()}, indent=2))
             return
-        run = stages.Run(brokers, redis, Path(folder), console)
+        run = stages.Run(brokers, redis, Path(folder), console, chosen.device)
+        scorers_of = {"few": [load.ALONE, load.ENSEMBLE], "many": [load.ENSEMBLE]}
         few, many = 1_000, 1_000_000 // scale
         events = 2_000_000 // scale
         for name, keys in (("few", few), ("many", many)):
             with console.status(f"filling a topic: {events:,} events of {keys:,} keys"):
                 load.fill(brokers, name, events, keys)
-            run.train(name, keys)
+            for scorer in scorers_of[name]:
+                run.train(name, keys, scorer)
         stages_of_a_round = {
             "decode": lambda: run.decode("few"),
             "fold": lambda: run.fold("few", few),
-            "score": lambda: run.score("few", few),
+            "score, autoencoder": lambda: run.score("few", few, load.ALONE),
+            "score": lambda: run.score("few", few, load.ENSEMBLE),
             "consume": lambda: run.consume("few"),
-            "full": lambda: run.full("few", few),
-            "full, many keys": lambda: run.full("many", many),
+            "full, autoencoder": lambda: run.full("few", few, load.ALONE),
+            "full": lambda: run.full("few", few, load.ENSEMBLE),
+            "full, many keys": lambda: run.full("many", many, load.ENSEMBLE),
         }
         figures: dict[str, list[float]] = {name: [] for name in stages_of_a_round}
         with console.status("warming up: full"):
-            run.full("few", few)
+            run.full("few", few, load.ENSEMBLE)
         for number in range(chosen.rounds):
             for name, measure in stages_of_a_round.items():
                 with console.status(f"round {number + 1} of {chosen.rounds}: {name}"):
@@ -70,6 +75,7 @@ def main() -> None:
         seconds = [run.first_score() for _ in range(chosen.rounds + 1)][1:]
         ratios = {
             "full / consume": paired(figures["full"], figures["consume"]),
+            "ensemble / autoencoder": paired(figures["full"], figures["full, autoencoder"]),
             "1M keys / 1k keys": paired(figures["full, many keys"], figures["full"]),
             "first score [s]": seconds,
         }

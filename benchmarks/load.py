@@ -14,10 +14,11 @@ from stream_ad.config import Config, parse
 PARTITIONS = 4
 START_MS = 1_780_000_000_000
 MERCHANTS = 500
+ENSEMBLE, ALONE = "ensemble", "autoencoder"  # the default, and what was the default before
 
 
-def config(brokers: str, redis: str, topic: str, pipeline: str, max_keys: int) -> Config:
-    """An autoencoder on every event, exactly once; a record has two numbers and a category."""
+def config(brokers: str, redis: str, topic: str, pipeline: str, max_keys: int, device: str = "cpu") -> Config:
+    """A model on every event, exactly once; a record has two numbers and a category."""
     return parse(
         {
             "pipeline": pipeline,
@@ -31,6 +32,7 @@ def config(brokers: str, redis: str, topic: str, pipeline: str, max_keys: int) -
                 "numeric": {"amount": ["log1p", "zscore", "diff"], "balance": ["log1p", "zscore"]},
                 "categorical": {"merchant": ["novelty"]},
             },
+            "scoring": {"device": device},
             "train": {"epochs": 2, "max_rows": 20_000, "auto": False},
             "server": {"port": 0},
         }

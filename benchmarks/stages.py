@@ -57,25 +57,28 @@ class Timed:
 
 
 class Run:
-    """One broker, one Redis, and a model per topic: a model of other keys would flag half of the events."""
+    """One broker, one Redis, and models per topic: a model of other keys would flag half of the events."""
 
-    def __init__(self, brokers: str, redis: str, folder: Path, console: Console) -> None:
+    def __init__(self, brokers: str, redis: str, folder: Path, console: Console, device: str = "cpu") -> None:
         self._brokers, self._redis, self._folder, self._console = brokers, redis, folder, console
+        self._device = device
         self._runs = 0
-        self._bundles: dict[str, Bundle] = {}
+        self._bundles: dict[tuple[str, str], Bundle] = {}
         self._raw: dict[str, list[RawBatch]] = {}
 
     def config(self, topic: str, keys: int) -> Config:
         self._runs += 1
         capacity = int(keys / load.PARTITIONS * 1.2) + 1000
-        return load.config(self._brokers, self._redis, topic, f"bench-{os.getpid()}-{self._runs}", capacity)
+        pipeline = f"bench-{os.getpid()}-{self._runs}"
+        return load.config(self._brokers, self._redis, topic, pipeline, capacity, self._device)
 
-    def train(self, topic: str, keys: int) -> None:
+    def train(self, topic: str, keys: int, scorer: str) -> None:
         config = self.config(topic, keys)
-        with self._console.status("training the autoencoder"):
+        config = config.model_copy(update={"train": config.train.model_copy(update={"scorer": scorer})})
+        with self._console.status(f"training: {scorer}"):
             source = KafkaRange(config.kafka, topic, *range_of(config.kafka, topic))
             bundle, _ = fit(config, source, topic)
-        self._bundles[topic] = bundle
+        self._bundles[topic, scorer] = bundle
         spare_the_collector()
 
     def consume(self, topic: str) -> float:
@@ -115,22 +118,22 @@ class Run:
 
         return rate([Decoded.of(codec, raw) for raw in self._batches(topic)], step)
 
-    def score(self, topic: str, keys: int) -> float:
+    def score(self, topic: str, keys: int, scorer: str) -> float:
         config = self.config(topic, keys)
-        models = self._models(config)
+        models, version = self._models(config, scorer)
         x = [batch.x for batch in self._features(config, topic)]
 
         def step(chunk: list[object]) -> None:
-            models.submit(self._bundles[topic].version, chunk).result()  # type: ignore[arg-type]
+            models.submit(version, chunk).result()  # type: ignore[arg-type]
 
         groups = [x[first : first + 4] for first in range(0, len(x), 4)]
-        models.load(self._bundles[topic].version)
+        models.load(version)
         try:
             return rate(groups, step, sum(map(len, x)))
         finally:
             models.close()
 
-    def full(self, topic: str, keys: int) -> float:
+    def full(self, topic: str, keys: int, scorer: str) -> float:
         """From Kafka to Kafka, exactly once, in this process; timed from the first events to the last commit."""
         config = self.config(topic, keys)
         spec = FeatureSpec.of(config)
@@ -138,8 +141,8 @@ class Run:
         from stream_ad.io.kafka.admin import create_outputs, end_offsets
 
         create_outputs(config)
-        models = self._models(config)
-        models.load(self._bundles[topic].version)
+        models, version = self._models(config, scorer)
+        models.load(version)
         until = end_offsets(config.kafka, topic)
         ports = build.kafka_ports(config, 0, until, build.kafka_log(config))
         timed = Timed(ports.source)
@@ -168,7 +171,7 @@ class Run:
         file = self._folder / "bench.toml"
         file.write_text(toml(config))
         store = RedisModelStore(config.redis)
-        store.promote(register(store, self._bundles["few"]).version)
+        store.promote(register(store, self._bundles["few", load.ENSEMBLE]).version)
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "stream_ad", "run", "--config", str(file)],
@@ -197,10 +200,11 @@ class Run:
         _, per_key = state_bytes(lambda capacity: assemble.folds(config, spec, capacity))
         return {"bytes_per_key": per_key, "window_bytes": 8 * spec.rows * len(spec.numeric)}
 
-    def _models(self, config: Config) -> build.Models:
-        store, bundle = RedisModelStore(config.redis), self._bundles[config.source.topic]
+    def _models(self, config: Config, scorer: str) -> tuple[build.Models, str]:
+        store, bundle = RedisModelStore(config.redis), self._bundles[config.source.topic, scorer]
         store.promote(register(store, bundle).version)
-        return build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), bundle.version)
+        models = build.models(config, FeatureSpec.of(config), store, build.kafka_log(config), bundle.version)
+        return models, bundle.version
 
     def _features(self, config: Config, topic: str) -> list[FeatureBatch]:
         spec = FeatureSpec.of(config)
