@@ -16,6 +16,7 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import SCORER
 from stream_ad.errors import ConfigError
 from stream_ad.protocols import Bundled, Scorer, Trainable, is_rowwise
+from stream_ad.score import ensemble_kernel
 from stream_ad.score.bundle import Bundle, Manifest
 from stream_ad.score.options import EnsembleOptions
 from stream_ad.score.reconstruction.options import NetworkOptions
@@ -45,6 +46,7 @@ class Ensemble:
     def __init__(self, members: Sequence[Scorer], weights: Sequence[float], tensors: Mapping[str, Tensor]) -> None:
         self.members, self.weights = members, weights
         self.tails, self.calibration = tensors["tails"], tensors["calibration"]
+        self.fused: ensemble_kernel.Fusion | None = None
 
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -64,9 +66,16 @@ class Ensemble:
             }
             manifest = replace(bundle.manifest, kind=name, architecture=own)
             members.append(_class(name).of(replace(bundle, manifest=manifest, tensors=tensors), device))
-        names = bundle.manifest.architecture["members"]
-        return cls(
-            members, _weights(names), {name: bundle.tensors[name].to(device) for name in ("tails", "calibration")}
+        weights = _weights(bundle.manifest.architecture["members"])
+        model = cls(members, weights, {name: bundle.tensors[name].to(device) for name in ("tails", "calibration")})
+        if device.type == "cpu":
+            model.fuse()
+        return model
+
+    def fuse(self) -> None:
+        """Has scores fused by one loop on the CPU from here on. The tensors must not change any more."""
+        self.fused = ensemble_kernel.Fusion(
+            np.array(self.weights), self.tails.contiguous().numpy(), -np.log(TAILS), self.calibration.numpy()
         )
 
     @classmethod
@@ -107,7 +116,12 @@ class Ensemble:
     @torch.inference_mode()
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; a row without values scores 0."""
-        surprise = self._surprise([_scores(member, x) for member in self.members])
+        scores = [_scores(member, x) for member in self.members]
+        if self.fused is not None:
+            fused = np.empty(len(x), np.float32)
+            ensemble_kernel.fuse(x.numpy().reshape(len(x), -1), torch.stack(scores).numpy(), self.fused, fused)
+            return torch.from_numpy(fused)
+        surprise = self._surprise(scores)
         score = (surprise - self.calibration[0]) / self.calibration[1]
         known = (x == x).flatten(1).any(1)
         return torch.where(known, score.clamp(-LIMIT, LIMIT), 0.0).float()

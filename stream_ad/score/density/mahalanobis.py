@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stream_ad.batch import Explanation
 from stream_ad.config import ScorerOptions
 from stream_ad.score.bundle import Bundle
+from stream_ad.score.density import kernels
 from stream_ad.score.scaling import Calibration, Scaler, blocks, shares
 from stream_ad.score.train import Fitted, Progress
 
 KEPT = 0.95  # of the rows that the covariance is of: those that are nearest, so that outliers do not widen it
 ROUNDS = 3
 LEAST_VARIANCE = 0.05  # of any direction: what never moved may move a little
-MOST = 1e3  # scaled deviations
 
 
 class Mahalanobis:
@@ -33,6 +34,7 @@ class Mahalanobis:
         self.scaler = Scaler.of(tensors)
         self.calibration = Calibration(tensors["calibration"])
         self.precision = tensors["precision"]
+        self.fused: kernels.Ellipsoid | None = None
 
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -41,7 +43,19 @@ class Mahalanobis:
 
     @classmethod
     def of(cls, bundle: Bundle, device: torch.device) -> Self:
-        return cls({name: tensor.to(device) for name, tensor in bundle.tensors.items()})
+        model = cls({name: tensor.to(device) for name, tensor in bundle.tensors.items()})
+        if device.type == "cpu":
+            model.fuse()
+        return model
+
+    def fuse(self) -> None:
+        """Has `score` run as one loop on the CPU from here on."""
+        parts = self.scaler.centre, self.scaler.spread, self.precision.contiguous(), self.calibration.constants
+        self.fused = kernels.Ellipsoid(*(part.numpy() for part in parts))
+
+    @property
+    def rowwise(self) -> bool:
+        return self.fused is not None
 
     @classmethod
     def fit(cls, x: Tensor, held: Tensor, options: ScorerOptions, progress: Progress) -> Fitted:
@@ -65,6 +79,10 @@ class Mahalanobis:
     @torch.inference_mode()
     def score(self, x: Tensor) -> Tensor:
         """float32 [n,w,f] -> [n]; a row whose newest lag is missing altogether scores 0."""
+        if self.fused is not None:
+            scores = np.empty(len(x), np.float32)
+            kernels.mahalanobis_score(x.numpy().reshape(len(x), -1), x.shape[1], self.fused, scores)
+            return torch.from_numpy(scores)
         newest = x[:, -1]
         return self.calibration.score(self._error(_scaled(self.scaler, x))) * (newest == newest).any(1)
 
@@ -106,7 +124,7 @@ def shrunk(z: Tensor) -> Tensor:
 
 def _scaled(scaler: Scaler, x: Tensor) -> Tensor:
     """float32 [n,w,f] -> float64; 0 where missing."""
-    return ((x - scaler.centre) / scaler.spread).double().nan_to_num(0.0).clamp(-MOST, MOST)
+    return ((x - scaler.centre) / scaler.spread).double().nan_to_num(0.0).clamp(-kernels.MOST, kernels.MOST)
 
 
 def _distance(z: Tensor, precision: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_ad.batch import F32, F64, I32, I64, Bool
+from stream_ad.batch import F32, I64
 from stream_ad.kernel import kernel
 
 LINEAR = np.float32(5.0)  # scaled values are compressed beyond this
@@ -35,15 +35,6 @@ class Network(NamedTuple):
     weights: F32  # of all layers in a row, each [out,in] and then [out] of bias
     share: F32  # [d]  weight of an entry's error
     constants: F32  # [2]  of the calibration
-
-
-class History(NamedTuple):
-    """Of each feature's lags before the newest; 0 where none is present."""
-
-    present: I32  # [n,f]  how many
-    median: F32  # [n,f]
-    mad: F32  # [n,f]  median of the absolute deviations from the median
-    mean_ad: F32  # [n,f]  their mean
 
 
 @kernel
@@ -99,7 +90,7 @@ def reconstruction_score(x: F32, network: Network, out: F32) -> None:
     activations = np.empty((2, widest + 1, BLOCK_ROWS), np.float32)
     for first in range(0, n, BLOCK_ROWS):
         count = min(BLOCK_ROWS, n - first)
-        _turn(x[first : first + count], rows)
+        turn(x[first : first + count], rows)
         _squash_lanes(rows, count, network.centre, network.factor, z)
         y, at = z, 0
         for k in range(len(layers)):
@@ -116,7 +107,7 @@ def reconstruction_score(x: F32, network: Network, out: F32) -> None:
 
 
 @kernel
-def _turn(x: F32, out: F32) -> None:
+def turn(x: F32, out: F32) -> None:
     """x [n,d] -> out [d,>=n]."""
     n, d = x.shape
     for first in range(0, d, 16):
@@ -191,85 +182,3 @@ def _error_lanes(x: F32, z: F32, y: F32, n: int, weight: F32, out: F32) -> None:
     for i in range(n):
         error = out[i] if out[i] == out[i] else INFINITE  # a reconstruction that overflowed
         out[i] = error / total[i] if total[i] > ZERO else NAN
-
-
-def comparators(rows: int) -> I32:
-    """[p,2] pairs that sort `rows` values when compared and exchanged in order (Batcher 1968)."""
-    pairs: list[tuple[int, int]] = []
-    span = 1
-    while span < rows:
-        step = span
-        while step >= 1:
-            for start in range(step % span, rows - step, 2 * step):
-                block = range(start, min(start + step, rows - step))
-                pairs += [(row, row + step) for row in block if row // (2 * span) == (row + step) // (2 * span)]
-            step //= 2
-        span *= 2
-    return np.array(pairs, np.int32).reshape(-1, 2)
-
-
-@kernel
-def _sort_columns(values: F32, pairs: I32) -> None:
-    """values [p,f]: sorts every column; branch-free, so that the f columns go through SIMD lanes together."""
-    f = values.shape[1]
-    for p in range(len(pairs)):
-        a, b = pairs[p, 0], pairs[p, 1]
-        for j in range(f):
-            low, high = values[a, j], values[b, j]
-            swap = high < low
-            values[a, j] = high if swap else low
-            values[b, j] = low if swap else high
-
-
-@kernel
-def history(x: F32, pairs: I32) -> History:
-    """x [n,w,f]; `pairs` are `comparators(w - 1)`."""
-    n, w, f = x.shape
-    lags = w - 1
-    count = np.zeros((n, f), np.int32)
-    median, mad, mean_ad = np.zeros((n, f), np.float32), np.zeros((n, f), np.float32), np.zeros((n, f), np.float32)
-    values = np.empty((lags, f), np.float32)
-    for i in range(n):
-        for lag in range(lags):
-            for j in range(f):
-                v = x[i, lag, j]
-                there = v == v
-                values[lag, j] = v if there else INFINITE
-                count[i, j] += np.int32(there)
-        _sort_columns(values, pairs)
-        for j in range(f):
-            c = count[i, j]
-            median[i, j] = (
-                (values[(c - 1) // 2, j] * np.float32(0.5) + values[c // 2, j] * np.float32(0.5)) if c else ZERO
-            )
-        for lag in range(lags):
-            for j in range(f):
-                v = abs(x[i, lag, j] - median[i, j])
-                there = v == v
-                values[lag, j] = v if there else INFINITE
-                mean_ad[i, j] += v if there else ZERO
-        _sort_columns(values, pairs)
-        for j in range(f):
-            c = count[i, j]
-            mad[i, j] = (values[(c - 1) // 2, j] * np.float32(0.5) + values[c // 2, j] * np.float32(0.5)) if c else ZERO
-            mean_ad[i, j] = mean_ad[i, j] / np.float32(c) if c else ZERO
-    return History(count, median, mad, mean_ad)
-
-
-@kernel
-def power_means(x: F32, columns: I64, most: float) -> tuple[F64, Bool]:
-    """x [n,w,f] -> (mean over `columns` of min(|value|, most)⁴)^¼, and whether there was a value, [n,w] both."""
-    n, w, _ = x.shape
-    mean, there = np.zeros((n, w)), np.zeros((n, w), np.bool_)
-    for i in range(n):
-        for lag in range(w):
-            count, total = 0, 0.0
-            for c in columns:
-                value = abs(x[i, lag, c])
-                if value == value:
-                    square = min(value, most) * min(value, most)
-                    total += square * square
-                    count += 1
-            if count:
-                mean[i, lag], there[i, lag] = math.sqrt(math.sqrt(total / count)), True
-    return mean, there

@@ -70,3 +70,11 @@ def test_a_value_that_was_constant_is_bounded_when_it_moves():
     moved = x.clone()
     moved[0, -1, 0] = 1e20
     assert 2 < scorer.score(moved).item() - scorer.score(x).item() < 50
+
+
+def test_a_value_beside_lags_that_hardly_move_is_no_less_of_a_surprise_the_larger_it_is():
+    """The quotient of both can be more than a number holds."""
+    scorer = Statistical(spec(8, numeric={"a": ["raw"]}))
+    x = torch.tensor([1e-38, -1e-38] * 4).reshape(1, 8, 1).repeat(3, 1, 1)
+    x[:, -1, 0] = torch.tensor([1e-36, 1e10, float("inf")])
+    assert 2 < scorer.score(x)[0] < scorer.score(x)[1] <= scorer.score(x)[2]

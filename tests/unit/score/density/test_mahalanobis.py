@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
+from stream_ad.batch import F32
 from stream_ad.config import ScorerOptions
 from stream_ad.evaluation.ranking import Ranking
 from stream_ad.score.density.mahalanobis import LEAST_VARIANCE, Mahalanobis, shrunk
@@ -80,3 +84,12 @@ def test_the_feature_that_was_changed_is_named_with_what_the_others_imply() -> N
     at = np.arange(300)
     told, truth = explanation.expected[at, -1, feature], x.numpy()[at, -1, feature]
     assert np.abs(told - truth).mean() < 0.6 * np.abs(truth).mean()
+
+
+@settings(max_examples=40)
+@given(x=arrays.arrays(np.float32, (5, 4, F), elements=st.floats(width=32)))
+def test_the_loop_scores_what_torch_scores_on_other_devices(x: F32) -> None:
+    scorer = fitted(rows(1000, 3))
+    expected = scorer.score(torch.from_numpy(x))
+    scorer.fuse()
+    torch.testing.assert_close(scorer.score(torch.from_numpy(x)), expected, rtol=1e-5, atol=1e-4)
