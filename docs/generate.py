@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from stream_ad import metrics
 from stream_ad.config import Config, feature_kinds
@@ -70,6 +71,7 @@ def configuration() -> str:
             section: type[BaseModel] = typing.cast(Any, field.annotation)
             parts += [f"\n## [{name}]\n\n{(section.__doc__ or '').strip()}\n\n", _table(section.model_fields)]
             parts += options(KINDS[name]) if name in KINDS else []
+            parts += entries(name, section)
     return "".join([*parts, "\n## Features\n\n", features(), "\n## Registered parts\n\n", registered()])
 
 
@@ -81,6 +83,16 @@ def options(kind: Kind[Any]) -> list[str]:
         own = {key: field for key, field in fields.items() if key not in kind.common.model_fields}
         if own:
             tables.append(f"\nOptions of `{name}`:\n\n{_table(own)}")
+    return tables
+
+
+def entries(name: str, section: type[BaseModel]) -> list[str]:
+    """A table for each key of the section that is a list of tables."""
+    tables = []
+    for key, field in section.model_fields.items():
+        of = next((one for one in typing.get_args(field.annotation) if isinstance(one, type)), None)
+        if of is not None and issubclass(of, BaseModel) and typing.get_origin(field.annotation) is list:
+            tables.append(f"\nA table `[[{name}.{key}]]`. {(of.__doc__ or '').strip()}\n\n{_table(of.model_fields)}")
     return tables
 
 
@@ -183,6 +195,15 @@ def _name(annotation: Any) -> str:
         return f"list of {_name(arguments[0])}"
     if typing.get_origin(annotation) is dict:
         return f"table of {_name(arguments[1])}"
+    if typing.get_origin(annotation) is typing.Annotated:
+        is_moment = any(getattr(part, "func", None) is moment_ms for part in annotation.__metadata__)
+        return "date" if is_moment else _name(arguments[0])
+    if type(None) in arguments:
+        return _name(arguments[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return " · ".join(f"`{choice}`" for choice in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "tables"
     if isinstance(annotation, types.UnionType):
         return "text, number or true/false"
     raise TypeError(f"no words for {annotation}")
@@ -197,7 +218,7 @@ def _default(field: FieldInfo) -> str:
         return f'`"{datetime.fromtimestamp(value / 1000, UTC):%Y-%m-%d}"`'
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if value in ("", {}, []):
+    if value in ("", {}, [], None) or value is PydanticUndefined:
         return "none"
     return f'`"{value}"`' if isinstance(value, str) else f"`{str(value).replace(chr(39), chr(34))}`"
 

@@ -141,6 +141,18 @@ class KeyedBatch:
     watermark: I64  # [n]  ms; the partition's watermark once this event is seen
     dropped: int  # late events dropped from this batch
     rejects: RejectBatch | None  # late events sent to the rejects topic
+    quiet: Bool  # [n]  the calendar has the event not judged, and its fields are missing
+    given: F64  # [n,d]  the values of the events before any was hidden
+    outside: I32  # [n]  numeric field with a value outside its valid range, which is missing too; -1 = none
+
+    @classmethod
+    def of(
+        cls, events: EventBatch, slot: I32, fresh: Bool, watermark: I64, dropped: int = 0,
+        rejects: RejectBatch | None = None,
+    ) -> Self:  # fmt: skip
+        """Of events of which nothing is hidden."""
+        never, nowhere = np.zeros(len(events), np.bool_), np.full(len(events), -1, np.int32)
+        return cls(events, slot, fresh, watermark, dropped, rejects, never, events.values, nowhere)
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -212,6 +224,7 @@ class Rule(IntEnum):
     score = 0
     shift = 1
     silence = 2
+    range = 3
 
 
 class Phase(IntEnum):
@@ -234,7 +247,7 @@ class Alerts:
     incident: I64  # [k]  offset of the event that opened the incident
     about: I64  # [k]  offset of the last event of the key that belongs to the incident
     key: Strings  # [k]
-    row: I64  # [k]  row of the Verdicts the alert is about; -1 = none (resolved, silence)
+    row: I64  # [k]  row of the Verdicts the alert is about; -1 = none (resolved, silence, range)
     ts_ms: I64  # [k]  event time of `about`
     opened_ms: I64  # [k]  event time at which the incident opened
     events: I64  # [k]  anomalous events of the incident so far

@@ -1,6 +1,7 @@
 """The configuration: `load` and `parse` give a `Config`, whose sections other parts are typed with."""
 
 from stream_ad.config.parts import Record, ScorerOptions, Threshold, ThresholdOptions, Train, Window
+from stream_ad.config.rules import Calendar, Quiet, Rules
 from stream_ad.config.schema import Config, load, parse
 from stream_ad.config.sections import (
     Budget,
@@ -20,13 +21,16 @@ from stream_ad.config.sections import (
 
 __all__ = [
     "Budget",
+    "Calendar",
     "Config",
     "Features",
     "Incidents",
     "Kafka",
     "Models",
+    "Quiet",
     "Record",
     "Redis",
+    "Rules",
     "Run",
     "ScorerOptions",
     "Scoring",

@@ -62,9 +62,26 @@ class FeatureSpec:
             if feature.name in seen:
                 raise ConfigError(f"features: {feature.name} is listed twice; remove one")
             seen.add(feature.name)
-        return cls(
+        spec = cls(
             tuple(features), numeric, categorical, config.window.rows, section.half_life_rows, section.prior_rows
         )
+        spec._check_rules(config)
+        return spec
+
+    def _check_rules(self, config: Config) -> None:
+        """Raises `ConfigError` for a rule that could not be kept."""
+        for rule, field in config.rules.named():
+            key = f"rules.{rule}.{field}"
+            if field not in self.numeric:
+                known = ", ".join(self.numeric) or "none"
+                raise ConfigError(f"{key}: no such field under [features.numeric]; there are: {known}")
+            for feature in self.features:
+                made_of_many = self.kind_of(feature).state in (State.TRACKER, State.SPAN)
+                if feature.field == field and made_of_many and rule != "valid":
+                    raise ConfigError(
+                        f"{key}: {feature.name} is made of many values, of which it cannot be said what was expected; "
+                        "remove that feature or the rule"
+                    )
 
     def kind_of(self, feature: Feature) -> FeatureKind:
         if feature.column < 0:

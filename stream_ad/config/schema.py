@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Any, Self, get_args, get_origin
 
 from pydantic import (
     Field,
@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 
 from stream_ad.config.environment import overridden, refuse_secrets, variable_for
 from stream_ad.config.parts import KINDS, PartSection, Record, ScorerOptions, ThresholdOptions, Window
+from stream_ad.config.rules import Calendar, Rules
 from stream_ad.config.sections import (
     Features,
     Incidents,
@@ -59,6 +60,8 @@ class Config(Section):
     record: SerializeAsAny[Record] = Field(default_factory=Record, validate_default=True)
     window: SerializeAsAny[Window] = Field(default_factory=Window, validate_default=True)
     features: Features = Field(default_factory=Features)
+    rules: Rules = Field(default_factory=Rules)
+    calendar: Calendar = Field(default_factory=Calendar)
     scoring: Scoring = Field(default_factory=Scoring)
     threshold: SerializeAsAny[ThresholdOptions] = Field(default_factory=ThresholdOptions, validate_default=True)
     incidents: Incidents = Field(default_factory=Incidents)
@@ -211,6 +214,8 @@ def _fields(path: Sequence[str], data: Mapping[str, Any]) -> Mapping[str, FieldI
     if not path:
         return Config.model_fields
     model: object = Config.model_fields[path[0]].annotation if path[0] in Config.model_fields else None
+    if len(path) > 2 and isinstance(model, type) and issubclass(model, Section):  # a table of a list of them
+        model = get_args(model.model_fields[path[1]].annotation)[0]
     section = data.get(path[0])
     if path[0] in KINDS and isinstance(section, dict) and (name := KINDS[path[0]].chosen(section)):
         try:

@@ -9,7 +9,8 @@ wants an unused budget to hide what was flagged. The level aims at four fifths o
 left for what is worse than all before it.
 
 An incident that is held back may be told later, when it becomes more severe. Its updates and its resolution are held
-back with it. Shifts and silences count as incidents.
+back with it. Shifts, silences and values outside their range count as
+incidents.
 
 A partition has its share of the pipeline's budget: the whole number of incidents, or one incident in a longer period
 where that is 0.
@@ -30,7 +31,7 @@ from stream_ad.hash_kernel import FNV_BASIS, fnv1a
 from stream_ad.kernel import kernel
 
 _OPENED, _RESOLVED = int(Phase.opened), int(Phase.resolved)
-_SHIFT, _SILENCE = int(Rule.shift), int(Rule.silence)
+_SHIFT, _SILENCE, _RANGE = int(Rule.shift), int(Rule.silence), int(Rule.range)
 _TOLD, _HELD, _ENDED = range(3)  # ended: the reader of the alerts knows of the incident and of its resolution
 
 _LEVEL = np.dtype(
@@ -46,7 +47,7 @@ RING, KEY_RING = 64, 16
 _GAIN_DECADES = 3.0  # by which the level rises when all of a budget is told at once
 _AIM = 0.8
 _FREE = 0.5
-_SILENCE_DECADES = 2.0  # a silence has no p-value
+_SILENCE_DECADES, _RANGE_DECADES = 2.0, 4.0  # they have no p-value
 
 
 @dataclass(slots=True)
@@ -54,7 +55,8 @@ class BudgetState:
     ring: I64  # [64]  times at which incidents were told, ms + 1; 0 = none
     level: F64  # [3]  _LEVEL
     count: I64  # [2]  _COUNT
-    known: U8 = per_key()  # [capacity,2]  what the reader of the alerts knows of the key's incident, and of its silence
+    # [capacity,3]  what the reader of the alerts knows of the key's incident, of its silence, of its range
+    known: U8 = per_key()
     key_ring: I64 = per_key()  # [capacity,16]  as `ring`; no rows without a budget for keys
     key_level: F64 = per_key()  # [capacity,3]
 
@@ -135,7 +137,7 @@ class Budget:
             ring=np.zeros(RING, np.int64),
             level=np.zeros(3),
             count=np.zeros(2, np.int64),
-            known=np.zeros((capacity, 2), np.uint8),
+            known=np.zeros((capacity, 3), np.uint8),
             key_ring=np.zeros((keys, KEY_RING), np.int64),
             key_level=np.zeros((keys, 3)),
         )
@@ -219,8 +221,9 @@ def _hash(asking: _Asking, k: int) -> int:
 def _asks(asking: _Asking, k: int, memory: _Memory, limit: Limit, key_limit: Limit, rate_decades: float) -> bool:
     """Whether the incident that the line opens is told; notes it if so."""
     now_ms, s = asking.now_ms[k], asking.slot[k]
-    severity = _SILENCE_DECADES
-    if asking.rule[k] != _SILENCE:
+    rule = asking.rule[k]
+    severity = _SILENCE_DECADES if rule == _SILENCE else _RANGE_DECADES
+    if rule not in (_SILENCE, _RANGE):
         severity = max(rate_decades - np.log10(max(asking.p_value[k], 1e-300)), 0.0)
     keyed = key_limit.incidents > 0
     if keyed:
@@ -244,7 +247,7 @@ def _walk(asking: _Asking, memory: _Memory, limit: Limit, key_limit: Limit, rate
     for k in range(len(told)):
         rule, phase = asking.rule[k], asking.phase[k]
         known = memory.known[asking.slot[k]]
-        at = 1 if rule == _SILENCE else 0
+        at = 1 if rule == _SILENCE else 2 if rule == _RANGE else 0
         asks = phase == _OPENED or (known[at] == _HELD and phase != _RESOLVED)
         if asks:
             told[k] = _asks(asking, k, memory, limit, key_limit, rate_decades)

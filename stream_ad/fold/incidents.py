@@ -11,11 +11,14 @@
 * With a budget each new lowest p-value of an incident is a line (`alert_kernel.ASKED_AGAIN`), by which
   `stream_ad.fold.budget` tells an incident after all that it held back when it opened.
 * A level shift ends the incident: one alert of rule shift, then the resolution.
+
+Events with a value outside its valid range make incidents of a rule of their own, in the same way; they have no score
+and no p-value, and so no updates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +33,7 @@ from stream_ad.fold.timers import Wheel
 from stream_ad.kernel import kernel, prefetch
 
 _NONE, _REPORTED, _SILENT, _CLOSED = range(4)  # reported, silent: open, and the reader of the alerts knows of it or not
-_SHIFT, _SCORE = int(Rule.shift), int(Rule.score)
+_SHIFT = int(Rule.shift)
 _OPENED, _UPDATED, _RESOLVED = int(Phase.opened), int(Phase.updated), int(Phase.resolved)
 
 _INTS = np.dtype(
@@ -94,18 +97,20 @@ class _Options(NamedTuple):
     resolve_rows: int
     cooldown_ms: int
     update_factor: float
+    rule: int  # of the alerts, unless a level shifts
     asks: bool  # whether a budget may have held back the alert that opened an incident
 
 
 class Incidents:
     """Fold[IncidentState, Verdicts, Alerts], by the rules above."""
 
-    def __init__(self, section: config.Incidents, max_key_bytes: int) -> None:
+    def __init__(self, section: config.Incidents, max_key_bytes: int, rule: Rule = Rule.score) -> None:
         self._options = _Options(
             section.resolve_after,
             section.resolve_rows,
             section.cooldown,
             float(section.update_factor),
+            int(rule),
             section.budget is not None or section.key_budget is not None,
         )
         self._max_key_bytes = max_key_bytes
@@ -123,16 +128,45 @@ class Incidents:
 
     def step(self, state: IncidentState, batch: Verdicts) -> Alerts:
         """Rows of `Alerts.row` are rows of `batch`; a resolution has none but keeps its last flag's score."""
-        features = batch.scores.features
+        scores = batch.scores
+        judged = _Judged(scores.features.row, scores.score, batch.threshold, batch.p_value, batch.flag, batch.shift)
+        return self._walked(state, batch, judged)
+
+    def _walked(self, state: IncidentState, batch: Verdicts, judged: _Judged) -> Alerts:
         lines = _walk(
-            alert.events_of(features.windows.keyed),
-            _Judged(features.row, batch.scores.score, batch.threshold, batch.p_value, batch.flag, batch.shift),
+            alert.events_of(batch.scores.features.windows.keyed),
+            judged,
             timers.wheel(state.head, state.clock, state.link),
             _Keys(state.phase, records(state.whole, _INTS), records(state.real, _REAL), state.key),
             self._options,
             alert.lines(self._max_key_bytes),
         )
         return alert.columns(lines)
+
+
+class OutOfRange(Incidents):
+    """Fold[IncidentState, Verdicts, Alerts] of values outside their valid range. It keeps no state unless enabled.
+
+    `row` is -1, the score and the p-value NaN. Every event counts, scored or not, that is not quiet.
+    """
+
+    def __init__(self, section: config.Incidents, max_key_bytes: int, enabled: bool) -> None:
+        super().__init__(section, max_key_bytes, Rule.range)
+        self._enabled = enabled
+
+    def init(self, capacity: int) -> IncidentState:
+        state = super().init(capacity if self._enabled else 0)
+        return state if self._enabled else replace(state, head=state.head[:0], clock=state.clock[:0])
+
+    def step(self, state: IncidentState, batch: Verdicts) -> Alerts:
+        if not self._enabled:
+            return alert.columns(alert.lines(self._max_key_bytes))
+        keyed = batch.scores.features.windows.keyed
+        row = np.flatnonzero(~keyed.quiet)
+        none = np.full(len(row), np.nan)
+        judged = _Judged(row, none, none, none, keyed.outside[row] >= 0, np.zeros(len(row), np.bool_))
+        alerts = self._walked(state, batch, judged)
+        return replace(alerts, row=np.full(len(alerts), -1, np.int64))
 
 
 @kernel
@@ -149,9 +183,9 @@ def _write(lines: Lines, rule: int, phase: int, offset: int, watermark: int, row
 
 
 @kernel
-def _close(lines: Lines, offset: int, watermark: int, keys: _Keys, s: int) -> Lines:
+def _close(lines: Lines, rule: int, offset: int, watermark: int, keys: _Keys, s: int) -> Lines:
     if keys.phase[s] == _REPORTED:
-        lines = _write(lines, _SCORE, _RESOLVED, offset, watermark, -1, keys, s)
+        lines = _write(lines, rule, _RESOLVED, offset, watermark, -1, keys, s)
     keys.phase[s] = _CLOSED
     return lines
 
@@ -174,20 +208,20 @@ def _flagged(
     ints.events += 1
     real.score, real.threshold, real.p_value = judged.score[row], judged.threshold[row], p
     peak = p < real.peak_p
-    real.peak_p = min(real.peak_p, p)
+    real.peak_p = p if peak or p != p else real.peak_p
     timers.arm_by(s, ts_ms + options.resolve_ms, wheel)
     opening = phase[s] == _NONE
     worse = p * options.update_factor <= real.alerted_p and ts_ms - ints.alerted_ms >= options.cooldown_ms
     if opening or (worse and not shift):
-        lines = _write(lines, _SCORE, _OPENED if opening else _UPDATED, offset, watermark, row, keys, s)
+        lines = _write(lines, options.rule, _OPENED if opening else _UPDATED, offset, watermark, row, keys, s)
         ints.alerted_ms, real.alerted_p = ts_ms, p
         phase[s] = _REPORTED
     elif peak and options.asks and not shift:
-        lines = _write(lines, _SCORE, alert.ASKED_AGAIN, offset, watermark, row, keys, s)
+        lines = _write(lines, options.rule, alert.ASKED_AGAIN, offset, watermark, row, keys, s)
         phase[s] = _REPORTED
     if shift:
         lines = _write(lines, _SHIFT, _OPENED, offset, watermark, row, keys, s)
-        lines = _close(lines, offset, watermark, keys, s)
+        lines = _close(lines, options.rule, offset, watermark, keys, s)
         timers.cancel(s, wheel)
     return lines
 
@@ -227,7 +261,7 @@ def _change(
     """Applies event `i` to the incidents. `due` is that of `_skip`, `row` the verdict on the event."""
     s, offset, watermark = events.slot[i], events.offset[i], events.watermark[i]
     if events.fresh[i]:
-        lines = _close(lines, offset, watermark, keys, s)
+        lines = _close(lines, options.rule, offset, watermark, keys, s)
         timers.cancel(s, wheel)
         keys.phase[s] = _NONE
     if due < 0:
@@ -237,7 +271,7 @@ def _change(
         if watermark <= end_ms:
             timers.arm(due, end_ms, wheel)
         else:
-            lines = _close(lines, offset, watermark, keys, due)
+            lines = _close(lines, options.rule, offset, watermark, keys, due)
         due = timers.pop(watermark, wheel)
     if row == len(judged.row) or judged.row[row] != i:
         return lines
@@ -246,7 +280,7 @@ def _change(
     if keys.phase[s] in (_REPORTED, _SILENT):
         keys.ints[s].normal += 1
         if keys.ints[s].normal >= options.resolve_rows:
-            lines = _close(lines, offset, watermark, keys, s)
+            lines = _close(lines, options.rule, offset, watermark, keys, s)
             timers.cancel(s, wheel)
     return lines
 

@@ -102,11 +102,11 @@ class Keys:
         state.tabled = int(state.used[0])
         slot, fresh, watermark, late = keyed
         if not count or keep:
-            return KeyedBatch(batch, slot, fresh, watermark, 0, None)
+            return KeyedBatch.of(batch, slot, fresh, watermark)
         kept = np.flatnonzero(~late)
         rejects = _rejects(batch, np.flatnonzero(late), watermark, lateness) if self.window.late == "reject" else None
         dropped = 0 if rejects is not None else count
-        return KeyedBatch(batch.take(kept), slot[kept], fresh[kept], watermark[kept], dropped, rejects)
+        return KeyedBatch.of(batch.take(kept), slot[kept], fresh[kept], watermark[kept], dropped, rejects)
 
 
 def _rejects(batch: EventBatch, rows: I64, watermark: I64, lateness_ms: int) -> RejectBatch:

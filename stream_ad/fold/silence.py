@@ -8,6 +8,9 @@ lie further apart than that, live time runs slower than event time, for rhythms 
 
 A key's rhythm is the exponentially weighted mean and variance of the gaps between its events. The key is silent once
 live time has passed its last event by `max(min_gap, mean + deviations * std)`.
+
+In a quiet time of the calendar no silence begins; a key that has not spoken by the end of one is due as if it had
+spoken then.
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_ad import config
-from stream_ad.batch import F64, I64, U8, Alerts, Phase, Rule, Verdicts
+from stream_ad.batch import F64, I64, U8, Alerts, Bool, Phase, Rule, Verdicts
 from stream_ad.fold import alert_kernel as alert
 from stream_ad.fold import ewma, timers
 from stream_ad.fold.alert_kernel import Events, Lines
+from stream_ad.fold.calendar import quiet_times
+from stream_ad.fold.calendar_kernel import QuietTimes, quiet_until
 from stream_ad.fold.state import Records, per_key, records
 from stream_ad.fold.timers import Wheel
 from stream_ad.kernel import kernel, prefetch
@@ -83,10 +88,11 @@ class _Options(NamedTuple):
 class Silence:
     """Fold[SilenceState, Verdicts, Alerts], by the rules above. It keeps no state unless enabled."""
 
-    def __init__(self, section: config.Silence, max_key_bytes: int) -> None:
+    def __init__(self, section: config.Silence, max_key_bytes: int, times: QuietTimes | None = None) -> None:
         self._enabled = section.enabled
         self._options = _Options(section.min_gap, float(section.deviations), section.min_events)
         self._max_key_bytes = max_key_bytes
+        self._times = quiet_times([]) if times is None else times
 
     def init(self, capacity: int) -> SilenceState:
         if not self._enabled:
@@ -108,12 +114,15 @@ class Silence:
         """
         lines = alert.lines(self._max_key_bytes)
         if self._enabled:
+            keyed = batch.scores.features.windows.keyed
             lines = _walk(
-                alert.events_of(batch.scores.features.windows.keyed),
+                alert.events_of(keyed),
+                keyed.quiet,
                 records(state.live, _LIVE),
                 timers.wheel(state.head, state.clock, state.link),
                 _Keys(records(state.whole, _INTS), records(state.gap, _GAP), state.key),
                 self._options,
+                self._times,
                 lines,
             )
         return alert.columns(lines)
@@ -148,10 +157,14 @@ def _learn(ints: Any, gap: Any, now: int, options: _Options) -> None:
 
 @kernel
 def _open_due(
-    s: int, lines: Lines, offset: int, watermark: int, now: int, wheel: Wheel, keys: _Keys, options: _Options
-) -> Lines:
+    s: int, lines: Lines, offset: int, watermark: int, now: int, wheel: Wheel, keys: _Keys, options: _Options,
+    times: QuietTimes,
+) -> Lines:  # fmt: skip
     while s >= 0:
         ints, allowed = keys.ints[s], _allowed_ms(keys.gap[s], options)
+        end = quiet_until(times, keys.name[s], ints.key_bytes, watermark)
+        if end >= 0:  # as if the key spoke at the end of its quiet time
+            ints.live_ms = now + (end - watermark)
         if now <= ints.live_ms + allowed:
             timers.arm(s, ints.live_ms + allowed, wheel)
         else:
@@ -162,7 +175,10 @@ def _open_due(
 
 
 @kernel
-def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Options, lines: Lines) -> Lines:
+def _walk(
+    events: Events, quiet: Bool, live: Records, wheel: Wheel, keys: _Keys, options: _Options, times: QuietTimes,
+    lines: Lines,
+) -> Lines:  # fmt: skip
     # taken before the loop: within it, numba would count a reference each time
     slot, fresh, watermark, offset, ts_ms = events.slot, events.fresh, events.watermark, events.offset, events.ts_ms
     all_ints, gaps, links, clock, alive = keys.ints, keys.gap, wheel.link, wheel.clock[0], live[0]
@@ -188,7 +204,7 @@ def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Op
             ints.expected_ms = 0
         if ints.events == 0:
             ints.key_bytes = alert.write_key(keys.name[s], events, i)
-        else:
+        elif not quiet[i] and now >= ints.live_ms:
             _learn(ints, gap, now, options)
         ints.events += 1
         ints.live_ms, ints.about, ints.about_ms = now, offset[i], ts_ms[i]
@@ -197,5 +213,5 @@ def _walk(events: Events, live: Records, wheel: Wheel, keys: _Keys, options: _Op
         if timers.ticks(now, clock):
             due = timers.pop(now, wheel)
             if due >= 0:
-                lines = _open_due(due, lines, offset[i], watermark[i], now, wheel, keys, options)
+                lines = _open_due(due, lines, offset[i], watermark[i], now, wheel, keys, options, times)
     return lines

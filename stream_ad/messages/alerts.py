@@ -8,7 +8,8 @@ One event can cause several alerts. So the id of an update also has the phase, t
 also the incident (one event may move the watermark beyond many), and that of a silence also the key.
 
 Severity follows from the lowest p-value of the incident so far: below 1e-10 critical, below 1e-7
-high, below 1e-5 medium, else low. A silence has no p-value and is medium; a level shift is low.
+high, below 1e-5 medium, else low. A silence and a value outside its range have no p-value and are medium; a level
+shift is low.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def encode(
     alerts: Alerts,
     verdicts: Verdicts,
     contributors: Mapping[int, Sequence[Contributor]],
+    outside: Mapping[int, Contributor] | None = None,
     *,
     pipeline: str,
     topic: str,
@@ -46,10 +48,10 @@ def encode(
 ) -> list[Message]:
     """One message per alert, in their order; its key is the key of the event.
 
-    `contributors` belong to rows of `verdicts`. `payload_fields` are dotted paths into the event's JSON; a
-    path that the event does not have is left out. A field that would make the alert larger than `most_bytes`,
-    or that is nested too deeply to be written, is left out too, and named in `payload_omitted`. Whatever
-    `redaction` covers is masked everywhere.
+    `contributors` belong to rows of `verdicts`, what lies `outside` its valid range to offsets. `payload_fields` are
+    dotted paths into the event's JSON; a path that the event does not have is left out. A field that would make the
+    alert larger than `most_bytes`, or that is nested too deeply to be written, is left out too, and named in
+    `payload_omitted`. Whatever `redaction` covers is masked everywhere.
     """
     redaction = redaction or Redaction()
     names = [column.name for column in fields(Alerts) if column.name != "key"]
@@ -59,7 +61,10 @@ def encode(
         key = redaction.key(raw_key)
         cell: dict[str, Any] = dict(zip(names, cells, strict=True))
         rule, phase = Rule(cell["rule"]), Phase(cell["phase"])
-        shares = [redaction.contributor(share) for share in contributors.get(cell["row"], ())]
+        reasons = contributors.get(cell["row"], ())
+        if outside and _is_news(rule, phase):
+            reasons = [outside[cell["about"]]]
+        shares = [redaction.contributor(share) for share in reasons]
         shown = text_of(key)
         body: dict[str, Any] = {
             "id": _alert_id(f"{topic}/{partition}", cell, rule, phase, shown),
@@ -85,7 +90,7 @@ def encode(
             body["expected_gap_ms"] = cell["expected_ms"]
         headers = _headers(body, pipeline)
         room = most_bytes - len(key) - len(orjson.dumps(body)) - sum(len(name) + len(v or b"") for name, v in headers)
-        body |= _payload(verdicts, cell["row"], payload_fields, redaction, room - _FRAME_BYTES)
+        body |= _payload(verdicts, _event(verdicts, cell, rule, phase), payload_fields, redaction, room - _FRAME_BYTES)
         messages.append(Message(key, orjson.dumps(body), headers))
     return messages
 
@@ -126,7 +131,7 @@ def _incident_id(place: str, offset: int, rule: Rule, key: str) -> str:
 def _severity(cell: Mapping[str, Any], rule: Rule) -> str:
     if rule is Rule.shift:
         return "low"
-    if rule is Rule.silence:
+    if rule in (Rule.silence, Rule.range):
         return "medium"
     lowest = cell["p_value"] if math.isnan(cell["peak_p"]) else cell["peak_p"]
     return next((name for limit, name in _CUT_OFFS if lowest < limit), "low")
@@ -140,25 +145,46 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, shares
             return f"{key} speaks again."
         gap = duration(cell["expected_ms"] / 1000)
         return f"{key} is silent since {iso(cell['ts_ms'])}; its next event was due within {gap}."
+    if phase is Phase.resolved and rule is Rule.range:
+        return f"{key} keeps to its valid ranges again after {events} in {lasted}."
     if phase is Phase.resolved:
         return f"{key} is normal again after {events} in {lasted}."
     if rule is Rule.shift:
         opening = f"{key} has settled on a new level, now taken as normal, after {events} in {lasted}"
     elif phase is Phase.updated:
         opening = f"{key} is still anomalous, {events} in {lasted}"
+    elif rule is Rule.range:
+        opening = f"{key} is out of range"
     else:
         opening = f"{key} is anomalous"
     reasons = "; ".join(share.text for share in shares)
     return f"{opening}: {reasons}." if reasons else f"{opening}; the model gives no reasons."
 
 
-def _payload(verdicts: Verdicts, row: int, names: Sequence[str], redaction: Redaction, room: int) -> dict[str, Any]:
-    """`payload` with the fields `names` in order, as far as `room` bytes allow; `payload_omitted` names the rest."""
-    if row < 0 or not names:
-        return {}
+def _is_news(rule: Rule, phase: Phase) -> bool:
+    """Whether the alert is about a value outside its range, in an event of this batch."""
+    return rule is Rule.range and phase is not Phase.resolved
+
+
+def _event(verdicts: Verdicts, cell: Mapping[str, Any], rule: Rule, phase: Phase) -> int | None:
+    """Row of the batch that holds the event which the alert is about; None where that is of an earlier batch."""
     features = verdicts.scores.features
-    events = features.windows.keyed.events
-    value = events.raw.value[int(events.row[features.row[row]])]
+    if cell["row"] >= 0:
+        return int(features.row[cell["row"]])
+    offsets = features.windows.keyed.events.offset
+    event = int(np.searchsorted(offsets, cell["about"]))
+    there = event < len(offsets) and offsets[event] == cell["about"]
+    return event if _is_news(rule, phase) and there else None
+
+
+def _payload(
+    verdicts: Verdicts, event: int | None, names: Sequence[str], redaction: Redaction, room: int
+) -> dict[str, Any]:
+    """`payload` with the fields `names` in order, as far as `room` bytes allow; `payload_omitted` names the rest."""
+    if event is None or not names:
+        return {}
+    events = verdicts.scores.features.windows.keyed.events
+    value = events.raw.value[int(events.row[event])]
     try:
         record = redaction.record(orjson.loads(value or b""))
     except orjson.JSONDecodeError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_ad.batch import I64, Alerts, Explanation, Message, RejectBatch, Verdicts
+from stream_ad.batch import I64, Alerts, Explanation, Message, Phase, RejectBatch, Rule, Verdicts
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
 from stream_ad.messages import alerts as alert
 from stream_ad.messages import rejects as reject
-from stream_ad.messages.explain import contributors
+from stream_ad.messages.explain import Contributor, contributors, out_of_range
 from stream_ad.messages.redact import Redaction
 
 
@@ -24,6 +24,7 @@ class Encoder:
     def __init__(self, config: Config, spec: FeatureSpec) -> None:
         self._pipeline, self._sink, self._spec = config.pipeline, config.sink, spec
         self._redaction = Redaction(config.sink.redact, config.record.key)
+        self._valid = config.rules.valid
 
     def alerts(self, verdicts: Verdicts, alerts: Alerts, explanation: Explanation | None) -> list[Message]:
         """One message per alert. `explanation` is of `explained_rows(alerts)`, None where there are none."""
@@ -34,6 +35,7 @@ class Encoder:
             alerts,
             verdicts,
             dict(zip(rows.tolist(), reasons, strict=True)),
+            self._outside(verdicts, alerts),
             pipeline=self._pipeline,
             topic=raw.topic,
             partition=raw.partition,
@@ -41,6 +43,16 @@ class Encoder:
             payload_fields=self._sink.payload_fields,
             redaction=self._redaction,
         )
+
+    def _outside(self, verdicts: Verdicts, alerts: Alerts) -> dict[int, Contributor]:
+        """What lies outside its valid range, at the offsets of the events that the alerts are about."""
+        keyed, told = verdicts.scores.features.windows.keyed, {}
+        for offset in alerts.about[(alerts.rule == Rule.range) & (alerts.phase != Phase.resolved)].tolist():
+            row = int(np.searchsorted(keyed.events.offset, offset))
+            column = int(keyed.outside[row])
+            field = self._spec.numeric[column]
+            told[offset] = out_of_range(field, float(keyed.given[row, column]), self._valid[field])
+        return told
 
     def rejects(self, rejects: RejectBatch) -> list[Message]:
         """One message per record."""

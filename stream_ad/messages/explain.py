@@ -8,6 +8,7 @@ so a replay gives the same words.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
@@ -69,6 +70,26 @@ class _Cell:
     @property
     def lag(self) -> int:
         return len(self.age_ms) - 1 - self.lag_rows
+
+
+def out_of_range(field: str, value: float, valid: Sequence[float]) -> Contributor:
+    """The reason of an alert about a value outside `valid`."""
+    low, high = valid
+    direction: Direction = "above" if value > high else "below"
+    return Contributor(
+        feature=field,
+        field=field,
+        kind="range",
+        observed=value,
+        expected=None,
+        low=low,
+        high=high,
+        direction=direction,
+        lag_rows=0,
+        share=1.0,
+        deviations=None,
+        text=f"{field} {number(value)} is {direction} its valid range, {number(low)} to {number(high)}",
+    )
 
 
 def contributors(

@@ -18,7 +18,8 @@ from stream_ad.config.features import FeatureSpec
 from stream_ad.errors import StateError
 from stream_ad.fold.budget import Budget
 from stream_ad.fold.features.featuriser import Featuriser
-from stream_ad.fold.incidents import Incidents
+from stream_ad.fold.hidden import Hidden
+from stream_ad.fold.incidents import Incidents, OutOfRange
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
@@ -116,15 +117,20 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
     shaping = [spec.digest, config.window.kind, config.threshold.kind, key_bytes, config.silence.enabled]
     if config.incidents.key_budget is not None:
         shaping.append("key_budget")  # only then: snapshots of earlier versions, which had no budgets, stay ours
+    if config.rules.valid:
+        shaping.append("valid")
     layout = orjson.dumps(shaping)
+    hidden = Hidden(config, spec.numeric)
     return Folds(
         keys=Keys(config.window, key_bytes),
+        hidden=hidden,
         window=GuardedWindow(window(config.window, len(spec.numeric))),
-        features=Featuriser(spec),
+        features=Featuriser(spec, config.rules),
         recent=Recent(RECENT_ROWS, spec.rows, len(spec.features)),
         threshold=GuardedThreshold(threshold(config.threshold)),
         incidents=Incidents(config.incidents, key_bytes),
-        silence=Silence(config.silence, key_bytes),
+        silence=Silence(config.silence, key_bytes, hidden.calendar.times),
+        ranges=OutOfRange(config.incidents, key_bytes, bool(config.rules.valid)),
         budget=Budget(config.incidents, config.threshold.false_alarm_rate),
         capacity=capacity or config.window.max_keys,
         layout=hashlib.sha256(layout).hexdigest(),

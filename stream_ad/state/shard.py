@@ -23,6 +23,7 @@ from stream_ad.batch import (
 from stream_ad.errors import ConfigError, StateError
 from stream_ad.fold import state as columns
 from stream_ad.fold.budget import Budget, Spent
+from stream_ad.fold.hidden import Hidden
 from stream_ad.protocols import Fold, Threshold, Window
 from stream_ad.state.snapshot import Array, Damaged, Newer, Opened, Snapshot
 
@@ -44,12 +45,14 @@ class Folds:
     """The pipeline's folds, shared by all shards; each shard has its own states."""
 
     keys: KeyFold
+    hidden: Hidden
     window: Window
     features: Fold[Any, WindowBatch, FeatureBatch]
     recent: RecentFold
     threshold: Threshold
     incidents: Fold[Any, Verdicts, Alerts]
     silence: Fold[Any, Verdicts, Alerts]
+    ranges: Fold[Any, Verdicts, Alerts]
     budget: Budget
     capacity: int
     layout: str  # a hash of what shapes the states; a snapshot must have the same
@@ -68,6 +71,7 @@ class States:
     threshold: Any
     incidents: Any
     silence: Any
+    ranges: Any
     budget: Any
 
 
@@ -106,8 +110,9 @@ class Shard:
     def submit(self, events: EventBatch) -> FeatureBatch:
         """The half before the scorer."""
         folds, states = self.folds, self.states
-        keyed = folds.keys.step(states.keys, events)
-        batch = folds.features.step(states.features, folds.window.step(states.window, keyed))
+        keyed = folds.hidden.hide(folds.keys.step(states.keys, events))
+        windows = folds.hidden.judged(folds.window.step(states.window, keyed))
+        batch = folds.features.step(states.features, windows)
         folds.recent.step(states.recent, batch)
         return batch
 
@@ -115,11 +120,14 @@ class Shard:
         """The half after the scorer; alerts in the order of the offsets that caused them."""
         folds, states = self.folds, self.states
         verdicts = folds.threshold.step(states.threshold, scores)
-        incidents = folds.incidents.step(states.incidents, verdicts)
-        silence = folds.silence.step(states.silence, verdicts)
-        alerts = incidents
-        if len(silence):
-            alerts = Alerts.concat([incidents, silence])
+        told = [
+            folds.incidents.step(states.incidents, verdicts),
+            folds.silence.step(states.silence, verdicts),
+            folds.ranges.step(states.ranges, verdicts),
+        ]
+        alerts = told[0]
+        if any(map(len, told[1:])):
+            alerts = Alerts.concat(told)
             alerts = alerts.take(np.argsort(alerts.offset, kind="stable"))
         return verdicts, folds.budget.step(states.budget, alerts)
 
@@ -214,8 +222,9 @@ class Target(NamedTuple):
     stored: Array
 
 
-_SINCE = {"budget": 4}  # states that earlier formats lack: they stay as they begin
-_GREW = {("features", "fields"): (3, 5)}  # arrays that had fewer columns before a format, and how many; the new are 0
+_SINCE = {"budget": 4, "ranges": 5}  # states that earlier formats lack: they stay as they begin
+# arrays that had fewer columns before a format, and how many; the new are 0
+_GREW = {("features", "fields"): (3, 5), ("budget", "known"): (5, 2)}
 
 
 def _as_stored(format: int, name: str, field: str, array: Array) -> Array:

@@ -32,7 +32,15 @@ def cut(batch: Any, first: int, last: int) -> Any:
         return batch.slice(first, last)
     if isinstance(batch, KeyedBatch):
         return KeyedBatch(
-            cut(batch.events, first, last), batch.slot[part], batch.fresh[part], batch.watermark[part], 0, None
+            cut(batch.events, first, last),
+            batch.slot[part],
+            batch.fresh[part],
+            batch.watermark[part],
+            0,
+            None,
+            batch.quiet[part],
+            batch.given[part],
+            batch.outside[part],
         )
     if isinstance(batch, WindowBatch):
         inner = cut(batch.keyed, first, last)

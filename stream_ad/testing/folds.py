@@ -175,7 +175,8 @@ def _restored(fold: Fold[Any, Any, Any], state: Any, into: Fold[Any, Any, Any], 
     counting: Any = _Counting()
 
     def folds(one: Any) -> Folds:
-        return Folds(counting, one, absent, absent, absent, absent, absent, absent, capacity, "law")
+        absents: Any = {field.name: absent for field in dataclasses.fields(Folds)}
+        return Folds(**absents | {"keys": counting, "window": one, "capacity": capacity, "layout": "law"})
 
     shard = Shard(folds(fold), 0, 0, "law")
     shard.states.window = state

@@ -45,7 +45,7 @@ def scores(
     keys = Strings.of([b"k%d" % s for s in slot])
     made = EventBatch(raw, offset - first_offset, offset, ts, keys, np.zeros((n, 0)), (), np.zeros((n, 0), np.uint64))
     watermark = np.maximum.accumulate(ts) if n else ts
-    keyed = KeyedBatch(made, np.array(slot, np.int32), new, watermark, 0, None)
+    keyed = KeyedBatch.of(made, np.array(slot, np.int32), new, watermark)
     windows = WindowBatch(
         keyed, np.zeros((n, 1, 0)), np.zeros((n, 1), np.int64), np.ones(n, np.int32), np.ones(n, np.bool_)
     )

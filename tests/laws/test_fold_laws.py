@@ -16,8 +16,9 @@ from stream_ad.batch import I32, Alerts, KeyedBatch, Scores, Verdicts, WindowBat
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.parts import KINDS
 from stream_ad.fold.budget import Budget
+from stream_ad.fold.calendar import Calendar
 from stream_ad.fold.features.featuriser import Featuriser
-from stream_ad.fold.incidents import Incidents
+from stream_ad.fold.incidents import Incidents, OutOfRange
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.recent import Recent
 from stream_ad.fold.silence import Silence
@@ -84,6 +85,25 @@ def flagged(batch: Scores) -> Verdicts:
     return verdicts(batch, p.tolist(), np.flatnonzero((p < 0.1) & (rng.random(len(p)) < 0.1)).tolist())
 
 
+CALENDAR = Calendar(
+    config.Calendar.model_validate(
+        {"quiet": [{"name": "q", "keys": ["k0", "k2"], "hours": f"{hour:02}:{minute:02}-{hour:02}:{minute + 2:02}"}
+                   for hour in range(24) for minute in range(0, 60, 7)]}
+    )
+)  # fmt: skip
+
+
+def hiding(batch: Scores) -> Verdicts:
+    """Some keys have quiet times, and some events a value outside its range."""
+    keyed = batch.features.windows.keyed
+    outside = np.where(keyed.events.offset * 7919 % 11 == 3, 0, -1).astype(np.int32)
+    outside[-1] = 0
+    marked = replace(CALENDAR.hide(keyed), outside=outside)
+    assume(not marked.quiet[-1])  # a law wants to see an alert
+    features = replace(batch.features, windows=replace(batch.features.windows, keyed=marked))
+    return flagged(replace(batch, features=features))
+
+
 def threshold(name: str) -> Any:
     return registry.threshold(name)(KINDS["threshold"].read({"kind": name, **THRESHOLD}))
 
@@ -130,6 +150,8 @@ JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
     "incidents": (lambda: Incidents(CONFIG.incidents, 8), flagged),
     "budget": (Rationed, flagged),
     "silence": (lambda: Silence(CONFIG.silence, 8), flagged),
+    "silence beside quiet times": (lambda: Silence(CONFIG.silence, 8, CALENDAR.times), hiding),
+    "ranges": (lambda: OutOfRange(CONFIG.incidents, 8, True), hiding),
     "recent": (lambda: Recent(7, 1, 1), lambda batch: batch.features),
 }
 

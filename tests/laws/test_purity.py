@@ -45,6 +45,10 @@ ALLOWED = {
         "reads the file before there is a fold",
         {"pathlib.Path", "os", "os.environ"},
     ),
+    "stream_ad.config.rules": (
+        "reads dates and zones from the configuration, and asks no clock for one",
+        {f"datetime.{name}" for name in ("UTC", "date", "datetime", "timedelta")},
+    ),
     "stream_ad.config.sections": (
         "reads dates from the configuration, and asks no clock for one",
         {f"datetime.{name}" for name in ("UTC", "date", "datetime", "datetime.fromisoformat", "timedelta")},

@@ -101,6 +101,12 @@ class Passing:
     def step(self, state: Nothing, batch: Any) -> Any:
         return batch
 
+    def hide(self, batch: Any) -> Any:
+        return batch
+
+    def judged(self, batch: Any) -> Any:
+        return batch
+
     def used(self, state: Nothing) -> int:
         return 0
 
@@ -151,7 +157,20 @@ class Silent:
         return ()
 
 
-FOLDS: Any = Folds(Passing(), Passing(), Passing(), Passing(), Mixing(), Telling(), Silent(), Passing(), 1, "toy")  # type: ignore[arg-type]
+FOLDS: Any = Folds(
+    keys=Passing(),  # type: ignore[arg-type]
+    hidden=Passing(),  # type: ignore[arg-type]
+    window=Passing(),
+    features=Passing(),
+    recent=Passing(),  # type: ignore[arg-type]
+    threshold=Mixing(),  # type: ignore[arg-type]
+    incidents=Telling(),
+    silence=Silent(),
+    ranges=Silent(),
+    budget=Passing(),  # type: ignore[arg-type]
+    capacity=1,
+    layout="toy",
+)
 
 
 class Done:

@@ -46,7 +46,7 @@ def verdicts_of(values: list[bytes]) -> Verdicts:
         (),
         np.zeros((n, 0), np.uint64),
     )
-    keyed = KeyedBatch(events, np.zeros(n, np.int32), np.zeros(n, bool), np.zeros(n, np.int64), 0, None)
+    keyed = KeyedBatch.of(events, np.zeros(n, np.int32), np.zeros(n, bool), np.zeros(n, np.int64))
     windows = WindowBatch(
         keyed, np.zeros((n, 1, 0)), np.zeros((n, 1), np.int64), np.ones(n, np.int32), np.ones(n, bool)
     )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stream_ad.batch import F32, F64, I64, FeatureBatch, WindowBatch
 from stream_ad.config.feature_kinds.row import EXPECTING, PARAMETER, State
 from stream_ad.config.features import FeatureSpec
+from stream_ad.config.rules import Rules
 from stream_ad.fold.features.formulas import NUMBER
 from stream_ad.fold.features.kernel import featurise
 from stream_ad.fold.features.recipe import Batch, Kept, Output, Recipe
@@ -23,6 +24,7 @@ from stream_ad.fold.features.spans import BUCKETS
 from stream_ad.fold.state import per_key
 
 POOL_HALF_LIVES = 100.0
+SIGN = {"up": 1, "both": 0, "down": -1}
 
 
 @dataclass
@@ -50,11 +52,14 @@ class Featuriser:
     `x` [m,w,f] holds the features each lag had when it was the newest, NaN for lags absent from
     the window. Always finite or NaN: features are cut at ±1e30. `base` [m,q,2] is the mean and deviation that were
     expected, in the order of `FeatureSpec.expected`; NaN before the shard's first value.
+
+    A value whose deviation does not count by `rules` is seen by the features as what was expected; it is learnt as it
+    is.
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
+    def __init__(self, spec: FeatureSpec, rules: Rules | None = None) -> None:
         self.spec = spec
-        self.recipe = _recipe(spec)
+        self.recipe = _recipe(spec, rules or Rules())
 
     def init(self, capacity: int) -> FeatureState:
         recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
@@ -94,7 +99,7 @@ class Featuriser:
         return FeatureBatch(batch, emitted, x, base)
 
 
-def _recipe(spec: FeatureSpec) -> Recipe:
+def _recipe(spec: FeatureSpec, rules: Rules) -> Recipe:
     # what several features share is kept once: (column, parameter) of each state
     needed: dict[State, list[tuple[int, float]]] = {state: [] for state in State}
     number, part = [], []
@@ -127,6 +132,9 @@ def _recipe(spec: FeatureSpec) -> Recipe:
         prior_rows=float(spec.prior_rows),
         alpha=_decay(spec.half_life_rows),
         pool_alpha=_decay(spec.half_life_rows * POOL_HALF_LIVES),
+        direction=_integers(SIGN[rules.direction.get(field, "both")] for field in spec.numeric),
+        least=np.array([rules.least.get(field, 0.0) for field in spec.numeric], np.float64),
+        least_share=np.array([rules.least_share.get(field, 0.0) for field in spec.numeric], np.float64),
     )
 
 

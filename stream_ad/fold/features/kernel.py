@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, U64
-from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value, within_limit
+from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value
 from stream_ad.config.feature_kinds.row import EXPECTING, State
-from stream_ad.config.feature_kinds.windowed import deviation
 from stream_ad.fold.ewma import moved
+from stream_ad.fold.features.figures import counted, hold, make_room, measure, newest
 from stream_ad.fold.features.formulas import computed
 from stream_ad.fold.features.moments import (
     DEVIATION,
@@ -49,7 +49,6 @@ from stream_ad.kernel import inlined, kernel, prefetch
 U16 = npt.NDArray[np.uint16]
 AHEAD = 8  # rows between the prefetch of a key's memory and its use
 OUT_LIMIT = 1e30  # of a feature: finite in float32
-LEAST_OF_SPREAD = 4  # values in the window
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
 of_moments, of_window, of_tracker = computed(*EXPECTING), computed(State.WINDOW), computed(State.TRACKER)
@@ -75,11 +74,6 @@ def forget(seen: I64, fields: F64, trackers: F64, sketch: U16, sketched: I64, s:
     trackers[s] = 0.0
     sketch[s] = 0
     sketched[s] = 0
-
-
-@inlined
-def newest(values: F64, i: int, c: int) -> float:
-    return within_limit(values[i, values.shape[1] - 1, c])
 
 
 @inlined
@@ -110,39 +104,6 @@ def look_up(counts: F64, columns: I64, sketch: U16, sketched: I64, codes: U64, s
         if code != 0:
             counts[k, CATEGORIES] = sketched[s, k]
             counts[k, TIMES] = consult(sketch, sketched, s, k, code, limit)
-
-
-@inlined
-def hold(held: F64, values: F64, i: int, c: int) -> None:
-    for row in range(len(held)):
-        held[row] = within_limit(values[i, row, c])
-
-
-@inlined
-def present(held: F64) -> int:
-    count = 0
-    for value in held:
-        if value == value:
-            count += 1
-    return count
-
-
-@inlined
-def figure(kind: int, fields: F64, values: F64, held: F64, s: int, i: int, c: int) -> float:
-    """What moments are learnt of: the value, its change, or the spread of the window."""
-    value = newest(values, i, c)
-    if kind == State.CHANGE:
-        return value - fields[s, c, PREVIOUS] if fields[s, c, OWN_COUNT] > 0 else math.nan
-    if kind == State.SPREAD and value == value:
-        hold(held, values, i, c)
-        return deviation(held) if present(held) >= LEAST_OF_SPREAD else math.nan
-    return value
-
-
-@inlined
-def measure(figures: F64, kinds: I64, columns: I64, fields: F64, values: F64, held: F64, s: int, i: int) -> None:
-    for q in range(len(figures)):
-        figures[q] = figure(kinds[q], fields, values, held, s, i, columns[q])
 
 
 @inlined
@@ -178,16 +139,18 @@ def is_expecting(kind: int) -> bool:
 
 @inlined
 def moments(
-    expectation: F64, figures: F64, fields: F64, pool: F64, s: int, q: int, learnt: int, now_ms: int
-) -> Moments:
+    expectation: F64, figures: F64, fields: F64, pool: F64, s: int, q: int, learnt: int, now_ms: int, direction: int,
+    room: float,
+) -> Moments:  # fmt: skip
     """Of the expectation `q`, which the moments `learnt` of the key and of the pool give."""
+    mean = expectation[q, MEAN]
     return Moments(
-        value=figures[q],
+        value=counted(figures[q], mean, direction, room),
         ts_ms=now_ms,
         values=fields[s, learnt, OWN_COUNT],
-        previous=fields[s, learnt, PREVIOUS],
+        previous=counted(fields[s, learnt, PREVIOUS], mean, direction, room),
         previous_ms=fields[s, learnt, PREVIOUS_MS],
-        mean=expectation[q, MEAN],
+        mean=mean,
         deviation=expectation[q, DEVIATION],
         pool_values=pool[learnt, POOL_COUNT],
     )
@@ -220,6 +183,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms
     sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
+    direction, least, least_share = recipe.direction, recipe.least, recipe.least_share
     memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
     slot, fresh, ts_ms, codes, values, age_ms, emit = batch
     pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept
@@ -227,6 +191,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     n, w, _ = values.shape
     q = len(expected_state)
     expectation, figures, totals, held = np.empty((q, 3)), np.empty(q), np.empty(len(span_ms)), np.empty(w)
+    room = np.empty(len(direction))
     of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
     every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
     out = 0
@@ -238,7 +203,8 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             forget(seen, fields, trackers, sketch, sketched, s)
         events = seen[s, EVENTS]
         expect(expectation, expected_state, expected_column, fields, pool, memory_rows, prior_rows, s)
-        measure(figures, expected_state, expected_column, fields, values, held, s, i)
+        make_room(room, expectation, least, least_share)
+        measure(figures, expected_state, expected_column, fields, values, held, s, i, expectation, direction, room)
         track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
@@ -249,16 +215,18 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             if kind == State.EVENT:
                 feature = of_event(formula, Event(now_ms, events, seen[s, LATEST_MS]), argument)
             elif kind == State.VALUE:
-                feature = of_value(formula, Value(newest(values, i, c)), argument)
+                value = counted(newest(values, i, c), expectation[c, MEAN], direction[c], room[c])
+                feature = of_value(formula, Value(value), argument)
             elif kind == State.CATEGORY:
                 feature = of_category(formula, Category(codes[i, c] == 0), argument)
             elif is_expecting(kind):
                 if figures[p] == figures[p]:
                     learnt = c if kind == State.OVERALL else p
-                    given = moments(expectation, figures, fields, pool, s, p, learnt, now_ms)
+                    way, least_of = (0, 0.0) if kind == State.SPREAD else (direction[c], room[c])
+                    given = moments(expectation, figures, fields, pool, s, p, learnt, now_ms, way, least_of)
                     feature = of_moments(formula, given, argument)
             elif kind == State.WINDOW:
-                hold(held, values, i, c)
+                hold(held, values, i, c, expectation[c, MEAN], direction[c], room[c])
                 feature = of_window(formula, held, argument)
             elif kind == State.TRACKER:
                 if fields[s, c, OWN_COUNT] > 0 or not math.isnan(values[i, w - 1, c]):

@@ -33,6 +33,9 @@ class Recipe(NamedTuple):
     prior_rows: float
     alpha: float  # decay of a key's fields
     pool_alpha: float  # decay of the pool
+    direction: I64  # [d]  1 = only values above what was expected count, -1 = only those below, 0 = both
+    least: F64  # [d]  smaller deviations count as none
+    least_share: F64  # [d]  the same, as a share of what was expected
 
 
 class Batch(NamedTuple):

@@ -196,3 +196,22 @@ def test_a_silence_counts_and_is_no_more_severe_than_it_can_know() -> None:
 def test_a_budget_that_is_none_says_what_one_is(text: str) -> None:
     with pytest.raises(ConfigError, match=r"incidents\.budget: a budget such as \"20/day\""):
         section(budget=text)
+
+
+def test_a_value_outside_its_range_asks_for_an_incident_beside_that_of_the_score() -> None:
+    """The two of a key are told, held back and resolved by themselves."""
+    lines = [
+        {"rule": rule, "phase": phase, "offset": at, "incident": incident, "slot": 0, "now_ms": NOW + at, "p_value": p}
+        for at, (rule, phase, incident, p) in enumerate(
+            [
+                (Rule.score, Phase.opened, 0, 1e-9),
+                (Rule.range, Phase.opened, 1, np.nan),
+                (Rule.score, Phase.resolved, 0, 1e-9),
+                (Rule.range, Phase.resolved, 1, np.nan),
+            ]
+        )
+    ]
+    alone = Budget(section(budget="1/day"), RATE)
+    assert offsets_told(alone, alerts_of(*lines)) == [0, 2]
+    assert offsets_told(alone, alerts_of(*lines[1:2], *lines[3:])) == [1, 3]
+    assert offsets_told(Budget(section(budget="4/day"), RATE), alerts_of(*lines)) == [0, 1, 2, 3]

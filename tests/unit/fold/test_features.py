@@ -1,6 +1,7 @@
 """The featuriser against river and plain Python, statistic by statistic."""
 
 import math
+import re
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,9 @@ from river import stats, utils
 
 from stream_ad.batch import FeatureBatch
 from stream_ad.config import Window, parse
-from stream_ad.config.features import FeatureSpec
+from stream_ad.config.features import Feature, FeatureSpec
+from stream_ad.config.rules import Rules
+from stream_ad.errors import ConfigError
 from stream_ad.fold.features.featuriser import Featuriser
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.windows import CountWindow, TimeWindow
@@ -28,11 +31,16 @@ def spec_of(rows: int = 4, **features: Any) -> FeatureSpec:
 
 
 def featured(
-    rows: list[Row], spec: FeatureSpec, span: str | None = None, hop: int = 1, capacity: int = 16
+    rows: list[Row],
+    spec: FeatureSpec,
+    span: str | None = None,
+    hop: int = 1,
+    capacity: int = 16,
+    rules: Rules | None = None,
 ) -> FeatureBatch:
     window = Window(rows=spec.rows, span=span or "1h", hop=hop)
     kind = TimeWindow if span else CountWindow
-    keys, windows, features = Keys(window, 64), kind(window, len(spec.numeric)), Featuriser(spec)
+    keys, windows, features = Keys(window, 64), kind(window, len(spec.numeric)), Featuriser(spec, rules)
     keyed = keys.step(keys.init(capacity), events(rows))
     return features.step(features.init(capacity), windows.step(windows.init(capacity), keyed))
 
@@ -319,3 +327,58 @@ def test_lags_hold_the_features_they_had_unless_they_left_the_window(
             wanted = every.x[mine[-1 - lag], -1] if there else np.full(len(spec.features), np.nan)
             np.testing.assert_array_equal(batch.x[out, -1 - lag], wanted)
         np.testing.assert_array_equal(batch.base[out], every.base[i])
+
+
+RULED = ["zscore", "zscore_overall", "zscore_diff", "raw", "mean", "max"]
+
+
+@settings(max_examples=40)
+@given(
+    streams(d=1, c=0, numbers=MODERATE),
+    st.sampled_from(["up", "down"]),
+    st.sampled_from([0.0, 3.0, 200.0]),
+    st.sampled_from([0.0, 0.5]),
+)
+def test_a_rule_lets_count_what_deviates_its_way_and_far_enough_and_changes_nothing_else(
+    rows: list[Row], direction: str, least: float, share: float
+) -> None:
+    spec = spec_of(4, numeric={"v": RULED})
+    free = featured(rows, spec)
+    ruled = featured(rows, spec, rules=Rules(direction={"v": direction}, least={"v": least}, least_share={"v": share}))
+    assert np.array_equal(free.base, ruled.base, equal_nan=True)  # what is learnt is the same
+    mean = free.base[:, 0, 0]
+    room = np.fmax(least, share * np.abs(mean))
+    way = 1 if direction == "up" else -1
+    value = column(free, spec, "v.raw").astype(np.float64)
+    for name in ("zscore", "zscore_overall"):
+        level = free.base[:, spec.expected.index((spec.kind_of(named(spec, f"v.{name}")).state, 0)), 0]
+        z, without, deviation = column(ruled, spec, f"v.{name}"), column(free, spec, f"v.{name}"), value - level
+        near = 1e-5 * (np.abs(value) + np.abs(level) + 1)
+        counts = (deviation * way > near) & (np.abs(deviation) > room + near)
+        none = (deviation * way < -near) | (np.abs(deviation) < room - near)
+        assert np.array_equal(z[counts], without[counts])
+        assert (z[none] == 0).all()
+    change = column(ruled, spec, "v.zscore_diff")
+    assert (change[~np.isnan(change)] * way >= 0).all()
+    raw = column(ruled, spec, "v.raw")
+    known = np.isfinite(mean) & np.isfinite(value)
+    least_of_way = np.minimum if direction == "down" else np.maximum
+    assert (raw[known] == least_of_way(raw[known], mean[known].astype(np.float32))).all()
+
+
+def named(spec: FeatureSpec, name: str) -> Feature:
+    return next(feature for feature in spec.features if feature.name == name)
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"direction": {"w": "up"}}, "rules.direction.w: no such field under [features.numeric]; there are: v, s"),
+        ({"least": {"s": 1.0}}, "rules.least.s: s.sum.1h is made of many values"),
+        ({"least_share": {"s": 1.0}}, "rules.least_share.s: s.sum.1h is made of many values"),
+    ],
+)
+def test_a_rule_that_could_not_be_kept_names_its_key(rules: dict[str, Any], told: str) -> None:
+    features = {"event": [], "numeric": {"v": ["zscore"], "s": ["zscore", "sum:1h"]}}
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        FeatureSpec.of(parse({"features": features, "rules": rules}))

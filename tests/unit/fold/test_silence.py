@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from stream_ad import config
 from stream_ad.batch import Alerts, Phase, Rule, Strings, Verdicts
 from stream_ad.fold import timers
+from stream_ad.fold.calendar import quiet_times
 from stream_ad.fold.silence import Silence
 from tests.support.judged import NOW, scores, verdicts
 
@@ -21,8 +23,10 @@ def said(rows: Sequence[tuple[int, float]], first_offset: int = 0, seen: set[int
     return verdicts(batch, [0.5] * len(rows))
 
 
-def run(rows: Sequence[tuple[int, float]], section: config.Silence = SECTION) -> Alerts:
-    fold = Silence(section, 16)
+def run(
+    rows: Sequence[tuple[int, float]], section: config.Silence = SECTION, quiet: Sequence[config.Quiet] = ()
+) -> Alerts:
+    fold = Silence(section, 16, quiet_times(quiet))
     return fold.step(fold.init(64), said(rows))
 
 
@@ -138,3 +142,22 @@ def test_the_wheel_tells_every_timer_in_time_and_none_before() -> None:
         late = [at for at in due.values() if at + 2 * timers.TICK_MS < now and at + timers.TICK_MS < before]
         assert not late
     assert (wheel.link["previous"] != 0).sum() == len(due)
+
+
+def maintenance(first_s: int, last_s: int) -> config.Quiet:
+    first, last = (datetime.fromtimestamp(NOW / 1000 + at, UTC).isoformat() for at in (first_s, last_s))
+    return config.Quiet.model_validate({"name": "m", "keys": ["k0"], "start": first, "end": last})
+
+
+def test_a_key_that_falls_silent_in_a_quiet_time_is_due_after_its_end() -> None:
+    rows = [*ticking([0, 1], 0, 100), *ticking([1], 100, 900)]
+    (opened,) = told(run(rows, quiet=[maintenance(90, 600)]))
+    assert opened[:2] == ("opened", "k0")
+    assert 659 < rows[opened[2]][1] <= 662  # a minute after the end
+    speaks = sorted([*ticking([1], 100, 900), *ticking([0], 640, 900)], key=lambda row: row[1])
+    back = [*ticking([0, 1], 0, 100), *speaks]
+    assert told(run(back)) != []
+    assert told(run(back, quiet=[maintenance(90, 600)])) == []
+    # another key's quiet time changes nothing
+    others = config.Quiet.model_validate({"name": "m", "keys": ["k1"], "hours": "00:00-24:00"})
+    assert told(run(rows, quiet=[others])) == told(run(rows))

@@ -40,7 +40,7 @@ def batch_of(spec: FeatureSpec, x, values=None, base=None, cats=(), events: int 
         cats=tuple(Strings.of([cats[column]] * events) for column in range(c)),
         codes=np.zeros((events, c), np.uint64),
     )
-    keyed = KeyedBatch(made, np.zeros(events, np.int32), np.zeros(events, bool), made.ts_ms, 0, None)
+    keyed = KeyedBatch.of(made, np.zeros(events, np.int32), np.zeros(events, bool), made.ts_ms)
     windows = WindowBatch(
         keyed,
         np.tile(np.asarray(values if values is not None else np.zeros((ROWS, d)), float), (events, 1, 1)),
