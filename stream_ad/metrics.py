@@ -10,6 +10,7 @@ REGISTRY = CollectorRegistry()
 
 EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
 REJECTS = Counter("stream_ad_rejects", "records sent to the rejects topic", ["code"], registry=REGISTRY)
+QUIET = Counter("stream_ad_quiet_events", "events in a quiet time of the calendar, not judged", registry=REGISTRY)
 LATE = Counter("stream_ad_late", "late events that were dropped", registry=REGISTRY)
 ALERTS = Counter("stream_ad_alerts", "alerts published", ["rule", "phase"], registry=REGISTRY)
 BUDGET = Gauge(

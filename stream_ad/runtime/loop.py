@@ -147,6 +147,7 @@ class Pipeline:
             features = assignment.shard.submit(decoded.events)
             keyed = features.windows.keyed
             metrics.LATE.inc(keyed.dropped)
+            metrics.QUIET.inc(int(keyed.quiet.sum()))
             if keyed.rejects is not None:
                 rejected.append(keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1

@@ -10,6 +10,7 @@ from stream_ad import config
 from stream_ad.batch import RawBatch
 from stream_ad.score.local import LocalModels
 from stream_ad.state.assemble import Assembly, judge
+from tests.support.clean_streams import flagged, values_of
 
 KNOWN, COLD = 50, 300  # keys
 WARM_ROWS = 40_000  # of known keys, before and while cold ones come
@@ -82,3 +83,20 @@ def test_spikes_after_a_pause_of_the_whole_feed_are_found(event: list[str]) -> N
     assert spike.sum() == after
     assert flag[spike].all()
     assert flag[~spike].sum() < keys / 10
+
+
+@pytest.mark.parametrize(
+    ("stream", "rate", "off"),
+    [
+        ("Gaussian", 1e-2, 0.2),
+        ("lognormal", 1e-2, 0.2),
+        ("t3", 1e-2, 0.2),
+        ("Poisson", 1e-2, 0.2),
+        ("Poisson", 1e-3, 0.2),
+    ],
+)
+def test_the_stated_rate_of_false_alarms_is_realised(stream: str, rate: float, off: float) -> None:
+    """Where streams are clean and independent; `make bench ARGS=calibration` has those where it is not."""
+    flag = flagged(values_of(stream), rate)
+    assert flag.mean() == pytest.approx(rate, rel=off)
+    assert flag.mean(axis=0).max() < 10 * rate

@@ -8,7 +8,8 @@ key: if noise brings a new level below the threshold now and then, only those ro
   (the shard's mean and variance), so that the prior fades as the key speaks. The fade goes by
   the number of rows ever learnt and not by the effective memory; otherwise a key whose level
   differs from the pool's would be misjudged for ever.
-* *Tail*: `thresholds.tail` learns over the shard how rare a deviation `z = (score - mean) / std` is.
+* *Tail*: `thresholds.tail` learns over the shard how rare a deviation `z = (score - mean) / std` is,
+  also from rows near a flag: where scores are autocorrelated, these are the high ones.
 * *Escape*: a streak of flags that lasts becomes the key's new normal, reported once. It ends
   with five normal rows in a row.
 
@@ -57,7 +58,7 @@ _AHEAD = 8
 @dataclass(slots=True)
 class ThresholdState:
     pool: F64  # [3]  _MOMENTS of what was learnt in the shard
-    tail: F64  # [7]  tail.TAIL
+    tail: F64  # [8]  tail.TAIL
     bins: F64  # [256]  decayed counts of deviations
     key: F64 = per_key()  # [capacity,9]  _KEY
 
@@ -240,9 +241,9 @@ def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> No
         p_value[row] = min(p, below_rate) if flagged else max(p, rate)
 
         in_streak = kept_out or key.streak.rows > 0.0
+        tail.count(z, fit, bins, rate)
         if not in_streak:
             _learn(key.learnt, x, options.alpha)
-            tail.count(z, fit, bins, rate)
         if not in_streak or pool.rows < _POOL_OPEN_ROWS:
             _learn(pool, min(x, gate), _POOL_ALPHA)
         if in_streak:

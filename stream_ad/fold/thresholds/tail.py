@@ -2,8 +2,9 @@
 
 The tail is a generalised Pareto distribution (peaks over threshold; Siffer et al., KDD 2017) laid
 through the histogram's 9.7 %, 4.4 % and 2 % quantiles (after Pickands, Annals of Statistics 1975),
-its index kept in [-0.1, 0.2]. A fit of the far tail itself would learn the anomalies as soon as more than
-`false_alarm_rate` of the events are anomalous.
+its index kept in [-0.15, 0.2]. A fit of the far tail itself would learn the anomalies as soon as more than
+`false_alarm_rate` of the events are anomalous. For the same reason no more rows beyond the gate count than normal
+events would have there. ADR 0014 has the measurement.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ TAIL = np.dtype(
         ("gate", "f8"),  # rows with a higher deviation are not learnt
         ("since", "f8"),  # rows since the fit
         ("next", "f8"),  # rows between that fit and the next
+        ("beyond", "f8"),  # decayed count of rows beyond the gate
     ]
 )
 
 _GATE_RATE = 0.005
 
 _Q, _STEP = 0.02, 2.2  # the tail begins at this quantile; the other two lie this factor apart
-_XI_MIN, _XI_MAX = -0.1, 0.2
+_XI_MIN, _XI_MAX = -0.15, 0.2
 _BINS_PER_UNIT, _BINS = 32, 256  # of deviations from 0 to 8; lower and higher ones count in the outermost
 _HALF_LIFE_ROWS = 100_000.0
 # Before the first fit: the 2 % quantile of a Gaussian, and three times its excess (0.37), as skewed scores have, so
@@ -42,11 +44,11 @@ _P_MIN = 1e-30
 
 
 def prior(rate: float) -> tuple[F64, F64]:
-    """The tail [7] and the histogram [256] of a shard that has learnt nothing yet."""
+    """The tail [8] and the histogram [256] of a shard that has learnt nothing yet."""
     edge = np.arange(_BINS + 1) / _BINS_PER_UNIT
     beyond = np.minimum(_Q * np.exp((_PRIOR_U - edge) / _PRIOR_SIGMA), 1.0)
     beyond[0] = 1.0
-    tail, bins = np.zeros(7), -np.diff(beyond) * _PRIOR_ROWS
+    tail, bins = np.zeros(8), -np.diff(beyond) * _PRIOR_ROWS
     record = records(tail, TAIL)[0]
     record["next"] = _FIT_ROWS_FIRST
     fit(record, bins, rate)
@@ -56,9 +58,9 @@ def prior(rate: float) -> tuple[F64, F64]:
 @kernel
 def fit(tail: Any, bins: F64, rate: float) -> None:
     """The tail through three quantiles of the deviations, and the cuts that `rate` of them exceed, or the gate's."""
-    # The gate keeps from the histogram what lies beyond the cut: that share of normal rows is missing.
-    missing = min(rate, _GATE_RATE)
-    total = bins.sum() / (1.0 - missing)
+    inside = bins.sum()
+    missing = min(tail.beyond / (inside + tail.beyond), rate, _GATE_RATE)
+    total = inside / (1.0 - missing)
     quantile = np.empty(3)
     known, above, wanted = 0, missing * total, _Q * total
     for i in range(_BINS - 1, -1, -1):
@@ -112,10 +114,15 @@ def p_value(z: float, tail: Any, rate: float) -> float:
 @kernel
 def count(z: float, tail: Any, bins: F64, rate: float) -> None:
     """Learns a deviation, and fits the tail anew when enough have come."""
+    if z > tail.gate:
+        tail.beyond += 1.0
+        return
     bins[int(min(max(z * _BINS_PER_UNIT, 0.0), _BINS - 1.0))] += 1.0
     tail.since += 1.0
     if tail.since >= tail.next:
-        bins *= 0.5 ** (tail.since / _HALF_LIFE_ROWS)
+        decay = 0.5 ** (tail.since / _HALF_LIFE_ROWS)
+        bins *= decay
+        tail.beyond *= decay
         tail.since = 0.0
         tail.next = min(tail.next * _FIT_GROWTH, _FIT_ROWS)
         fit(tail, bins, rate)
