@@ -46,6 +46,7 @@ class Batch:
     __slots__ = ("offset", "partition")
     dropped = 0
     rejects = None
+    quiet = np.zeros(0, np.bool_)
 
     def __init__(self, partition: int, offset: Sequence[int]) -> None:
         self.partition, self.offset = partition, offset
