@@ -232,23 +232,25 @@ def _reason(rejects: Sequence[Message]) -> str:
 
 def _columns(verdicts: Verdicts) -> tuple[npt.NDArray[Any], ...]:
     """partition, offset, score, flag, threshold, p_value [n] and values [n,d] of every event; NaN where it has no
-    verdict."""
+    verdict. A value outside its valid range is a flag too: it is told."""
     features = verdicts.scores.features
-    events = features.windows.keyed.events
+    keyed = features.windows.keyed
+    events = keyed.events
 
     def spread(column: npt.NDArray[Any], absent: float) -> F64:
         values = np.full(len(events), absent)
         values[features.row] = column
         return values
 
+    invalid = (keyed.outside >= 0) & ~keyed.quiet
     return (
         np.full(len(events), events.raw.partition),
         events.offset,
         spread(verdicts.scores.score, np.nan),
-        spread(verdicts.flag, 0.0),
+        np.maximum(spread(verdicts.flag, 0.0), invalid),
         spread(verdicts.threshold, np.nan),
         spread(verdicts.p_value, 1.0),
-        events.values,
+        keyed.given,
     )
 
 

@@ -41,8 +41,10 @@ def records(label: str = "label", split: bool = True) -> list[Record]:
     return made
 
 
-def outcome(rows: list[Record], labels: Labels = TESTED, train: bool = False) -> list[Evaluation]:
-    return evaluated(CONFIG, "mine", lambda: MemorySource("t", {0: rows}, poll_rows=700), labels, train).evaluations
+def outcome(
+    rows: list[Record], labels: Labels = TESTED, train: bool = False, made: config.Config = CONFIG
+) -> list[Evaluation]:
+    return evaluated(made, "mine", lambda: MemorySource("t", {0: rows}, poll_rows=700), labels, train).evaluations
 
 
 def test_spikes_are_found_and_the_baselines_stand_beside() -> None:
@@ -97,6 +99,18 @@ def test_a_model_learns_only_from_what_comes_before_that_which_counts() -> None:
 def test_the_first_records_of_each_key_may_be_left_out() -> None:
     f = outcome(records(), Labels(warm_up=100))[0].figures
     assert f.rows == ROWS - 5 * 100
+
+
+def test_what_the_calendar_and_the_ranges_say_counts_as_it_is_told() -> None:
+    """A value outside its range is found; one in a quiet time is not."""
+    ranged = CONFIG.model_copy(update={"rules": config.Rules(valid={"a": [0.0, 30.0]})})
+    mine = outcome(records(), made=ranged)[0]
+    assert mine.figures.recall == 1.0
+    assert mine.figures.false_alarm_rate < 2e-3
+    assert 0 < mine.incidents <= 15
+    always = config.Calendar.model_validate({"quiet": [{"name": "always", "hours": "00:00-24:00"}]})
+    silenced = outcome(records(), made=ranged.model_copy(update={"calendar": always}))[0]
+    assert (silenced.figures.flagged, silenced.incidents) == (0, 0)
 
 
 @pytest.mark.parametrize("held", [1, 1.0, True, "1", "true", "TRUE", "yes"])
