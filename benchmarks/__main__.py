@@ -2,7 +2,8 @@
 
 Compare the ratios: the figures of one machine do not hold for another. ARGS="--quick" runs a quarter
 of the size; ARGS=recovery measures restores and rebalances instead, ARGS=scorers each scorer alone (on a CUDA device
-too, where one is there), ARGS=calibration how far the realised rate of false alarms is from the stated one.
+too, where one is there), ARGS=calibration how far the realised rate of false alarms is from the stated one,
+ARGS=budget which incidents a budget is given to.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calibration, load, recovery, scorers, stages
+from benchmarks import budget, calibration, load, recovery, scorers, stages
 from tests.support.servers import kafka_broker, redis_server
 
 LEAST = {"full / consume": 0.15, "ensemble / autoencoder": 0.8, "1M keys / 1k keys": 0.6}
@@ -27,7 +29,9 @@ MOST = {"first score [s]": 5.0}
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    arguments.add_argument("what", nargs="?", choices=["speed", "recovery", "scorers", "calibration"], default="speed")
+    arguments.add_argument(
+        "what", nargs="?", choices=["speed", "recovery", "scorers", "calibration", "budget"], default="speed"
+    )
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=5, help="how often to take each figure (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
@@ -35,11 +39,15 @@ def main() -> None:
     chosen = arguments.parse_args()
     scale = 4 if chosen.quick else 1
     console = Console()
-    if chosen.what in ("scorers", "calibration"):
-        scored = chosen.what == "scorers"
-        alone = scorers.main(console, chosen.rounds, scale) if scored else calibration.main(console, scale)
+    alone: dict[str, Callable[[], object]] = {
+        "scorers": lambda: scorers.main(console, chosen.rounds, scale),
+        "calibration": lambda: calibration.main(console, scale),
+        "budget": lambda: budget.main(console),
+    }
+    if chosen.what in alone:
+        measured = {"figures": alone[chosen.what](), "at": time.time()}
         chosen.output.mkdir(parents=True, exist_ok=True)
-        (chosen.output / f"{chosen.what}.json").write_text(json.dumps({"figures": alone, "at": time.time()}, indent=2))
+        (chosen.output / f"{chosen.what}.json").write_text(json.dumps(measured, indent=2))
         return
     with tempfile.TemporaryDirectory() as folder, kafka_broker() as brokers, redis_server() as redis:
         if chosen.what == "recovery":
