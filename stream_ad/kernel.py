@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
@@ -38,6 +40,14 @@ def kernel(function: F, fastmath: bool | set[str] = False) -> F:
     compiled: Any = njit(nogil=True, cache=True, error_model="numpy", fastmath=fastmath)(function)
     _keep_apart(compiled._cache)
     return cast(F, compiled)
+
+
+def read_only(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A view for kernels that write nothing there: numba compiles once for writable memory and once for read-only one,
+    and codecs give either."""
+    view = np.ascontiguousarray(data).view()
+    view.flags.writeable = False
+    return view
 
 
 def _keep_apart(cache: Any) -> None:

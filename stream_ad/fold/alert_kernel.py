@@ -11,7 +11,7 @@ import numpy as np
 
 from stream_ad.batch import I32, I64, U8, Alerts, Bool, KeyedBatch, Strings
 from stream_ad.fold.state import Records
-from stream_ad.kernel import kernel
+from stream_ad.kernel import kernel, read_only
 
 ASKED_AGAIN = 3  # a phase between two folds, never that of an alert: the incident has become more severe
 LINE = np.dtype(  # columns as in batch.Alerts
@@ -60,9 +60,7 @@ class Lines(NamedTuple):
 
 def events_of(keyed: KeyedBatch) -> Events:
     events = keyed.events
-    # numba compiles a kernel once for writable and once for read-only memory, and codecs give either: always pass one
-    key_data = np.ascontiguousarray(events.key.data).view()
-    key_data.flags.writeable = False
+    key_data = read_only(events.key.data)
     return Events(keyed.slot, keyed.fresh, keyed.watermark, events.offset, events.ts_ms, key_data, events.key.start)
 
 

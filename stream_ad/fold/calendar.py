@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from stream_ad import config
-from stream_ad.batch import I64, U8, KeyedBatch
+from stream_ad.batch import I64, KeyedBatch
 from stream_ad.config.rules import DAYS, Quiet, days_of, minutes_of, shifts_of
 from stream_ad.fold.calendar_kernel import QuietTimes, mark
+from stream_ad.kernel import read_only
 
 
 class Calendar:
@@ -28,7 +29,7 @@ class Calendar:
         if not len(self.times.once) or not len(batch):
             return batch
         events, quiet = batch.events, np.zeros(len(batch), np.bool_)
-        mark(self.times, events.ts_ms, _read_only(events.key.data), events.key.start, quiet)
+        mark(self.times, events.ts_ms, read_only(events.key.data), events.key.start, quiet)
         if not quiet.any():
             return batch
         values, codes = events.values.copy(), events.codes.copy()
@@ -49,7 +50,7 @@ def quiet_times(quiet: Sequence[Quiet]) -> QuietTimes:
         shift_ms=np.array([at for own in zones for at, _ in own], np.int64),
         offset_ms=np.array([offset for own in zones for _, offset in own], np.int64),
         shifts_of=_starts(map(len, zones)),
-        pattern=_read_only(np.frombuffer(b"".join(patterns), np.uint8)),
+        pattern=read_only(np.frombuffer(b"".join(patterns), np.uint8)),
         pattern_start=_starts(map(len, patterns)),
         patterns_of=_starts(len(one.keys) for one in quiet),
     )
@@ -61,10 +62,3 @@ def _pairs(values: Iterable[tuple[int, int]]) -> I64:
 
 def _starts(sizes: Iterable[int]) -> I64:
     return np.cumsum([0, *sizes], dtype=np.int64)
-
-
-def _read_only(data: U8) -> U8:
-    """numba compiles a kernel once for writable and once for read-only memory, and codecs give either."""
-    view = np.ascontiguousarray(data).view()
-    view.flags.writeable = False
-    return view
