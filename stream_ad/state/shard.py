@@ -224,7 +224,12 @@ class Target(NamedTuple):
 
 _SINCE = {"budget": 4, "ranges": 5}  # states that earlier formats lack: they stay as they begin
 # arrays that had fewer columns before a format, and how many; the new are 0
-_GREW = {("features", "fields"): (3, 5), ("budget", "known"): (5, 2), ("threshold", "tail"): (5, 7)}
+_GREW = {
+    ("features", "fields"): (3, 5),
+    ("features", "pool"): (6, 5),
+    ("budget", "known"): (5, 2),
+    ("threshold", "tail"): (5, 7),
+}
 
 
 def _as_stored(format: int, name: str, field: str, array: Array) -> Array:

@@ -32,7 +32,7 @@ class FeatureState:
     """p figures of which moments are learnt (the d fields first), e trackers (field and half-life), b spans, k and o
     sketches, as the spec needs them."""
 
-    pool: F64  # [p,5]  values, mean, variance over all keys; residuals, variance within keys
+    pool: F64  # [p,11]  columns in `moments`
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
     overall_total: I64  # [o]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
@@ -65,7 +65,7 @@ class Featuriser:
         recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
         p = sum(state is not State.OVERALL for state, _ in self.spec.expected)
         return FeatureState(
-            pool=np.zeros((p, 5)),
+            pool=np.zeros((p, 11)),
             overall=np.zeros((o, 2, OVERALL_WIDTH), np.uint32),
             overall_total=np.zeros(o, np.int64),
             seen=np.zeros((capacity, 2), np.int64),

@@ -21,7 +21,6 @@ from stream_ad.fold.features.moments import (
     DEVIATION,
     MEAN,
     OWN_COUNT,
-    OWN_MEAN,
     POOL_COUNT,
     PREVIOUS,
     PREVIOUS_MS,
@@ -126,7 +125,7 @@ def learn_figures(
         value = figures[c]
         if value == value:
             if not kept_out(fields, s, c, value, expectation[c, MEAN], expectation[c, DEVIATION], alpha):
-                learn_pool(pool, c, value, fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], pool_alpha)
+                learn_pool(pool, fields, s, c, value, pool_alpha)
                 learn(fields, s, c, value, expectation[c, MEAN], expectation[c, VARIANCE], alpha)
             fields[s, c, OWN_COUNT] += 1.0
             fields[s, c, PREVIOUS], fields[s, c, PREVIOUS_MS] = value, now_ms

@@ -21,14 +21,29 @@ from stream_ad.kernel import inlined
 KEY_WARM, POOL_WARM = 16, 256  # so many values are learnt before outliers are cut or kept out
 GATE, OPEN_SHARE, SLOWER = 3.5, 0.05, 10.0
 LEAST = 1e-12  # deviation, of the level: far above what rounding leaves in a variance
+LEAST_TYPICAL = 1e-3  # deviation, of a typical key's
 FADE = 3.0  # times `prior_rows`: after so many values of a key the pool has 1/e of its weight
 WITHIN_WARM = 64.0  # so many residuals are learnt before the variance within keys is trusted fully
+KNOWN, EVERY = 64, 16  # after so many values of a key its variance is compared with those of others, and so often
+LEAST_APART = 1e-6  # variance of logarithms
+FAR, MANY_DEGREES = 4.0, 1000.0  # deviates; degrees of freedom, with which a t is 0.4 % farther out
 # columns of `fields` [capacity,p,6]; OUTSIDE is the share of values beyond the gate
 OWN_COUNT, OWN_MEAN, OWN_VARIANCE, PREVIOUS, PREVIOUS_MS, OUTSIDE = range(6)
-# columns of `pool` [p,5]: values of all keys; how many deviations from their own key's mean, and their mean square
-POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN = range(5)
+# columns of `pool` [p,11]: values of all keys; how many deviations from their own key's mean, and their mean square;
+# how many variances of keys, the mean and variance of their logarithms; and what follows from these: a typical key's
+# variance, the least that is believed of any, and how many values of a key that knowledge is worth
+POOL_COUNT, POOL_MEAN, POOL_VARIANCE, RESIDUALS, WITHIN, KEYS, LOG_MEAN, LOG_VARIANCE, TYPICAL, FLOOR, WORTH = range(11)
 # columns of what is expected [q,3]; the variance is 0 where it is below its floor
 MEAN, DEVIATION, VARIANCE = range(3)
+
+
+@inlined
+def student(degrees: float) -> float:
+    """How many times farther out than the `FAR`-th normal deviate lies the Student t that is as rare (Wallace 1959)."""
+    if degrees >= MANY_DEGREES:
+        return 1.0
+    root = FAR * (8.0 * degrees + 3.0) / (8.0 * degrees + 1.0)
+    return math.sqrt(degrees * math.expm1(root * root / degrees)) / FAR
 
 
 @inlined
@@ -38,38 +53,47 @@ def expected(
     """Mean, standard deviation, and the variance without its floor (0 where it is below).
 
     With k = min(values of the key, half_life_rows / ln 2): m = (k·m_key + q·m_pool) / (k + q) and
-    s² = (k·var_key + p·within) / (k + p). `within` is the mean square of the deviations of values from their own
-    key's mean. p = prior_rows · 2^(-values/half_life_rows): the pool fades once a key is known. q = min(p, within /
-    between), between = var_pool - within: where keys differ in level, the pool's mean says little about a key (Efron
-    & Morris 1975). A new key has m = m_pool, s² = var_pool. Before 64 deviations are learnt, `within` is drawn towards
-    var_pool. s is at least 1e-3·√within and 1e-12·(|m| + 1), so that a constant series does not explode. NaN before
-    the shard's first value.
+    s² = (k·var_key + p·typical) / (k + p). `typical` is the geometric mean of the variances of keys, and is worth
+    d = 2 / (variance of their logarithms) values: where keys differ in scale, those of others say little about one
+    (Smyth 2004, section 4). Before any is known, it is the mean square of the deviations of values from their own
+    key's mean, `within`, and d is infinite. p = min(d, prior_rows · e^(-values / 3 prior_rows)): the pool fades once a
+    key is known. q = min(p, s² / between), between = var_pool - within: where keys differ in level, the pool's mean
+    says little about a key (Efron & Morris 1975). A new key has m = m_pool, s² = var_pool, and a key of one value has
+    s² = within. Before 64 deviations are learnt, `within` is drawn towards var_pool. s is at least 1e-3·√typical, less
+    two deviations of the logarithms, and 1e-12·(|m| + 1), so that a constant series does not explode; and it is
+    `student` times as large, with k + d degrees of freedom. NaN before the shard's first value.
     """
     if pool[c, POOL_COUNT] == 0:
         return math.nan, math.nan, 0.0
     count, total = fields[s, c, OWN_COUNT], pool[c, POOL_VARIANCE]
-    mean, variance, spread = pool[c, POOL_MEAN], total, total
+    mean, variance, within, wider = pool[c, POOL_MEAN], total, total, 1.0
     if count > 0:
         if pool[c, RESIDUALS] < WITHIN_WARM:
-            spread += pool[c, RESIDUALS] / WITHIN_WARM * (pool[c, WITHIN] - total)
+            within += pool[c, RESIDUALS] / WITHIN_WARM * (pool[c, WITHIN] - total)
         else:
-            spread = pool[c, WITHIN]
+            within = pool[c, WITHIN]
+    typical, floor = within, LEAST_TYPICAL * LEAST_TYPICAL * within
+    if pool[c, KEYS] > 0:
+        typical, floor = min(within, pool[c, TYPICAL]), pool[c, FLOOR]
+    if count > 0:
         own = min(count, memory_rows)
         prior = prior_rows * math.exp(-count / (FADE * prior_rows))
+        if pool[c, KEYS] > 0:
+            prior, wider = min(prior, pool[c, WORTH]), student(own + pool[c, WORTH])
         share = own / (own + prior)
-        variance = share * fields[s, c, OWN_VARIANCE] + (1.0 - share) * spread
-        between = total - spread
-        if prior * between > spread:
-            share = own * between / (own * between + spread)
+        variance = share * fields[s, c, OWN_VARIANCE] + (1.0 - share) * typical if count > 1 else within
+        between = total - within
+        if prior * between > variance:
+            share = own * between / (own * between + variance)
         mean += share * (fields[s, c, OWN_MEAN] - mean)
     least = LEAST * (abs(mean) + 1.0)
-    floor = max(1e-6 * spread, least * least)
-    return mean, math.sqrt(max(variance, floor)), variance if variance > floor else 0.0
+    floor = max(floor, least * least)
+    return mean, math.sqrt(max(variance, floor)) * wider, variance if variance > floor else 0.0
 
 
 @inlined
 def expected_overall(pool: F64, c: int) -> tuple[float, float, float]:
-    """Mean, standard deviation and variance over all keys, as `expected`."""
+    """Of the values of all keys, as `expected`."""
     if pool[c, POOL_COUNT] == 0:
         return math.nan, math.nan, 0.0
     mean, variance = pool[c, POOL_MEAN], pool[c, POOL_VARIANCE]
@@ -115,8 +139,9 @@ def learn(fields: F64, s: int, c: int, value: float, mean: float, variance: floa
 
 
 @inlined
-def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: float, floor: float) -> None:
-    """Moves the statistics of the pool. `own_*` are the key's before the value."""
+def learn_pool(pool: F64, fields: F64, s: int, c: int, value: float, floor: float) -> None:
+    """Moves the statistics of the pool, before those of the key."""
+    own_count, own_mean, own_variance = fields[s, c, OWN_COUNT], fields[s, c, OWN_MEAN], fields[s, c, OWN_VARIANCE]
     if own_count > 0:
         count = pool[c, RESIDUALS] + 1.0
         alpha = max(1.0 / count, floor)
@@ -125,8 +150,23 @@ def learn_pool(pool: F64, c: int, value: float, own_count: float, own_mean: floa
         square = (held - own_mean) * (held - own_mean) * (own_count / (own_count + 1.0))
         pool[c, WITHIN] += alpha * (square - pool[c, WITHIN])
         pool[c, RESIDUALS] = count
+    least = LEAST * (abs(own_mean) + 1.0)
+    if own_count >= KNOWN and own_count % EVERY == 0 and own_variance > least * least:
+        compare(pool, c, own_variance, floor)
     count = pool[c, POOL_COUNT] + 1.0
     alpha = max(1.0 / count, floor)
     held = winsorised(value, pool[c, POOL_MEAN], pool[c, POOL_VARIANCE], alpha) if count > POOL_WARM else value
     pool[c, POOL_MEAN], pool[c, POOL_VARIANCE] = moved(pool[c, POOL_MEAN], pool[c, POOL_VARIANCE], alpha, held)
     pool[c, POOL_COUNT] = count
+
+
+@inlined
+def compare(pool: F64, c: int, own_variance: float, floor: float) -> None:
+    """Learns the variance of a key for those of others."""
+    count = pool[c, KEYS] + 1.0
+    alpha = max(1.0 / count, EVERY * floor)
+    mean, apart = moved(pool[c, LOG_MEAN], pool[c, LOG_VARIANCE], alpha, math.log(own_variance))
+    pool[c, KEYS], pool[c, LOG_MEAN], pool[c, LOG_VARIANCE] = count, mean, apart
+    pool[c, TYPICAL] = math.exp(mean)
+    pool[c, FLOOR] = LEAST_TYPICAL * LEAST_TYPICAL * math.exp(mean - 2.0 * math.sqrt(apart))
+    pool[c, WORTH] = 2.0 / max(apart, LEAST_APART)

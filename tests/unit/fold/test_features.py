@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import stats, utils
@@ -18,6 +19,7 @@ from stream_ad.config.features import Feature, FeatureSpec
 from stream_ad.config.rules import Rules
 from stream_ad.errors import ConfigError
 from stream_ad.fold.features.featuriser import Featuriser
+from stream_ad.fold.features.moments import FAR, student
 from stream_ad.fold.keys import Keys
 from stream_ad.fold.windows import CountWindow, TimeWindow
 from tests.support.batches import Row, events
@@ -126,10 +128,38 @@ def test_zscore_without_prior_is_the_deviation_from_the_keys_own_past() -> None:
     for i, (key, _, (v,)) in enumerate(rows):
         if mean[key].n >= 5:
             m, s = mean[key].get(), math.sqrt(var[key].get())
-            np.testing.assert_allclose(batch.base[i, 0], [m, s], rtol=1e-6)
-            np.testing.assert_allclose(batch.x[i, -1, 0], (v - m) / s, rtol=1e-5, atol=1e-6)
+            seen_mean, seen = batch.base[i, 0]
+            assert seen_mean == pytest.approx(m, rel=1e-6)
+            assert s * (1 - 1e-6) <= seen <= s * student(mean[key].n) * (1 + 1e-6)  # the other key is worth something
+            np.testing.assert_allclose(batch.x[i, -1, 0], (v - m) / seen, rtol=1e-5, atol=1e-6)
         mean[key].update(v)
         var[key].update(v)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 8, 20, 100, 999, 1000])
+def test_a_deviation_of_few_degrees_of_freedom_is_as_wide_as_a_students(degrees: int) -> None:
+    exact = float(scipy.stats.t.isf(scipy.stats.norm.sf(FAR), degrees)) / FAR
+    assert student(degrees) >= 0.99 * exact
+    if degrees >= 8:
+        assert student(degrees) == pytest.approx(exact, rel=0.02)
+
+
+def test_keys_of_other_scales_say_nothing_of_a_key() -> None:
+    """One field with eleven powers of ten, of which each key has one: each is judged by itself."""
+    rng = np.random.default_rng(3)
+    rows: list[Row] = [(f"k{i % 12}", START + i, [10.0 ** (i % 12 - 3) * (5.0 + rng.normal())]) for i in range(12_000)]
+    batch = featured(rows, spec_of(numeric={"v": ["zscore"]}))
+    late = batch.x[6000:, -1, 0].reshape(-1, 12)
+    np.testing.assert_allclose(late.std(axis=0), 1.0, atol=0.15)
+    np.testing.assert_allclose(batch.base[-12:, 0, 1], 10.0 ** (np.arange(12) - 3), rtol=0.2)
+
+
+def test_keys_of_one_scale_vouch_for_each_other() -> None:
+    """A key of few values has the deviation that the others have, however few it has seen so far."""
+    rows: list[Row] = [*normal(6000, keys=6), *(("new", START, [value]) for value in (5.0, 5.01, 4.99, 5.0, 13.0))]
+    batch = featured(rows, spec_of(numeric={"v": ["zscore"]}))
+    assert batch.base[-1, 0, 1] == pytest.approx(2.0, rel=0.3)
+    assert 4.0 < batch.x[-1, -1, 0] < 6.0
 
 
 def test_the_first_event_has_no_expectation_and_no_deviation() -> None:
