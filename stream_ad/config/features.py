@@ -65,8 +65,14 @@ class FeatureSpec:
         spec = cls(
             tuple(features), numeric, categorical, config.window.rows, section.half_life_rows, section.prior_rows
         )
+        if spec.has_joint and len(numeric) < 2:
+            raise ConfigError("features.event: joint looks at fields together; name two under [features.numeric]")
         spec._check_rules(config)
         return spec
+
+    @property
+    def has_joint(self) -> bool:
+        return any(self.kind_of(feature).state is State.JOINT for feature in self.features)
 
     def _check_rules(self, config: Config) -> None:
         """Raises `ConfigError` for a rule that could not be kept."""

@@ -267,8 +267,11 @@ def _choose_fields(
 
 
 def _follow(preset: Preset, proposal: Proposal) -> None:
-    for choice in proposal.numeric.values():
-        if "zscore" in choice.features:
+    standard = [choice for choice in proposal.numeric.values() if "zscore" in choice.features]
+    if preset.joint and len(standard) > 1:
+        proposal.event.append("joint")
+    else:
+        for choice in standard:
             choice.features.extend(preset.beside)
     proposal.rows = preset.rows or proposal.rows
     proposal.false_alarm_rate = preset.false_alarm_rate

@@ -11,6 +11,7 @@ class Preset:
     beside: tuple[str, ...] = ()  # kinds of a number that has a zscore
     rows: int | None = None  # of the window; None = as the sample shows
     false_alarm_rate: float | None = None  # None = the default
+    joint: bool = False  # whether numbers are judged together, where two have a zscore; then nothing stands beside
 
 
 PRESETS = {
@@ -34,5 +35,6 @@ PRESETS = {
         beside=("zscore_std",),
         rows=16,
         false_alarm_rate=1e-3,
+        joint=True,
     ),
 }

@@ -29,12 +29,15 @@ class Roles(NamedTuple):
     """Which features are compared how, and how levels are standardised."""
 
     standard: I64  # features that are deviates already
+    joint: I64  # the distance that they have together, or none
     measure: I64  # features that are compared with their lags
     indicator: I64  # features that are 0 or 1
     pairs: I32  # `comparators` of the lags before the newest
-    newest: F64  # [2]  centre and spread of the newest lag's level
+    group: I64  # [f]  features whose newest lag has a level together; -1 = it has none
+    newest: F64  # [g,2]  centre and spread of that level
     around: F64  # [2]  of the level of any lag
     both: F64  # [2]  of the score
+    share: float  # of the level of one lag in the score
 
 
 class Past(NamedTuple):
@@ -71,11 +74,12 @@ def deviate(x: F32, n: int, w: int, roles: Roles, deviation: F64, expected: F64)
         for i in range(n):
             value = x[last + j, i]
             expected[j, i] = _within(value) if value == value else 0.0
-    for j in roles.standard:
-        for i in range(n):
-            value = np.float64(x[last + j, i])
-            deviation[j, i] = min(max(value, -CLIP), CLIP) if value == value else np.nan
-            expected[j, i] = 0.0
+    for usual, places in enumerate((roles.standard, roles.joint)):
+        for j in places:
+            for i in range(n):
+                value = np.float64(x[last + j, i])
+                deviation[j, i] = min(max(value, -CLIP), CLIP) if value == value else np.nan
+                expected[j, i] = usual
     values = np.empty((max(w - 1, 1), x.shape[1]), np.float32)
     past = Past(
         np.empty(x.shape[1], np.int32),

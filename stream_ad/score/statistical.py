@@ -19,6 +19,9 @@ from stream_ad.score.deviation_kernel import CLIP, Roles, comparators
 from stream_ad.score.scaling import shares
 
 _LEAST_LEVEL = 1e-3  # of the newest lag where a score is divided among lags
+_MANY_LAGS = 15  # the mean of fewer levels is noise, and weighs less
+_JOINT_SPREAD = 0.25  # of a usual distance about 1, with as many fields as streams often have
+_JOINT_SHARE = 0.5  # of the mean over the window, beside the joint distance of the newest lag
 
 
 class Statistical:
@@ -26,7 +29,9 @@ class Statistical:
 
     A level is the power mean over the features of |deviation|, as a calibrated logarithm. The mean over the window
     leaves the highest level out, so that a point does not raise the scores of the rows that follow it, and counts an
-    absent lag as 0. Only standard features have a level at every lag.
+    absent lag as 0. Only standard features have a level at every lag. A joint feature stands for them in the newest
+    lag, which has a level by it and one by the other features, of which the higher counts; and the window counts half
+    (ADR 16).
 
     Deviations follow the role of the kind, and are normal deviates, so that those of different kinds compare. Standard
     features are deviates already (they carry the shard's prior, so a key's first event is judged). For indicators the
@@ -45,19 +50,36 @@ class Statistical:
     def __init__(self, spec: FeatureSpec) -> None:
         roles = [spec.kind_of(feature).role for feature in spec.features]
         used = [role for role in roles if role is not Role.CONTEXT] or roles
-        standard, indicator = (_places(roles, role) for role in (Role.STANDARD, Role.INDICATOR))
-        measure = np.flatnonzero([role in used and role not in (Role.STANDARD, Role.INDICATOR) for role in roles])
+        standard, joint, indicator = (_places(roles, role) for role in (Role.STANDARD, Role.JOINT, Role.INDICATOR))
+        deviates = (Role.STANDARD, Role.JOINT, Role.INDICATOR)
+        measure = np.flatnonzero([role in used and role not in deviates for role in roles])
         unset = np.array([0.0, 1.0])
         self.w = spec.rows
-        self.roles = Roles(standard, measure, indicator, comparators(max(spec.rows - 1, 1)), unset, unset, unset)
-        noise = np.random.Generator(np.random.PCG64(0)).standard_normal((4096, spec.rows, len(roles)), np.float32)
+        group = np.zeros(len(roles), np.int64)
+        if len(joint):
+            group[:], group[joint], group[standard] = 1, 0, -1
+        self.roles = Roles(
+            standard=standard,
+            joint=joint,
+            measure=measure,
+            indicator=indicator,
+            pairs=comparators(max(spec.rows - 1, 1)),
+            group=group,
+            newest=np.array([unset] * (1 + len(joint))),
+            around=unset,
+            both=unset,
+            share=(_JOINT_SHARE if len(joint) else 1.0) / max(spec.rows - 1, _MANY_LAGS),
+        )
+        noise = _noise(spec, joint)
         noise[:, :, indicator] = 0.0
         parts = self._parts(noise)
         self.roles = self.roles._replace(
-            newest=_centre_and_spread(parts.newest), around=_centre_and_spread(parts.levels[-1])
+            newest=np.array([_centre_and_spread(level) for level in parts.newest]),
+            around=_centre_and_spread(parts.levels[-1]),
         )
         parts = self._parts(noise)
-        self.roles = self.roles._replace(both=_centre_and_spread(parts.newest + _shares(parts.levels).sum(axis=0)))
+        both = parts.newest.max(axis=0) + self._shares(parts.levels).sum(axis=0)
+        self.roles = self.roles._replace(both=_centre_and_spread(both))
 
     @classmethod
     def shapes(cls, architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -78,25 +100,36 @@ class Statistical:
         return torch.from_numpy(scores).to(x.device)
 
     def explain(self, x: Tensor) -> Explanation:
-        """A lag contributes by its level. `spread` is 0 where the scorer knows none, since it learns nothing."""
+        """A lag contributes by its level, and the fields by their deviations what the joint feature would. `spread` is
+        0 where the scorer knows none, since it learns nothing."""
         values = x.cpu().numpy()
         told = self._parts(values)
         parts = np.zeros(values.shape, np.float64)
-        standard = self.roles.standard
-        compared = np.nan_to_num(np.clip(np.abs(values[:, :, standard]), 0.0, CLIP)).astype(np.float64) ** 4
-        around = np.maximum(_shares(told.levels), 0.0).T
-        parts[:, :, standard] = around[:, :, None] * _divided(compared)
-        level = np.maximum(np.nan_to_num(told.newest, neginf=0.0), _LEAST_LEVEL)
-        parts[:, -1] += level[:, None] * _divided(np.nan_to_num(told.deviation.T) ** 4)
+        standard, joint = self.roles.standard, self.roles.joint
+        around = np.maximum(self._shares(told.levels), 0.0).T
+        powers = _fourth_power(values)
+        parts[:, :, standard] = around[:, :, None] * _divided(powers[:, :, standard])
+        level = np.maximum(np.nan_to_num(told.newest.max(axis=0), neginf=0.0), _LEAST_LEVEL)
+        highest = self.roles.group == told.newest.argmax(axis=0)[:, None]
+        parts[:, -1] += level[:, None] * _divided(highest * np.nan_to_num(told.deviation.T) ** 4)
+        if len(joint):
+            alike = np.concatenate([joint, standard])
+            parts[:, -1, alike] += parts[:, -1, joint] * (_divided(powers[:, -1, alike]) - np.eye(1, len(alike)))
         expected = np.nan_to_num(values)
         expected[:, :, standard] = 0.0
         expected[:, -1] = told.expected.T
         spread = np.zeros(values.shape[2], np.float32)
-        spread[standard] = 1.0
+        spread[standard], spread[joint] = 1.0, _JOINT_SPREAD
         return Explanation(shares(torch.from_numpy(parts)).numpy(), expected, spread)
 
     def _parts(self, x: F32) -> kernels.Parts:
         return kernels.parts_of(_flat(torch.from_numpy(x)), self.w, self.roles)
+
+    def _shares(self, levels: F64) -> F64:
+        """[w,n] -> what each lag adds to the score: its share of the mean, 0 for the highest level of the row."""
+        others: F64 = levels * self.roles.share
+        others[levels.argmax(axis=0), np.arange(levels.shape[1])] = 0.0
+        return others
 
 
 def _flat(x: Tensor) -> F32:
@@ -109,12 +142,19 @@ def _places(roles: Sequence[Role], role: Role) -> I64:
     return np.flatnonzero([one is role for one in roles])
 
 
-def _shares(levels: F64) -> F64:
-    """[w,n] -> what each lag adds to the score: its share of the mean, 0 for the highest level of the row."""
-    w, n = levels.shape
-    others: F64 = levels * kernels.share_of(w)
-    others[levels.argmax(axis=0), np.arange(n)] = 0.0
-    return others
+def _noise(spec: FeatureSpec, joint: I64) -> F32:
+    """[4096,w,f] features of independent Gaussian values."""
+    random = np.random.Generator(np.random.PCG64(0))
+    noise = random.standard_normal((4096, spec.rows, len(spec.features)), np.float32)
+    if len(joint):
+        fields = len(spec.numeric)
+        noise[:, :, joint] = np.sqrt(random.chisquare(fields, (4096, spec.rows, len(joint))) / fields)
+    return noise
+
+
+def _fourth_power(deviations: F32) -> F64:
+    power: F64 = np.nan_to_num(np.clip(np.abs(deviations), 0.0, CLIP)).astype(np.float64) ** 4
+    return power
 
 
 def _centre_and_spread(levels: F64) -> F64:

@@ -16,7 +16,6 @@ from stream_ad.score.deviation_kernel import CLIP, Roles, deviate
 from stream_ad.score.reconstruction.kernels import BLOCK_ROWS, LIMIT, turn
 
 OFFSET = 0.3  # of the logarithm of a mean deviation, so that small ones do not count
-MANY_LAGS = 15  # the mean of fewer levels is noise, and weighs less
 PRODUCT_LAGS = 64  # of means between 0.3 and 25.3: their product is far from what a double cannot hold
 
 
@@ -25,7 +24,7 @@ class Parts(NamedTuple):
 
     deviation: F64  # [f,b]  of the newest lag; NaN = not judged
     expected: F64  # [f,b]  of the newest lag
-    newest: F64  # [b]  level of the newest lag; -inf where nothing is judged
+    newest: F64  # [g,b]  level of the newest lag, by each group of features; -inf where nothing is judged
     levels: F64  # [w,b]  of each lag, by its standard features alone; 0 where it has none
 
 
@@ -33,58 +32,60 @@ class Parts(NamedTuple):
 def statistical_score(x: F32, w: int, roles: Roles, out: F32) -> None:
     """x [n,w*f] -> out [n]; 0 where there is nothing to compare with."""
     n, d = x.shape
-    lanes, parts = np.empty((d, BLOCK_ROWS), np.float32), _empty(d // w, w, BLOCK_ROWS)
+    lanes, parts = np.empty((d, BLOCK_ROWS), np.float32), _empty(d // w, w, len(roles.newest), BLOCK_ROWS)
     others = np.empty(BLOCK_ROWS)
-    centre, spread, share = roles.both[0], roles.both[1], share_of(w)
+    centre, spread, share = roles.both[0], roles.both[1], roles.share
     for first in range(0, n, BLOCK_ROWS):
         count = min(BLOCK_ROWS, n - first)
         turn(x[first : first + count], lanes)
         deviate(lanes, count, w, roles, parts.deviation, parts.expected)
-        _newest_level(parts.deviation, count, roles.newest, parts.newest)
+        _newest_levels(parts.deviation, count, roles, parts.newest)
         _other_levels(lanes, count, w, roles, others)
         for i in range(count):
-            score = (parts.newest[i] + share * others[i] - centre) / spread
+            newest = parts.newest[0, i]
+            for g in range(1, len(roles.newest)):
+                newest = max(newest, parts.newest[g, i])
+            score = (newest + share * others[i] - centre) / spread
             score = min(max(score, -np.float64(LIMIT)), np.float64(LIMIT)) if np.isfinite(score) else 0.0
             out[first + i] = np.float32(score)
-
-
-@kernel
-def share_of(w: Any) -> Any:
-    """What the level of one lag of w counts in the mean over the window."""
-    return 1.0 / max(w - 1, MANY_LAGS)
 
 
 @kernel
 def parts_of(x: F32, w: int, roles: Roles) -> Parts:
     """x [n,w*f] -> the parts of n scores."""
     n, d = x.shape
-    lanes, parts = np.empty((d, n), np.float32), _empty(d // w, w, n)
+    lanes, parts = np.empty((d, n), np.float32), _empty(d // w, w, len(roles.newest), n)
     turn(x, lanes)
     deviate(lanes, n, w, roles, parts.deviation, parts.expected)
-    _newest_level(parts.deviation, n, roles.newest, parts.newest)
+    _newest_levels(parts.deviation, n, roles, parts.newest)
     _all_levels(lanes, n, w, roles, parts.levels)
     return parts
 
 
 @kernel
-def _empty(f: int, w: int, rows: int) -> Parts:
-    return Parts(np.empty((f, rows)), np.empty((f, rows)), np.empty(rows), np.empty((w, rows)))
+def _empty(f: int, w: int, groups: int, rows: int) -> Parts:
+    return Parts(np.empty((f, rows)), np.empty((f, rows)), np.empty((groups, rows)), np.empty((w, rows)))
 
 
 @kernel
-def _newest_level(deviation: F64, n: int, standardised: F64, out: F64) -> None:
-    """deviation [f,b] -> the level of the newest lag [b]; -inf where nothing is judged."""
-    judged = np.zeros(n, np.int64)
-    for i in range(n):
-        out[i] = 0.0
+def _newest_levels(deviation: F64, n: int, roles: Roles, out: F64) -> None:
+    """deviation [f,b] -> the level of the newest lag [g,b]; -inf where nothing is judged."""
+    judged = np.zeros(out.shape, np.int64)
+    for g in range(len(out)):
+        for i in range(n):
+            out[g, i] = 0.0
     for j in range(len(deviation)):
+        g = roles.group[j]
+        if g < 0:
+            continue
         for i in range(n):
             square = deviation[j, i] * deviation[j, i]
             there = square == square
-            out[i] += square * square if there else 0.0
-            judged[i] += there
-    for i in range(n):
-        out[i] = _level(out[i], judged[i], standardised) if judged[i] else -np.inf
+            out[g, i] += square * square if there else 0.0
+            judged[g, i] += there
+    for g in range(len(out)):
+        for i in range(n):
+            out[g, i] = _level(out[g, i], judged[g, i], roles.newest[g]) if judged[g, i] else -np.inf
 
 
 @kernel

@@ -190,7 +190,7 @@ class Shard:
     def _fill(self, opened: Opened) -> None:
         """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""
         shapes = {(name, field): shape for name, field, _, shape in opened.head["arrays"]}
-        names = [name.name for name in fields(States) if opened.head["format"] >= _SINCE.get(name.name, 1)]
+        names = [name.name for name in fields(States) if opened.head["format"] >= _SINCE.get((name.name, ""), 1)]
         states = [(name, getattr(self.states, name)) for name in names]
         rows = [shapes[name, field][0] for name, state in states for field in columns.per_key_fields(state)][:1]
         used = rows[0] if rows else 0
@@ -200,6 +200,7 @@ class Shard:
             Target(name, field, array, _as_stored(opened.head["format"], name, field, array))
             for name, state in states
             for field, array in columns.arrays(state, used).items()
+            if opened.head["format"] >= _SINCE.get((name, field), 1)
         ]
         expected = [[one.state, one.field, one.stored.dtype.str, list(one.stored.shape)] for one in targets]
         wrong = next((row for row, due in zip(opened.head["arrays"], expected, strict=True) if row != due), None)
@@ -222,7 +223,14 @@ class Target(NamedTuple):
     stored: Array
 
 
-_SINCE = {"budget": 4, "ranges": 5}  # states that earlier formats lack: they stay as they begin
+# states, and arrays of them, that earlier formats lack: they stay as they begin
+_SINCE = {
+    ("budget", ""): 4,
+    ("ranges", ""): 5,
+    ("features", "covariance"): 6,
+    ("features", "precision"): 6,
+    ("features", "joint_rows"): 6,
+}
 # arrays that had fewer columns before a format, and how many; the new are 0
 _GREW = {
     ("features", "fields"): (3, 5),

@@ -42,7 +42,7 @@ CONFIG = config.parse(
     {
         "window": WINDOW,
         "features": {
-            "event": ["gap", "count:10s", "time_of_day"],
+            "event": ["gap", "count:10s", "joint", "time_of_day"],
             "numeric": {"a": ["raw", "zscore", "ew_std:10", "sum:1m"], "b": ["diff", "missing"]},
             "categorical": {"c": ["novelty", "frequency_overall"]},
         },

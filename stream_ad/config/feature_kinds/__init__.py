@@ -12,6 +12,7 @@ from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Trait
 _ROWS = (
     "event:GAP",
     "event:COUNT",
+    "event:JOINT",
     "event:TIME_OF_DAY",
     "event:DAY_OF_WEEK",
     "numeric:RAW",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from stream_ad.config.feature_kinds.given import Event, Span, formula, signed_log1p
-from stream_ad.config.feature_kinds.reading import Figure, Moment, Unit, positive_expm1
+from stream_ad.config.feature_kinds.given import Event, Joint, Span, formula, signed_log1p
+from stream_ad.config.feature_kinds.reading import Figure, Moment, Unit, as_it_is, positive_expm1
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Role, State, Trait
 
 DAY_MS = 86_400_000
@@ -23,6 +23,11 @@ def gap(event: Event) -> float:
 @formula
 def count(span: Span) -> float:
     return signed_log1p(span.total)
+
+
+@formula
+def joint(fields: Joint) -> float:
+    return fields.distance
 
 
 @formula
@@ -69,6 +74,15 @@ COUNT = FeatureKind(
     role=Role.MEASURE,
     about="log1p of the key's events in the last SPAN, this one included",
     suits=frozenset({Trait.IRREGULAR}),
+)
+JOINT = FeatureKind(
+    name="joint",
+    of=Of.EVENT,
+    state=State.JOINT,
+    formula=joint,
+    reading=Figure("distance of all fields from how they go together", as_it_is, Unit.NONE),
+    role=Role.JOINT,
+    about="Mahalanobis' distance of the deviations of all numeric fields, per field: 1 is usual; needs two fields",
 )
 TIME_OF_DAY = FeatureKind(
     name="time_of_day",

@@ -74,6 +74,12 @@ class Span(NamedTuple):
     total: float  # of the field, or of events, over the parameter's length of the key's event time
 
 
+class Joint(NamedTuple):
+    """All fields of the event together. Where none has a value, the feature is NaN and the formula is not called."""
+
+    distance: float  # root mean square of the fields' deviations, given how they go together: 1 is usual
+
+
 class Counts(NamedTuple):
     """How often a category was seen before. Where the category is missing, the feature is NaN and the formula is not
     called."""

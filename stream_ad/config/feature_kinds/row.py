@@ -43,6 +43,7 @@ class State(IntEnum):
     SPAN = auto()
     KEY_COUNTS = auto()
     OVERALL_COUNTS = auto()
+    JOINT = auto()
 
 
 class Role(Enum):
@@ -50,6 +51,7 @@ class Role(Enum):
 
     MEASURE = "by its deviation from the key's previous events"
     STANDARD = "as it is, a number of standard deviations"
+    JOINT = "in place of all standard ones: the distance that they have together, of which 1 is usual"
     INDICATOR = "1 or 0, by how much rarer a 1 is among the key's previous events"
     CONTEXT = "not at all, unless there is nothing else"
 
@@ -82,6 +84,7 @@ OF = {
     State.SPAN: {Of.EVENT, Of.NUMBER},
     State.KEY_COUNTS: {Of.CATEGORY},
     State.OVERALL_COUNTS: {Of.CATEGORY},
+    State.JOINT: {Of.EVENT},
 }
 EXPECTING = (State.MOMENTS, State.CHANGE, State.SPREAD, State.OVERALL)  # those whose formulas get `Moments`
 PARAMETER = {State.TRACKER: Parameter.ROWS, State.SPAN: Parameter.SPAN}  # what a state cannot do without

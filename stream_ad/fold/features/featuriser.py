@@ -35,6 +35,9 @@ class FeatureState:
     pool: F64  # [p,11]  columns in `moments`
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
     overall_total: I64  # [o]
+    covariance: F64  # [j,d,d]  of the fields' deviations; j = 1 with a joint feature, else 0
+    precision: F64  # [j,d,d]  its inverse
+    joint_rows: I64  # [j]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
     fields: F64 = (
         per_key()
@@ -63,11 +66,15 @@ class Featuriser:
 
     def init(self, capacity: int) -> FeatureState:
         recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
+        unrelated = np.array([np.eye(len(self.spec.numeric))])[: int(self.spec.has_joint)]
         p = sum(state is not State.OVERALL for state, _ in self.spec.expected)
         return FeatureState(
             pool=np.zeros((p, 11)),
             overall=np.zeros((o, 2, OVERALL_WIDTH), np.uint32),
             overall_total=np.zeros(o, np.int64),
+            covariance=unrelated.copy(),
+            precision=unrelated,
+            joint_rows=np.zeros(len(unrelated), np.int64),
             seen=np.zeros((capacity, 2), np.int64),
             fields=np.zeros((capacity, p, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, U64
-from stream_ad.config.feature_kinds.given import Category, Counts, Event, Moments, Span, Tracker, Value
+from stream_ad.config.feature_kinds.given import Category, Counts, Event, Joint, Moments, Span, Tracker, Value
 from stream_ad.config.feature_kinds.row import EXPECTING, State
 from stream_ad.fold.ewma import moved
 from stream_ad.fold.features.figures import counted, hold, make_room, measure, newest
 from stream_ad.fold.features.formulas import computed
+from stream_ad.fold.features.joint import learn_joint, squared_distance
 from stream_ad.fold.features.moments import (
     DEVIATION,
     MEAN,
@@ -51,7 +52,7 @@ OUT_LIMIT = 1e30  # of a feature: finite in float32
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
 of_moments, of_window, of_tracker = computed(*EXPECTING), computed(State.WINDOW), computed(State.TRACKER)
-of_span = computed(State.SPAN)
+of_span, of_joint = computed(State.SPAN), computed(State.JOINT)
 of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OVERALL_COUNTS)
 
 
@@ -156,6 +157,15 @@ def moments(
 
 
 @inlined
+def of_counts(kind: int, formula: int, of_key: F64, of_all: F64, p: int, argument: float) -> float:
+    if kind == State.KEY_COUNTS:
+        return float(of_key_counts(formula, Counts(of_key[p, TIMES], of_key[p, CATEGORIES]), argument))
+    if kind == State.OVERALL_COUNTS:
+        return float(of_overall_counts(formula, Counts(of_all[p, TIMES], of_all[p, CATEGORIES]), argument))
+    return math.nan
+
+
+@inlined
 def cut(feature: float) -> float:
     if feature > OUT_LIMIT:
         return OUT_LIMIT
@@ -185,12 +195,12 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     direction, least, least_share = recipe.direction, recipe.least, recipe.least_share
     memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
     slot, fresh, ts_ms, codes, values, age_ms, emit = batch
-    pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept
+    pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept[:10]
+    covariance, precision, joint_rows = kept[10:]
     x, base = output
-    n, w, _ = values.shape
-    q = len(expected_state)
+    n, w, q = len(slot), values.shape[1], len(expected_state)
     expectation, figures, totals, held = np.empty((q, 3)), np.empty(q), np.empty(len(span_ms)), np.empty(w)
-    room = np.empty(len(direction))
+    room, deviates = np.empty(len(direction)), np.empty(len(direction))
     of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
     every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
     out = 0
@@ -204,6 +214,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         expect(expectation, expected_state, expected_column, fields, pool, memory_rows, prior_rows, s)
         make_room(room, expectation, least, least_share)
         measure(figures, expected_state, expected_column, fields, values, held, s, i, expectation, direction, room)
+        square = squared_distance(deviates, precision, figures, expectation, direction, room)
         track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
@@ -231,17 +242,16 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
                 if fields[s, c, OWN_COUNT] > 0 or not math.isnan(values[i, w - 1, c]):
                     tracked = Tracker(trackers[s, p, TRACKED_MEAN], trackers[s, p, TRACKED_VARIANCE])
                     feature = of_tracker(formula, tracked, argument)
+            elif kind == State.JOINT:
+                feature = of_joint(formula, Joint(math.sqrt(square)), argument)
             elif kind == State.SPAN:
                 feature = of_span(formula, Span(totals[p]), argument)
             elif codes[i, c] != 0:
-                if kind == State.KEY_COUNTS:
-                    feature = of_key_counts(formula, Counts(of_key[p, TIMES], of_key[p, CATEGORIES]), argument)
-                elif kind == State.OVERALL_COUNTS:
-                    feature = of_overall_counts(formula, Counts(of_all[p, TIMES], of_all[p, CATEGORIES]), argument)
+                feature = of_counts(kind, formula, of_key, of_all, p, argument)
             rows[s, events % w, j] = cut(feature)
         learn_figures(expectation, fields, pool, alpha, pool_alpha, figures, s, now_ms)
-        seen[s, LATEST_MS] = now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
-        seen[s, EVENTS] = events + 1
+        learn_joint(covariance, precision, joint_rows, deviates, square, pool_alpha)
+        seen[s, EVENTS], seen[s, LATEST_MS] = events + 1, now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
         if emit[i]:
             emit_window(x, base, rows, age_ms, expectation, i, s, events % w, out)
             out += 1

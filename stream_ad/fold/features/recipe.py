@@ -61,6 +61,9 @@ class Kept(NamedTuple):
     sketch: npt.NDArray[np.uint16]
     sketched: I64
     rows: F32
+    covariance: F64
+    precision: F64
+    joint_rows: I64
 
 
 class Output(NamedTuple):

@@ -95,12 +95,17 @@ def test_features_are_finite_or_nan(name: str, rows: list[Row]) -> None:
     assert not np.isinf(result.base).any()
 
 
+def without_pool(config: Config) -> list[int]:
+    """The features that other keys have no part in."""
+    names = [feature.name for feature in FeatureSpec.of(config).features]
+    return [j for j, name in enumerate(names) if not any(part in name for part in ("zscore", "overall", "joint"))]
+
+
 @settings(max_examples=40)
 @given(streams())
 def test_keys_are_independent_except_through_the_pool(rows: list[Row]) -> None:
     config = parse({"window": CONFIGS["count"], "features": FEATURES})
-    names = [feature.name for feature in FeatureSpec.of(config).features]
-    own = [j for j, name in enumerate(names) if "zscore" not in name and not name.endswith("overall")]
+    own = without_pool(config)
     whole = Chain(config).step(events(rows))
     for key in {row[0] for row in rows}:
         mine = [i for i, row in enumerate(rows) if row[0] == key]
@@ -112,8 +117,7 @@ def test_keys_are_independent_except_through_the_pool(rows: list[Row]) -> None:
 @given(streams())
 def test_an_evicted_key_starts_anew(rows: list[Row]) -> None:
     config = parse({"window": CONFIGS["one key"], "features": FEATURES})
-    names = [feature.name for feature in FeatureSpec.of(config).features]
-    own = [j for j, name in enumerate(names) if "zscore" not in name and not name.endswith("overall")]
+    own = without_pool(config)
     whole = Chain(config).step(events(rows))
     changes = [i for i in range(1, len(rows)) if rows[i][0] != rows[i - 1][0]]
     for first, last in pairwise([0, *changes, len(rows)]):

@@ -228,6 +228,19 @@ def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_numbers_are_judged_together_where_the_domain_has_it(name: str) -> None:
+    rng = np.random.default_rng(0)
+    documents = [
+        {"device": f"d{i % 7}", "ts": 1_700_000_000 + 60 * i, "level": rng.normal(), "load": rng.normal()}
+        for i in range(600)
+    ]
+    plain, found = infer(sample_of(documents)), infer(sample_of(documents), PRESETS[name])
+    together, beside = (["joint"], ()) if PRESETS[name].joint else ([], PRESETS[name].beside)
+    assert found.event == plain.event + together
+    assert config_of(found).features.numeric["load"] == [*plain.numeric["load"].features, *beside]
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_adds_what_is_known_of_the_domain(name: str) -> None:
     rng = np.random.default_rng(0)
     documents = [

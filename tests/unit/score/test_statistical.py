@@ -78,3 +78,21 @@ def test_a_value_beside_lags_that_hardly_move_is_no_less_of_a_surprise_the_large
     x = torch.tensor([1e-38, -1e-38] * 4).reshape(1, 8, 1).repeat(3, 1, 1)
     x[:, -1, 0] = torch.tensor([1e-36, 1e10, float("inf")])
     assert 2 < scorer.score(x)[0] < scorer.score(x)[1] <= scorer.score(x)[2]
+
+
+def test_a_joint_distance_stands_for_the_fields_and_is_explained_by_them():
+    scorer = Statistical(spec(8, event=["joint", "gap"], numeric={"a": ["zscore"], "b": ["zscore"]}))
+    x = np.random.default_rng(3).normal(size=(2000, 8, 4)).astype(np.float32)
+    x[:, :, 0] = np.sqrt((x[:, :, 2] ** 2 + x[:, :, 3] ** 2) / 2)
+    score = scorer.score(torch.from_numpy(x))
+    assert score.mean().item() == pytest.approx(0.0, abs=0.2)
+    assert score.std().item() == pytest.approx(1.0, abs=0.2)
+    usual = np.zeros((3, 8, 4), np.float32)
+    usual[:, :, 0] = 1.0
+    usual[0, -1] = [6.0, 0.0, 1.0, 1.0]  # none is far out: they do not go together
+    usual[1, -1] = [6.0, 0.0, 8.0, 0.5]
+    usual[2, :, 1], usual[2, -1, 1] = np.random.default_rng(0).normal(size=8) / 10, 9.0
+    score, told = scorer.score(torch.from_numpy(usual)), scorer.explain(torch.from_numpy(usual))
+    assert (score > 2.5).all()
+    assert told.contribution.sum(axis=1).argmax(axis=1).tolist() == [0, 2, 1]
+    assert told.expected[0, -1].tolist() == [1.0, 0.0, 0.0, 0.0]

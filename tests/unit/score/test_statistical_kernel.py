@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as arrays
 from stream_ad import config
 from stream_ad.batch import F32
 from stream_ad.config.features import FeatureSpec
-from stream_ad.score import statistical_kernel as kernels
 from stream_ad.score.deviation_kernel import CLIP, MIN_LAGS, comparators
 from stream_ad.score.reconstruction.kernels import BLOCK_ROWS
 from stream_ad.score.statistical import Statistical
@@ -98,5 +97,5 @@ def test_a_score_is_its_parts_in_blocks_and_windows_of_any_length(n, w):
     x[::2, : w // 2] = np.nan
     parts = scorer._parts(x)
     others = parts.levels.sum(0) - parts.levels.max(0)
-    expected = (parts.newest + others * kernels.share_of(w) - scorer.roles.both[0]) / scorer.roles.both[1]
+    expected = (parts.newest.max(axis=0) + others * scorer.roles.share - scorer.roles.both[0]) / scorer.roles.both[1]
     assert scorer.score(torch.from_numpy(x)).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
