@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import orjson
 import pytest
@@ -25,7 +27,7 @@ CONFIG = config.parse(
 
 
 def flags(
-    key: list[int], value: list[float], ms: list[int] | None = None, settings: config.Config = CONFIG
+    key: list[int], value: Sequence[float | None], ms: list[int] | None = None, settings: config.Config = CONFIG
 ) -> np.ndarray:
     parts = Assembly.of(settings)
     found, shard = [], {0: parts.shard(0)}
@@ -88,6 +90,29 @@ def test_spikes_after_a_pause_of_the_whole_feed_are_found(event: list[str]) -> N
     assert spike.sum() == after
     assert flag[spike].all()
     assert flag[~spike].sum() < keys / 4  # the gap of the pause itself scores about what the threshold is
+
+
+@pytest.mark.parametrize("kind", ["missing", "calm"])
+@pytest.mark.parametrize("rows", [100, 300])
+def test_a_stretch_without_values_or_without_noise_hides_no_spike_and_flags_no_noise(kind: str, rows: int) -> None:
+    """Of 3 keys, in 8 streams: from row 1000 on. The spikes of each come 20, 60, 150 and 400 rows after its end."""
+    keys, end, found, false = 3, 1000 + rows, [], []
+    section = CONFIG.features.model_copy(update={"numeric": {"a": ["zscore"]}})
+    threshold = CONFIG.threshold.model_copy(update={"false_alarm_rate": 1e-3})
+    settings = CONFIG.model_copy(update={"features": section, "threshold": threshold})
+    for seed in range(8):
+        value = np.random.default_rng(seed).normal(size=(end + 500, keys))
+        value[1000:end] *= np.nan if kind == "missing" else 1e-3
+        spike = np.zeros(value.shape, bool)
+        spike[[end + after for after in (20, 60, 150, 400)]] = True
+        value[spike] = 8.0
+        key = np.tile(np.arange(keys), len(value)).tolist()
+        flag = flags(key, [None if one != one else one for one in value.ravel().tolist()], settings=settings)
+        flag = flag.reshape(value.shape)
+        found.append(flag[spike])
+        false.append(flag[200:][~spike[200:]])
+    assert np.concatenate(found).mean() >= 0.9
+    assert np.concatenate(false).mean() <= 1e-3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 
 from stream_ad.batch import F64, I64
 from stream_ad.fold.features.figures import counted
-from stream_ad.fold.features.moments import DEVIATION, MEAN
+from stream_ad.fold.features.moments import DEVIATION, MEAN, POOL_COUNT
 from stream_ad.kernel import inlined, kernel
 
 CLIP = 25.0  # deviations
@@ -25,8 +25,13 @@ FIRST_FIT, FIT_ROWS = 16, 256  # rows; the inverse is made anew after so many, a
 
 
 @inlined
-def squared_distance(deviates: F64, precision: F64, figures: F64, expectation: F64, direction: I64, room: F64) -> float:
-    """Fills in the deviations of the fields [d], 0 where a value is missing. NaN where all are, or nobody asks."""
+def squared_distance(
+    deviates: F64, precision: F64, figures: F64, expectation: F64, pool: F64, direction: I64, room: F64
+) -> float:
+    """Fills in the deviations of the fields [d], 0 where a value is missing. NaN where all are, or nobody asks.
+
+    After N values in the pool no deviation exceeds √N (Samuelson 1968).
+    """
     present = 0
     square = 0.0
     if len(precision):
@@ -34,7 +39,8 @@ def squared_distance(deviates: F64, precision: F64, figures: F64, expectation: F
             mean = expectation[c, MEAN]
             deviation = (counted(figures[c], mean, direction[c], room[c]) - mean) / expectation[c, DEVIATION]
             there = deviation == deviation
-            deviates[c] = min(max(deviation, -CLIP), CLIP) if there else 0.0
+            bound = min(CLIP, math.sqrt(pool[c, POOL_COUNT]))
+            deviates[c] = min(max(deviation, -bound), bound) if there else 0.0
             present += 1 if there else 0
         for c in range(len(deviates)):
             row = 0.0

@@ -214,7 +214,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         expect(expectation, expected_state, expected_column, fields, pool, memory_rows, prior_rows, s)
         make_room(room, expectation, least, least_share)
         measure(figures, expected_state, expected_column, fields, values, held, s, i, expectation, direction, room)
-        square = squared_distance(deviates, precision, figures, expectation, direction, room)
+        square = squared_distance(deviates, precision, figures, expectation, pool, direction, room)
         track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)

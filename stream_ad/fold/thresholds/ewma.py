@@ -1,7 +1,9 @@
 """An adaptive threshold per key, calibrated over the shard.
 
 A score is judged first and learnt afterwards. It is not learnt if it was flagged (the gate), or is near a flag of its
-key: if noise brings a new level below the threshold now and then, only those rows would be learnt, and raise it.
+key: if noise brings a new level below the threshold now and then, only those rows would be learnt, and raise it. Of a
+score that is far below what was expected, a key learns one and a half deviations: a calm stretch must not widen what
+follows. An event without any value says nothing of the scores of those that have some, and is not learnt.
 
 * *Level*: exponentially weighted mean and variance of the key's scores. A key of `k` learnt
   rows is judged by the moments of those `k` rows merged with `prior_rows` rows of the pool
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_ad.batch import F64, I32, I64, Bool, Scores, Verdicts
+from stream_ad.batch import F64, I32, I64, Bool, EventBatch, Scores, Verdicts
 from stream_ad.fold import ewma
 from stream_ad.fold.state import Records, per_key, records
 from stream_ad.fold.thresholds import tail
@@ -50,6 +52,7 @@ _POOL_ALPHA = 1.0 - 0.5 ** (1.0 / _POOL_HALF_LIFE_ROWS)
 # a quarter of the pool's, it takes a deviation that is visible on the shard's scale.
 _STD_FLOOR = 0.25
 _CALM_ROWS = 5.0  # that end a streak
+_LOW = 1.5  # deviations below the mean; scores are logarithms, whose lower tail is the longer one
 
 _CARRY_ROWS = 32
 _AHEAD = 8
@@ -71,6 +74,7 @@ class _Scored(NamedTuple):
     ts_ms: I64  # [n]
     row: I64  # [m]
     score: F64  # [m]
+    empty: Bool  # [n]
 
 
 class _Memory(NamedTuple):
@@ -128,7 +132,14 @@ class EwmaThreshold:
         m = len(batch)
         out = _Out(np.empty(m), np.empty(m), np.empty(m), np.empty(m, np.bool_), np.empty(m, np.bool_))
         _judge(
-            _Scored(keyed.slot, keyed.fresh, keyed.events.ts_ms, batch.features.row, batch.score),
+            _Scored(
+                keyed.slot,
+                keyed.fresh,
+                keyed.events.ts_ms,
+                batch.features.row,
+                batch.score,
+                _without_values(keyed.events),
+            ),
             _memory(state),
             self._options,
             out,
@@ -158,6 +169,14 @@ class EwmaThreshold:
             b = 1.0 / float(np.sqrt(pool["variance"]))
             a = -float(pool["mean"]) * b
         _rescale(_memory(state), a, b)
+
+
+def _without_values(events: EventBatch) -> Bool:
+    """[n]; none, where no fields are configured."""
+    empty: Bool = np.isnan(events.values).all(axis=1) & (events.codes == 0).all(axis=1)
+    if not events.values.shape[1] + events.codes.shape[1]:
+        empty[:] = False
+    return empty
 
 
 def _memory(state: ThresholdState) -> _Memory:
@@ -213,7 +232,7 @@ def _lengthen(key: Any, x: float, ts_ms: int, kept_out: bool, flagged: bool, opt
 @kernel
 def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> None:
     # taken before the loop: within it, numba would count a reference each time
-    slot, fresh, ts_ms, rows, score = scored.slot, scored.fresh, scored.ts_ms, scored.row, scored.score
+    slot, fresh, ts_ms, rows, score, empty = scored
     keys, bins, pool, fit = memory.key, memory.bins, memory.pool[0], memory.tail[0]
     threshold, deviation, p_value, flag, shift = out.threshold, out.deviation, out.p_value, out.flag, out.shift
     rate, below_rate = options.rate, options.rate * (1.0 - 1e-12)
@@ -240,10 +259,12 @@ def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> No
         threshold[row], deviation[row], flag[row], shift[row] = limit, z, flagged, False
         p_value[row] = min(p, below_rate) if flagged else max(p, rate)
 
+        if empty[i]:
+            continue
         in_streak = kept_out or key.streak.rows > 0.0
         tail.count(z, fit, bins, rate)
         if not in_streak:
-            _learn(key.learnt, x, options.alpha)
+            _learn(key.learnt, max(x, mean - _LOW * std), options.alpha)
         if not in_streak or pool.rows < _POOL_OPEN_ROWS:
             _learn(pool, min(x, gate), _POOL_ALPHA)
         if in_streak:

@@ -69,6 +69,13 @@ def test_it_is_missing_where_all_values_are_and_a_missing_one_lies_at_its_mean()
     assert distance[501] == pytest.approx(4.0 / math.sqrt(3), rel=0.25)
 
 
+def test_the_first_events_of_a_shard_deviate_by_no_more_than_is_known() -> None:
+    spec = spec_of(**TWO)
+    distance = column(featured([("a", START, [1.0, 2.0]), ("b", START, [1e6, -1e9])], spec), spec, "joint")
+    assert math.isnan(distance[0])
+    assert distance[1] <= 1.0
+
+
 def test_it_needs_two_fields() -> None:
     with pytest.raises(ConfigError, match=r"features.event: joint looks at fields together; name two under"):
         FeatureSpec.of(parse({"features": {"event": ["joint"], "numeric": {"a": ["zscore"]}}}))
