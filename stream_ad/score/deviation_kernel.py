@@ -74,7 +74,7 @@ def deviate(x: F32, n: int, w: int, roles: Roles, deviation: F64, expected: F64)
         for i in range(n):
             value = x[last + j, i]
             expected[j, i] = _within(value) if value == value else 0.0
-    for usual, places in enumerate((roles.standard, roles.joint)):
+    for places, usual in ((roles.standard, 0.0), (roles.joint, 1.0)):
         for j in places:
             for i in range(n):
                 value = np.float64(x[last + j, i])

@@ -2,7 +2,7 @@
 
 A score is judged first and learnt afterwards. It is not learnt if it was flagged (the gate), or is near a flag of its
 key: if noise brings a new level below the threshold now and then, only those rows would be learnt, and raise it. Of a
-score that is far below what was expected, a key learns one and a half deviations: a calm stretch must not widen what
+score that is far below what was expected, a key learns 1.7 deviations: a calm stretch must not widen what
 follows. An event without any value says nothing of the scores of those that have some, and is not learnt.
 
 * *Level*: exponentially weighted mean and variance of the key's scores. A key of `k` learnt
@@ -52,7 +52,7 @@ _POOL_ALPHA = 1.0 - 0.5 ** (1.0 / _POOL_HALF_LIFE_ROWS)
 # a quarter of the pool's, it takes a deviation that is visible on the shard's scale.
 _STD_FLOOR = 0.25
 _CALM_ROWS = 5.0  # that end a streak
-_LOW = 1.5  # deviations below the mean; scores are logarithms, whose lower tail is the longer one
+_LOW = 1.7  # deviations below the mean; scores are logarithms, whose lower tail is the longer one
 
 _CARRY_ROWS = 32
 _AHEAD = 8
