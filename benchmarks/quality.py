@@ -69,8 +69,8 @@ TAIL = """
 ## Published figures for comparison
 
 NAB, standard profile (the benchmark's repository, `results/final_results.json`): ARTime 74.9, Numenta HTM 70.1,
-relative entropy 54.6, windowed Gaussian 39.6, random 16.8. `tests/unit/evaluation/test_nab.py` reproduces the score of
-the windowed Gaussian from the data.
+relative entropy 54.6, windowed Gaussian 39.6, random 16.8. `tests/unit/evaluation/test_nab.py` reproduces the scores of
+the relative entropy and of the windowed Gaussian from the data.
 """
 
 
