@@ -76,7 +76,7 @@ def _gains(one: Series, profile: Profile) -> tuple[F64, I64]:
 
 def _sigmoid(position: F64) -> F64:
     """From 0.987 at -1, the start of a window, by 0 at its end to -1 far behind it."""
-    return np.where(position >= 3.0, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, 3.0))) - 1.0)
+    return np.where(position > 3.0, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, 3.0))) - 1.0)
 
 
 def _best(score: F64, gain: F64, group: I64, windows: int, profile: Profile) -> float:

@@ -268,11 +268,12 @@ def _choose_fields(
 
 def _follow(preset: Preset, proposal: Proposal) -> None:
     standard = [choice for choice in proposal.numeric.values() if "zscore" in choice.features]
-    if preset.joint and len(standard) > 1:
+    beside = preset.beside
+    if preset.joint is not None and len(standard) > 1:
         proposal.event.append("joint")
-    else:
-        for choice in standard:
-            choice.features.extend(preset.beside)
+        beside = preset.joint
+    for choice in standard:
+        choice.features.extend(beside)
     proposal.rows = preset.rows or proposal.rows
     proposal.false_alarm_rate = preset.false_alarm_rate
 

@@ -11,7 +11,7 @@ class Preset:
     beside: tuple[str, ...] = ()  # kinds of a number that has a zscore
     rows: int | None = None  # of the window; None = as the sample shows
     false_alarm_rate: float | None = None  # None = the default
-    joint: bool = False  # whether numbers are judged together, where two have a zscore; then nothing stands beside
+    joint: tuple[str, ...] | None = None  # what stands beside instead where numbers are judged together, if they are
 
 
 PRESETS = {
@@ -32,9 +32,9 @@ PRESETS = {
     ),
     "servers": Preset(
         "metrics of machines and services: bursts and their ends",
-        beside=("zscore_std",),
+        beside=("zscore_std", "zscore_daily"),
         rows=16,
         false_alarm_rate=1e-3,
-        joint=True,
+        joint=("zscore_daily",),
     ),
 }

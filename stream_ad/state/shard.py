@@ -189,18 +189,26 @@ class Shard:
 
     def _fill(self, opened: Opened) -> None:
         """Raises `KeyError`, `TypeError` or `ValueError` where the arrays are not those of our states."""
-        shapes = {(name, field): shape for name, field, _, shape in opened.head["arrays"]}
-        names = [name.name for name in fields(States) if opened.head["format"] >= _SINCE.get((name.name, ""), 1)]
+        shapes, format = (
+            {(name, field): shape for name, field, _, shape in opened.head["arrays"]},
+            opened.head["format"],
+        )
+        names = [name.name for name in fields(States) if format >= _SINCE.get((name.name, ""), 1)]
         states = [(name, getattr(self.states, name)) for name in names]
-        rows = [shapes[name, field][0] for name, state in states for field in columns.per_key_fields(state)][:1]
+        rows = [
+            shapes[name, field][0]
+            for name, state in states
+            for field in columns.per_key_fields(state)
+            if format >= _SINCE.get((name, field), 1)
+        ][:1]
         used = rows[0] if rows else 0
         if type(used) is not int or not 0 <= used <= self.folds.capacity:
             raise ValueError(f"{used!r:.40} keys where at most {self.folds.capacity} are expected")
         targets = [
-            Target(name, field, array, _as_stored(opened.head["format"], name, field, array))
+            Target(name, field, array, _as_stored(format, name, field, array))
             for name, state in states
             for field, array in columns.arrays(state, used).items()
-            if opened.head["format"] >= _SINCE.get((name, field), 1)
+            if format >= _SINCE.get((name, field), 1)
         ]
         expected = [[one.state, one.field, one.stored.dtype.str, list(one.stored.shape)] for one in targets]
         wrong = next((row for row, due in zip(opened.head["arrays"], expected, strict=True) if row != due), None)
@@ -230,6 +238,8 @@ _SINCE = {
     ("features", "covariance"): 6,
     ("features", "precision"): 6,
     ("features", "joint_rows"): 6,
+    ("features", "season"): 7,
+    ("features", "season_pool"): 7,
 }
 # arrays that had fewer columns before a format, and how many; the new are 0
 _GREW = {

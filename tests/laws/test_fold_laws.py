@@ -43,7 +43,7 @@ CONFIG = config.parse(
         "window": WINDOW,
         "features": {
             "event": ["gap", "count:10s", "joint", "time_of_day"],
-            "numeric": {"a": ["raw", "zscore", "ew_std:10", "sum:1m"], "b": ["diff", "missing"]},
+            "numeric": {"a": ["raw", "zscore", "zscore_daily", "ew_std:10", "sum:1m"], "b": ["diff", "zscore_weekly"]},
             "categorical": {"c": ["novelty", "frequency_overall"]},
         },
         "threshold": THRESHOLD,

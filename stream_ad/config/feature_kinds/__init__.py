@@ -21,6 +21,8 @@ _ROWS = (
     "numeric:ZSCORE_OVERALL",
     "numeric:ZSCORE_DIFF",
     "numeric:ZSCORE_STD",
+    "numeric:ZSCORE_DAILY",
+    "numeric:ZSCORE_WEEKLY",
     "numeric:DIFF",
     "numeric:RATE",
     "windowed:MEAN",

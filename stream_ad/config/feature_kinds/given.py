@@ -44,7 +44,8 @@ class Moments(NamedTuple):
     formula is not called.
 
     The value is the field's; with `State.CHANGE` it is the field's less the key's previous one, with `State.SPREAD` the
-    standard deviation of the field's values in the window, of at least four. `mean` and `deviation` are those of
+    standard deviation of the field's values in the window, of at least four, with `State.DAILY` and `State.WEEKLY` the
+    field's less what its key usually has at that hour beyond its mean. `mean` and `deviation` are those of
     `stream_ad.fold.features.moments.expected`, with `State.OVERALL` those of the values of all keys; NaN before the
     shard's first.
     """

@@ -123,6 +123,28 @@ ZSCORE_STD = FeatureKind(
     about="zscore of the standard deviation of the values in the window; NaN below four",
     rank=6,
 )
+ZSCORE_DAILY = FeatureKind(
+    name="zscore_daily",
+    of=Of.NUMBER,
+    state=State.DAILY,
+    formula=zscore,
+    reading=Level(from_standard, "{field} at this time of day"),
+    role=Role.STANDARD,
+    about="zscore of what remains beside the key's usual value for the hour of the day, UTC",
+    suits=frozenset({Trait.DAYS}),
+    rank=9,
+)
+ZSCORE_WEEKLY = FeatureKind(
+    name="zscore_weekly",
+    of=Of.NUMBER,
+    state=State.WEEKLY,
+    formula=zscore,
+    reading=Level(from_standard, "{field} at this time of the week"),
+    role=Role.STANDARD,
+    about="the same for the hour of the week; weeks begin on Monday",
+    suits=frozenset({Trait.DAYS}),
+    rank=10,
+)
 DIFF = FeatureKind(
     name="diff",
     of=Of.NUMBER,

@@ -37,6 +37,8 @@ class State(IntEnum):
     MOMENTS = auto()
     CHANGE = auto()
     SPREAD = auto()
+    DAILY = auto()
+    WEEKLY = auto()
     OVERALL = auto()
     WINDOW = auto()
     TRACKER = auto()
@@ -78,6 +80,8 @@ OF = {
     State.MOMENTS: {Of.NUMBER},
     State.CHANGE: {Of.NUMBER},
     State.SPREAD: {Of.NUMBER},
+    State.DAILY: {Of.NUMBER},
+    State.WEEKLY: {Of.NUMBER},
     State.OVERALL: {Of.NUMBER},
     State.WINDOW: {Of.NUMBER},
     State.TRACKER: {Of.NUMBER},
@@ -86,7 +90,8 @@ OF = {
     State.OVERALL_COUNTS: {Of.CATEGORY},
     State.JOINT: {Of.EVENT},
 }
-EXPECTING = (State.MOMENTS, State.CHANGE, State.SPREAD, State.OVERALL)  # those whose formulas get `Moments`
+SEASONAL = (State.DAILY, State.WEEKLY)
+EXPECTING = (State.MOMENTS, State.CHANGE, State.SPREAD, *SEASONAL, State.OVERALL)  # their formulas get `Moments`
 PARAMETER = {State.TRACKER: Parameter.ROWS, State.SPAN: Parameter.SPAN}  # what a state cannot do without
 SUBJECT = {Of.EVENT: set[str](), Of.NUMBER: {"field"}, Of.CATEGORY: {"field", "category"}}  # of a phrase
 LAST = 99

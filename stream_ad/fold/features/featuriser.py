@@ -13,17 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, FeatureBatch, WindowBatch
-from stream_ad.config.feature_kinds.row import EXPECTING, PARAMETER, State
+from stream_ad.config.feature_kinds.row import EXPECTING, PARAMETER, SEASONAL, State
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.rules import Rules
 from stream_ad.fold.features.formulas import NUMBER
 from stream_ad.fold.features.kernel import featurise
 from stream_ad.fold.features.recipe import Batch, Kept, Output, Recipe
+from stream_ad.fold.features.seasons import DAY_HOURS, MORE, WEEK_HOURS
 from stream_ad.fold.features.sketches import KEY_WIDTH, OVERALL_WIDTH
 from stream_ad.fold.features.spans import BUCKETS
 from stream_ad.fold.state import per_key
 
 POOL_HALF_LIVES = 100.0
+HOURS = {State.DAILY: DAY_HOURS, State.WEEKLY: WEEK_HOURS}
 SIGN = {"up": 1, "both": 0, "down": -1}
 
 
@@ -38,6 +40,7 @@ class FeatureState:
     covariance: F64  # [j,d,d]  of the fields' deviations; j = 1 with a joint feature, else 0
     precision: F64  # [j,d,d]  its inverse
     joint_rows: I64  # [j]
+    season_pool: F64  # [z,hours,2]  columns in `seasons`; as many hours as the longest season has
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
     fields: F64 = (
         per_key()
@@ -46,6 +49,7 @@ class FeatureState:
     spans: F64 = per_key()  # [capacity,b,17]  16 buckets, the number of the newest
     sketch: npt.NDArray[np.uint16] = per_key()  # [capacity,k,2,32]
     sketched: I64 = per_key()  # [capacity,k]
+    season: F64 = per_key()  # [capacity,z,hours,2]
     rows: F32 = per_key()  # [capacity,w,f]  features of the last events, event `i` at `i % w`
 
 
@@ -67,6 +71,7 @@ class Featuriser:
     def init(self, capacity: int) -> FeatureState:
         recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
         unrelated = np.array([np.eye(len(self.spec.numeric))])[: int(self.spec.has_joint)]
+        z, rows = len(recipe.season_hours), int(recipe.season_hours.max(initial=0)) + MORE
         p = sum(state is not State.OVERALL for state, _ in self.spec.expected)
         return FeatureState(
             pool=np.zeros((p, 11)),
@@ -75,12 +80,14 @@ class Featuriser:
             covariance=unrelated.copy(),
             precision=unrelated,
             joint_rows=np.zeros(len(unrelated), np.int64),
+            season_pool=np.zeros((z, rows, 2)),
             seen=np.zeros((capacity, 2), np.int64),
             fields=np.zeros((capacity, p, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),
             spans=np.zeros((capacity, len(recipe.span_ms), BUCKETS + 1)),
             sketch=np.zeros((capacity, k, 2, KEY_WIDTH), np.uint16),
             sketched=np.zeros((capacity, k), np.int64),
+            season=np.zeros((capacity, z, rows, 2)),
             rows=np.zeros((capacity, self.spec.rows, len(recipe.number)), np.float32),
         )
 
@@ -121,6 +128,7 @@ def _recipe(spec: FeatureSpec, rules: Rules) -> Recipe:
         if wanted not in shared:
             shared.append(wanted)
         part.append(shared.index(wanted))
+    seasons = [(part, column, HOURS[state]) for part, (state, column) in enumerate(spec.expected) if state in SEASONAL]
     return Recipe(
         state=_integers(spec.kind_of(feature).state for feature in spec.features),
         number=_integers(number),
@@ -135,6 +143,9 @@ def _recipe(spec: FeatureSpec, rules: Rules) -> Recipe:
         span_ms=_integers(int(span_ms) for _, span_ms in needed[State.SPAN]),
         sketch_column=_integers(column for column, _ in needed[State.KEY_COUNTS]),
         overall_column=_integers(column for column, _ in needed[State.OVERALL_COUNTS]),
+        season_part=_integers(part for part, _, _ in seasons),
+        season_column=_integers(column for _, column, _ in seasons),
+        season_hours=_integers(hours for _, _, hours in seasons),
         memory_rows=spec.half_life_rows / math.log(2.0),
         prior_rows=float(spec.prior_rows),
         alpha=_decay(spec.half_life_rows),

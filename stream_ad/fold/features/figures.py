@@ -59,11 +59,12 @@ def figure(
 @inlined
 def measure(
     figures: F64, kinds: I64, columns: I64, fields: F64, values: F64, held: F64, s: int, i: int, expectation: F64,
-    direction: I64, room: F64,
+    shift: F64, direction: I64, room: F64,
 ) -> None:  # fmt: skip
     for q in range(len(figures)):
         c = columns[q]
         figures[q] = figure(kinds[q], fields, values, held, s, i, c, expectation[c, MEAN], direction[c], room[c])
+        figures[q] -= shift[q]
 
 
 @inlined

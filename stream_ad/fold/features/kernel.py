@@ -42,6 +42,7 @@ from stream_ad.fold.features.recipe import (
     Output,
     Recipe,
 )
+from stream_ad.fold.features.seasons import Seasons, expect_season, learn_season
 from stream_ad.fold.features.sketches import consult
 from stream_ad.fold.features.spans import spanned
 from stream_ad.kernel import inlined, kernel, prefetch
@@ -57,23 +58,25 @@ of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OV
 
 
 @inlined
-def fetch(seen: I64, fields: F64, trackers: F64, spans: F64, sketch: U16, rows: F32, s: int) -> None:
+def fetch(seen: I64, fields: F64, trackers: F64, spans: F64, sketch: U16, season: F64, rows: F32, s: int) -> None:
     prefetch(seen, s)
     prefetch(fields, s)
     prefetch(trackers, s)
     prefetch(spans, s)
     prefetch(sketch, s)
+    prefetch(season, s)
     prefetch(rows, s)
 
 
 @inlined
-def forget(seen: I64, fields: F64, trackers: F64, sketch: U16, sketched: I64, s: int) -> None:
+def forget(seen: I64, fields: F64, trackers: F64, sketch: U16, sketched: I64, season: F64, s: int) -> None:
     """Spans and rows forget by themselves: they know how many events the key has."""
     seen[s] = 0
     fields[s] = 0.0
     trackers[s] = 0.0
     sketch[s] = 0
     sketched[s] = 0
+    season[s] = 0.0
 
 
 @inlined
@@ -134,21 +137,23 @@ def learn_figures(
 
 @inlined
 def is_expecting(kind: int) -> bool:
-    return kind == State.MOMENTS or kind == State.CHANGE or kind == State.SPREAD or kind == State.OVERALL
+    seasonal = kind == State.DAILY or kind == State.WEEKLY
+    return kind == State.MOMENTS or kind == State.CHANGE or kind == State.SPREAD or seasonal or kind == State.OVERALL
 
 
 @inlined
 def moments(
-    expectation: F64, figures: F64, fields: F64, pool: F64, s: int, q: int, learnt: int, now_ms: int, direction: int,
-    room: float,
+    kind: int, expectation: F64, figures: F64, fields: F64, pool: F64, s: int, c: int, q: int, now_ms: int,
+    direction: int, least: float,
 ) -> Moments:  # fmt: skip
-    """Of the expectation `q`, which the moments `learnt` of the key and of the pool give."""
-    mean = expectation[q, MEAN]
+    """Of the expectation `q`, which the moments of the key and of the pool give."""
+    learnt, mean = c if kind == State.OVERALL else q, expectation[q, MEAN]
+    way, room = (0, 0.0) if kind == State.SPREAD else (direction, least)
     return Moments(
-        value=counted(figures[q], mean, direction, room),
+        value=counted(figures[q], mean, way, room),
         ts_ms=now_ms,
         values=fields[s, learnt, OWN_COUNT],
-        previous=counted(fields[s, learnt, PREVIOUS], mean, direction, room),
+        previous=counted(fields[s, learnt, PREVIOUS], mean, way, room),
         previous_ms=fields[s, learnt, PREVIOUS_MS],
         mean=mean,
         deviation=expectation[q, DEVIATION],
@@ -173,7 +178,9 @@ def cut(feature: float) -> float:
 
 
 @inlined
-def emit_window(x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, i: int, s: int, at: int, out: int) -> None:
+def emit_window(
+    x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, shift: F64, i: int, s: int, at: int, out: int
+) -> None:
     w, f = rows.shape[1], rows.shape[2]
     for row in range(w - 1, -1, -1):
         present = age_ms[i, row] >= 0
@@ -181,14 +188,14 @@ def emit_window(x: F32, base: F64, rows: F32, age_ms: I64, expectation: F64, i: 
             x[out, row, j] = rows[s, at, j] if present else math.nan
         at = at - 1 if at > 0 else w - 1
     for c in range(len(expectation)):
-        base[out, c, 0], base[out, c, 1] = expectation[c, MEAN], expectation[c, DEVIATION]
+        base[out, c, 0], base[out, c, 1] = expectation[c, MEAN] + shift[c], expectation[c, DEVIATION]
 
 
 @kernel
 def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     # taken before the loop: within it, numba would count a reference each time
     state, number, column, part, parameter = recipe.state, recipe.number, recipe.column, recipe.part, recipe.parameter
-    expected_state, expected_column = recipe.expected_state, recipe.expected_column
+    expecting, expecting_of, seasonal = recipe.expected_state, recipe.expected_column, len(recipe.season_part) > 0
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms
     sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
@@ -196,32 +203,32 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
     slot, fresh, ts_ms, codes, values, age_ms, emit = batch
     pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept[:10]
-    covariance, precision, joint_rows = kept[10:]
-    x, base = output
-    n, w, q = len(slot), values.shape[1], len(expected_state)
+    covariance, precision, joint_rows, season, season_pool = kept[10:]
+    x, base, n, w, q, out = output.x, output.base, len(slot), values.shape[1], len(expecting), 0
     expectation, figures, totals, held = np.empty((q, 3)), np.empty(q), np.empty(len(span_ms)), np.empty(w)
-    room, deviates = np.empty(len(direction)), np.empty(len(direction))
+    room, deviates, shift = np.empty(len(direction)), np.empty(len(direction)), np.zeros(q)
     of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
+    seasons = Seasons(season, season_pool, recipe.season_part, recipe.season_column, recipe.season_hours)
     every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
-    out = 0
     for i in range(n):
         if i + AHEAD < n:
-            fetch(seen, fields, trackers, spans, sketch, rows, slot[i + AHEAD])
+            fetch(seen, fields, trackers, spans, sketch, season, rows, slot[i + AHEAD])
         s, now_ms = slot[i], ts_ms[i]
         if fresh[i]:
-            forget(seen, fields, trackers, sketch, sketched, s)
+            forget(seen, fields, trackers, sketch, sketched, season, s)
         events = seen[s, EVENTS]
-        expect(expectation, expected_state, expected_column, fields, pool, memory_rows, prior_rows, s)
+        expect(expectation, expecting, expecting_of, fields, pool, memory_rows, prior_rows, s)
+        if seasonal:
+            expect_season(shift, seasons, fields, expectation, s, now_ms)
         make_room(room, expectation, least, least_share)
-        measure(figures, expected_state, expected_column, fields, values, held, s, i, expectation, direction, room)
+        measure(figures, expecting, expecting_of, fields, values, held, s, i, expectation, shift, direction, room)
         square = squared_distance(deviates, precision, figures, expectation, pool, direction, room)
         track(trackers, tracker_column, tracker_alpha, fields, values, s, i)
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
         look_up(of_all, overall_column, every, every_total, codes, 0, i, 4_294_967_295)
         for j in range(len(number)):
-            kind, formula, c, p, argument = state[j], number[j], column[j], part[j], parameter[j]
-            feature = math.nan
+            kind, formula, c, p, argument, feature = state[j], number[j], column[j], part[j], parameter[j], math.nan
             if kind == State.EVENT:
                 feature = of_event(formula, Event(now_ms, events, seen[s, LATEST_MS]), argument)
             elif kind == State.VALUE:
@@ -231,10 +238,8 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
                 feature = of_category(formula, Category(codes[i, c] == 0), argument)
             elif is_expecting(kind):
                 if figures[p] == figures[p]:
-                    learnt = c if kind == State.OVERALL else p
-                    way, least_of = (0, 0.0) if kind == State.SPREAD else (direction[c], room[c])
-                    given = moments(expectation, figures, fields, pool, s, p, learnt, now_ms, way, least_of)
-                    feature = of_moments(formula, given, argument)
+                    of = moments(kind, expectation, figures, fields, pool, s, c, p, now_ms, direction[c], room[c])
+                    feature = of_moments(formula, of, argument)
             elif kind == State.WINDOW:
                 hold(held, values, i, c, expectation[c, MEAN], direction[c], room[c])
                 feature = of_window(formula, held, argument)
@@ -249,9 +254,11 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             elif codes[i, c] != 0:
                 feature = of_counts(kind, formula, of_key, of_all, p, argument)
             rows[s, events % w, j] = cut(feature)
+        if seasonal:
+            learn_season(seasons, fields, expectation, shift, figures, seen, s, now_ms)
         learn_figures(expectation, fields, pool, alpha, pool_alpha, figures, s, now_ms)
         learn_joint(covariance, precision, joint_rows, deviates, square, pool_alpha)
         seen[s, EVENTS], seen[s, LATEST_MS] = events + 1, now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
         if emit[i]:
-            emit_window(x, base, rows, age_ms, expectation, i, s, events % w, out)
+            emit_window(x, base, rows, age_ms, expectation, shift, i, s, events % w, out)
             out += 1

@@ -29,6 +29,9 @@ class Recipe(NamedTuple):
     span_ms: I64  # [b]
     sketch_column: I64  # [k]
     overall_column: I64  # [o]
+    season_part: I64  # [z]  which expectation a season belongs to
+    season_column: I64  # [z]  of the field
+    season_hours: I64  # [z]  24 of the day, or 168 of the week
     memory_rows: float  # values that an exponentially weighted mean is worth: half-life / ln 2
     prior_rows: float
     alpha: float  # decay of a key's fields
@@ -64,6 +67,8 @@ class Kept(NamedTuple):
     covariance: F64
     precision: F64
     joint_rows: I64
+    season: F64
+    season_pool: F64
 
 
 class Output(NamedTuple):

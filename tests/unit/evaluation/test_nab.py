@@ -75,7 +75,7 @@ def slow(all_series: list[Series], profile: Profile) -> float:
                 else:
                     first, last = ahead[-1]
                     away = (row - last) / max(last - first, 1)
-                    total += profile.false_alarm * (-1.0 if away >= 3.0 else sigmoid(away))
+                    total += profile.false_alarm * (-1.0 if away > 3.0 else sigmoid(away))
         best = max(best, total)
     return 100 * (best + profile.miss * windows) / ((profile.hit + profile.miss) * windows)
 

@@ -235,7 +235,8 @@ def test_numbers_are_judged_together_where_the_domain_has_it(name: str) -> None:
         for i in range(600)
     ]
     plain, found = infer(sample_of(documents)), infer(sample_of(documents), PRESETS[name])
-    together, beside = (["joint"], ()) if PRESETS[name].joint else ([], PRESETS[name].beside)
+    joint = PRESETS[name].joint
+    together, beside = ([], PRESETS[name].beside) if joint is None else (["joint"], joint)
     assert found.event == plain.event + together
     assert config_of(found).features.numeric["load"] == [*plain.numeric["load"].features, *beside]
 
