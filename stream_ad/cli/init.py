@@ -99,6 +99,8 @@ def _plain(name: str) -> str:
 
 
 def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int], input: Path | None) -> str:
+    from stream_ad.propose.toml import about
+
     def listed(names: Sequence[str]) -> str:
         return ", ".join(names) if names else "none"
 
@@ -109,6 +111,8 @@ def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int
         ("categorical", listed([f"{name} ({' '.join(c.features)})" for name, c in proposal.categorical.items()])),
         ("of the event", listed(proposal.event)),
     ]
+    if proposal.lasting and proposal.real_time:
+        lines.append(("silence", f"a key that has no event, where one comes about every {about(proposal.gap_ms)}"))
     lines += [("left out", f"{name}: {why}") for name, why in proposal.left_out.items()]
     lines += [("not decided", text) for text in proposal.undecided]
     lines += [("rejected", f"{count} records of the sample: {code}") for code, count in rejects.items()]

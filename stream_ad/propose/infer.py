@@ -42,6 +42,8 @@ _WHOM = re.compile(
 )
 _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
 _STEADY = 0.5  # variation of gaps below which a key has a rhythm
+_GO_ON = 0.9  # share of keys that still speak at the end of the sample; a few may just be silent
+_LATE_GAPS = 3  # after so many gaps without an event a key does not speak any more
 _MOST_FIELDS = 64
 
 
@@ -77,6 +79,7 @@ class Proposal:
     lateness_ms: int = 0  # how far events of a partition lag behind the newest
     gap_ms: float = 0.0  # median between events of a key; 0 = unknown
     steady: bool = False  # keys have events at regular intervals
+    lasting: bool = False  # and nearly all of several keys go on to the end of the sample
     event: list[str] = field(default_factory=list)
     numeric: dict[str, Choice] = field(default_factory=dict)
     categorical: dict[str, Choice] = field(default_factory=dict)
@@ -154,17 +157,22 @@ def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], 
     proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
     newest: dict[int, int] = {}
     previous: dict[bytes | None, list[int]] = {}
+    where: dict[bytes | None, int] = {}
     for key, at, ms in zip(keys, partition, ts_ms.tolist(), strict=True):
         if ms < 0:
             continue
         newest[at] = max(newest.get(at, ms), ms)
         proposal.lateness_ms = max(proposal.lateness_ms, newest[at] - ms)
         previous.setdefault(key, []).append(ms)
+        where[key] = at
     gaps = [np.diff(np.sort(np.array(times, np.float64))) for times in previous.values() if len(times) > 2]
     if gaps:
         proposal.gap_ms = float(np.median(np.concatenate(gaps)))
         rhythm = [variation(part) for part in gaps]
         proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0
+        silent_ms = [newest[where[key]] - max(times) for key, times in previous.items()]
+        speaking = sum(ms <= _LATE_GAPS * proposal.gap_ms for ms in silent_ms)
+        proposal.lasting = proposal.steady and len(silent_ms) > 1 and speaking >= _GO_ON * len(silent_ms)
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms"
 _STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 4320, 10_080)]
 _DEFAULTS = Config()
 _LONG_GAP_MS = 30_000  # above it the default durations are short
+_SILENT_GAPS = 3  # one event that is lost is no silence
 
 
 def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin: str) -> str:
@@ -93,7 +94,7 @@ def _pace(proposal: Proposal) -> Iterator[str]:
     """Durations of incidents and silences, for keys with events at regular intervals."""
     if not proposal.steady or not proposal.real_time:
         return
-    gap = _duration(round(proposal.gap_ms))
+    gap = about(proposal.gap_ms)
     if proposal.gap_ms >= _LONG_GAP_MS:
         resolve_ms = _step(10 * proposal.gap_ms)
         yield ""
@@ -102,7 +103,12 @@ def _pace(proposal: Proposal) -> Iterator[str]:
         yield f'cooldown = "{_duration(2 * resolve_ms)}"'
     yield ""
     yield "[silence]"
-    yield f"enabled = false  # true alerts when a key, which has an event about every {gap}, falls silent"
+    if not proposal.lasting:
+        yield f"enabled = false  # true alerts when a key, which has an event about every {gap}, falls silent"
+        return
+    yield f"enabled = true  # a key has an event about every {gap}, and the keys of the sample go on to its end"
+    if _SILENT_GAPS * proposal.gap_ms > _DEFAULTS.silence.min_gap:
+        yield f'min_gap = "{about(_SILENT_GAPS * proposal.gap_ms)}"'
 
 
 def _threshold(proposal: Proposal) -> Iterator[str]:
@@ -117,6 +123,12 @@ def _threshold(proposal: Proposal) -> Iterator[str]:
 
 def _step(ms: float) -> int:
     return next((step for step in _STEPS_MS if step >= ms), _STEPS_MS[-1])
+
+
+def about(ms: float) -> str:
+    """A duration to the nearest whole number of its unit."""
+    size = next((size for _, size in _UNITS if ms >= 2 * size), 1)
+    return _duration(max(round(ms / size) * size, 1))
 
 
 def _duration(ms: int) -> str:

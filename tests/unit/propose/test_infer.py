@@ -89,6 +89,7 @@ def test_a_stream_of_sensors():
     assert found.key_why == "3 different record keys in 600 records, the same as device"
     assert (found.steady, found.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
     config = config_of(found)
+    assert (config.silence.enabled, config.silence.min_gap) == (True, 900_000)
     assert config.incidents.resolve_after == 3_600_000
     assert config.threshold.escape_after == 10_800_000
     assert rejected(sample_of(documents, keys), config) == []
@@ -225,6 +226,29 @@ def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
     keys = np.random.default_rng(0).integers(5, size=len(steady)).tolist()
     free = [{**document, "k": f"k{key}"} for document, key in zip(steady, keys, strict=True)]
     assert not infer(sample_of(free)).steady
+
+
+def rhythm_of(keys_at) -> Sample:
+    """An event of each key that `keys_at` names, in each of 100 seconds."""
+    return sample_of(
+        [{"k": f"k{key}", "time": 1_700_000_000 + second, "a": key} for second in range(100) for key in keys_at(second)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys_at", "watched"),
+    [
+        (lambda second: range(20), True),
+        (lambda second: range(20 if second < 50 else 19), True),  # one of twenty may just be silent
+        (lambda second: range(second // 10, second // 10 + 5), False),  # keys come and go
+        (lambda second: range(1), False),  # nobody is there to notice
+        (lambda second: range(5 * (second**2 % 7 < 2)), False),
+    ],
+)
+def test_silence_is_watched_where_the_keys_of_a_steady_stream_go_on(keys_at, watched):
+    config = config_of(infer(rhythm_of(keys_at)))
+    assert config.silence.enabled == watched
+    assert config.silence.min_gap == 60_000  # three gaps are shorter
 
 
 @pytest.mark.parametrize("name", PRESETS)
