@@ -36,8 +36,8 @@ def demo(
 
     Starts an embedded store (a real Valkey) and an embedded broker (librdkafka's mock cluster: the Kafka
     protocol over TCP, without transactions), simulates a stream with injected anomalies, and runs the real
-    pipeline on it: a statistical scorer from the first event, then an autoencoder trained from the stream
-    itself and swapped in while events flow.
+    pipeline on it, configured by `stream-ad init --preset`: a statistical scorer from the first event, then the default
+    ensemble, trained from the stream itself and swapped in while events flow.
 
     At the end, and on Ctrl-C, it prints precision, recall and latency against the injected anomalies, and writes a
     report with plots.

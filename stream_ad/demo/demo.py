@@ -22,7 +22,7 @@ from stream_ad.demo import view
 from stream_ad.demo.feed import Feed
 from stream_ad.demo.measure import ReceivedAlert
 from stream_ad.demo.scenarios import SCENARIOS
-from stream_ad.demo.simulate import Scenario
+from stream_ad.demo.settings import environment, needed, propose
 from stream_ad.demo.watch import Watch
 from stream_ad.demo.worker import Worker, free_port
 from stream_ad.errors import StreamAdError
@@ -34,7 +34,7 @@ RATE = 2000.0  # events/s, on average over a simulated day
 HISTORY_RECORDS = 80_000
 STATISTICAL_S = 12.0  # of live stream before there is enough to train on
 AFTER_SWAP_S = 60.0
-GIVE_UP_S = 300.0  # of live stream without a trained model
+GIVE_UP_S = 480.0  # of live stream without a trained model; slow machines take minutes
 TICK_S = 0.1
 SAMPLE_S = 0.5
 PLAIN_S = 5.0
@@ -71,7 +71,7 @@ def run(options: Options) -> int:
 def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
     """Starts all servers, follows the stream, and stops them; None when interrupted before the worker starts."""
     scenario = SCENARIOS[options.scenario]
-    topic, name = f"demo.{scenario.name}", f"demo_{scenario.name}"
+    topic = name = scenario.name  # `init` calls the pipeline after its topic
     console.print(f"{scenario.title}: starts an embedded broker and store; nothing leaves this machine", soft_wrap=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream_ad_demo_")))
@@ -79,20 +79,22 @@ def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
         broker = Broker()
         partitions = broker.create(topic)
         outputs = {role: broker.create(f"{name}.{role}") for role in ("alerts", "rejects", "models", "bundles")}
-        if stop.asked():
+        feed = Feed(broker, topic, partitions, scenario, options.seed, HISTORY_RECORDS, RATE)
+        stack.callback(feed.stop)
+        feed.start()
+        port, config = free_port(), folder / "stream_ad.toml"
+        beside = needed(broker.address, url, port, _enough())
+        proposed = propose(topic, scenario.name, config, beside, stop) if _has_history(feed, stop) else None
+        if proposed is None:
             return None
-        port = free_port()
-        config = folder / "stream_ad.toml"
-        config.write_text(config_text(scenario, name, topic, broker.address, url, port), encoding="utf-8")
-        worker = Worker(config, folder / "worker.log", port)
+        settings, said = proposed
+        console.print(escape(f"$ {settings.command}\n{said}"), soft_wrap=True, highlight=False)
+        worker = Worker(config, folder / "worker.log", port, environment(beside))
         stack.callback(worker.stop)
         tail = stack.enter_context(
             Tail(broker.address, {f"{name}.alerts": outputs["alerts"], f"{name}.models": outputs["models"]})
         )
-        feed = Feed(broker, topic, partitions, scenario, options.seed, HISTORY_RECORDS, RATE)
-        stack.callback(feed.stop)
-        watch = Watch(scenario, feed, worker, tail, f"{name}.alerts", f"{name}.models")
-        feed.start()
+        watch = Watch(scenario, feed, worker, tail, f"{name}.alerts", f"{name}.models", settings)
         with _shown(options, console, watch) as show:
             _follow(options, watch, worker, stop, show)
             feed.stop()
@@ -104,6 +106,20 @@ def _play(options: Options, console: Console, stop: Stop) -> Watch | None:
         return watch
 
 
+def _has_history(feed: Feed, stop: Stop) -> bool:
+    """Whether the quiet history came to its end, for `init` to look at; False when interrupted."""
+    while not feed.history_sent.is_set():
+        _check(feed)
+        if stop.wait(TICK_S):
+            return False
+    return True
+
+
+def _check(feed: Feed) -> None:
+    if feed.error is not None:
+        raise StreamAdError(f"demo: the simulator failed: {feed.error}")
+
+
 def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Show) -> None:
     """Shows the stream until it is time to end."""
     sampled = 0.0
@@ -111,8 +127,7 @@ def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Sh
     while not stop.wait(TICK_S):
         if worker.exit_code() is not None:
             raise StreamAdError(f"demo: the worker ended with code {worker.exit_code()}:\n{worker.log_tail(15)}")
-        if watch.feed.error is not None:
-            raise StreamAdError(f"demo: the simulator failed: {watch.feed.error}")
+        _check(watch.feed)
         new = watch.listen()
         now = time.monotonic()
         if now - sampled >= SAMPLE_S:
@@ -144,7 +159,7 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
         return "live, the trained model judges"
     if judged < _enough():
         return f"live, statistical scorer; training begins at {_enough():,} events"
-    return "live, statistical scorer; an autoencoder is being trained"
+    return "live, statistical scorer; the first model is being trained"
 
 
 def _settle(watch: Watch, stop: Stop) -> None:
@@ -202,37 +217,6 @@ def _summarise(options: Options, console: Console, watch: Watch) -> None:
         import orjson
 
         print(orjson.dumps(report.figures(watch), option=orjson.OPT_INDENT_2).decode())
-
-
-def config_text(scenario: Scenario, pipeline: str, topic: str, brokers: str, redis_url: str, port: int) -> str:
-    """The `stream_ad.toml` of the demo."""
-    return f"""\
-pipeline = "{pipeline}"
-
-[kafka]
-brokers = "{brokers}"
-
-[source]
-topic = "{topic}"
-
-[sink]
-delivery = "at_least_once"  # the embedded broker knows no transactions
-create_topics = false
-
-[redis]
-url = "{redis_url}"
-
-[server]
-port = {port}
-
-[train]
-scorer = "autoencoder"
-min_events = {_enough()}
-max_rows = 60000
-epochs = 20
-hidden = {list(scenario.hidden)}
-
-{scenario.config}"""
 
 
 def _enough() -> int:

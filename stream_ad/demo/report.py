@@ -21,6 +21,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem aut
 h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem } .note { color: #5c636a }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .25rem .6rem; vertical-align: top;
 border-bottom: 1px solid #dee2e6 } td.r, th.r { text-align: right; font-variant-numeric: tabular-nums }
+pre { background: #f1f3f5; padding: .75rem 1rem; overflow-x: auto; font-size: 13px; line-height: 1.4 }
 td.w { white-space: nowrap } svg { max-width: 100%; height: auto } .indent { padding-left: 1.6rem; color: #5c636a }
 .low { color: #0b7285 } .medium { color: #946c00 } .high { color: #d9480f; font-weight: 600 }
 .critical { color: #c92a2a; font-weight: 700 } .true { color: #2b8a3e } .false { color: #868e96 }
@@ -83,7 +84,7 @@ def html(watch: Watch) -> str:
         ]
     if any(alert.latency_ms is not None for alert in watch.alerts):
         parts += ["<h2>Event to alert</h2>", plots.latency(watch)]
-    parts += ["<h2>Alerts</h2>", _alerts(watch)]
+    parts += ["<h2>Alerts</h2>", _alerts(watch), "<h2>The configuration</h2>", _settings(watch)]
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>stream-ad demo</title>'
@@ -125,6 +126,17 @@ def _alerts(watch: Watch) -> str:
             f'<td class="w">{escape(alert.model)}</td><td>{escape(alert.summary)}</td></tr>'
         )
     return "".join(lines) + "</table>"
+
+
+def _settings(watch: Watch) -> str:
+    settings = watch.settings
+    beside = "\n".join(f"{name}={text}" for name, text in settings.beside.items())
+    return (
+        f'<p class="note"><code>{escape(settings.command)}</code> wrote this file from a sample of the quiet history. '
+        f"Nothing in it was chosen for this demo.</p><pre>{escape(settings.file)}</pre>"
+        '<p class="note">The environment adds only where the embedded servers are, and how much the first model '
+        f"learns from:</p><pre>{escape(beside)}</pre>"
+    )
 
 
 def _plain(quality: Quality) -> dict[str, Any]:

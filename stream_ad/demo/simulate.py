@@ -71,7 +71,7 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    name: str
+    name: str  # also of the preset of `stream-ad init` for it
     title: str
     key_field: str
     plot_field: str
@@ -81,8 +81,6 @@ class Scenario:
     events_per_s: float  # in event time, over all keys
     episode_every_ms: int  # in event time, on average
     tolerance_ms: int  # an alert at most so long after an episode's end still counts for it
-    hidden: tuple[int, ...]  # layer widths of the trained model
-    config: str  # TOML: everything but addresses
 
     def speed(self, rate: float) -> float:
         """Milliseconds of event time per millisecond of the wall clock, for `rate` events/s by the wall clock."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stream_ad.demo.feed import Feed, Placed
 from stream_ad.demo.measure import Quality, ReceivedAlert, measure
+from stream_ad.demo.settings import Settings
 from stream_ad.demo.simulate import Episode, Scenario
 from stream_ad.demo.worker import Figures, Worker
 from stream_ad.io.embedded import Tail
@@ -33,9 +34,18 @@ class Sample:
 
 
 class Watch:
-    def __init__(self, scenario: Scenario, feed: Feed, worker: Worker, tail: Tail, alerts: str, models: str) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        feed: Feed,
+        worker: Worker,
+        tail: Tail,
+        alerts: str,
+        models: str,
+        settings: Settings,
+    ) -> None:
         """`alerts` and `models` are the topics that the tail reads."""
-        self.scenario, self.feed = scenario, feed
+        self.scenario, self.feed, self.settings = scenario, feed, settings
         self._worker, self._tail, self._topics = worker, tail, (alerts, models)
         self._begun = time.monotonic()
         self._seen: set[str] = set()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Figures:
 class Worker:
     """Starts at once, in a session of its own: Ctrl-C reaches the demo only, which stops the worker in order."""
 
-    def __init__(self, config: Path, log: Path, port: int) -> None:
+    def __init__(self, config: Path, log: Path, port: int, environ: Mapping[str, str]) -> None:
         self._log, self._url = log, f"http://127.0.0.1:{port}/metrics"
         with log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -38,6 +39,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                env=environ,
                 start_new_session=True,
             )
 

@@ -8,6 +8,7 @@ import orjson
 
 from stream_ad.demo.feed import Placed
 from stream_ad.demo.measure import ReceivedAlert
+from stream_ad.demo.settings import Settings, needed
 from stream_ad.demo.simulate import HOUR_MS, START_MS, Episode
 from stream_ad.demo.worker import parsed
 from stream_ad.io.embedded import Arrival
@@ -38,6 +39,13 @@ def heard(*args: Any, latency_ms: float | None = None, **changed: Any) -> Receiv
 
 def episode(number: int, key: str, start_h: float, end_h: float, kind: str = "port scan") -> Episode:
     return Episode(number, kind, key, START_MS + round(start_h * HOUR_MS), START_MS + round(end_h * HOUR_MS))
+
+
+SETTINGS = Settings(
+    command="stream-ad init --topic network --preset network",
+    file='[record]\nkey = "host"  # 240 < 2,000\n',
+    beside=needed("127.0.0.1:1", "redis://127.0.0.1:1/0", 1, 104_000),
+)
 
 
 class FixedFeed:

@@ -118,35 +118,4 @@ NETWORK = Scenario(
     events_per_s=HOSTS / MEAN_GAP_MS * 1000,
     episode_every_ms=75 * MINUTE_MS,
     tolerance_ms=HOUR_MS,
-    hidden=(48, 8),
-    config="""\
-[record]
-key = "host"
-timestamp = "ts"
-timestamp_format = "ms"
-
-[window]
-rows = 8
-
-[features]
-event = ["gap"]
-
-[features.numeric]
-bytes_out = ["log1p"]
-bytes_in = ["log1p"]
-packets = ["log1p"]
-
-[features.categorical]
-proto = ["novelty"]
-port = ["novelty"]
-
-[threshold]
-false_alarm_rate = 2e-5
-escape_after = "6h"
-
-[incidents]
-resolve_after = "1h"
-resolve_rows = 6
-cooldown = "1h"
-""",
 )

@@ -112,35 +112,4 @@ SENSORS = Scenario(
     events_per_s=DEVICES / INTERVAL_MS * 1000,
     episode_every_ms=2 * HOUR_MS,
     tolerance_ms=90 * MINUTE_MS,
-    hidden=(64, 16),
-    config="""\
-[record]
-key = "device"
-timestamp = "ts"
-timestamp_format = "ms"
-
-[window]
-rows = 16
-
-[features]
-event = ["time_of_day"]
-
-[features.numeric]
-temperature = ["raw", "zscore", "diff"]
-vibration = ["raw", "zscore", "diff"]
-current = ["raw", "zscore", "diff"]
-
-[threshold]
-false_alarm_rate = 2e-5
-escape_after = "8h"
-
-[incidents]
-resolve_after = "90m"
-resolve_rows = 6
-cooldown = "2h"
-
-[silence]
-enabled = true
-min_gap = "30m"
-""",
 )

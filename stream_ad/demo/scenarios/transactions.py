@@ -94,34 +94,4 @@ TRANSACTIONS = Scenario(
     events_per_s=CARDS * PAYMENTS_PER_DAY / 86_400,
     episode_every_ms=3 * HOUR_MS,
     tolerance_ms=12 * HOUR_MS,
-    hidden=(48, 4),
-    config="""\
-[record]
-key = "card_id"
-timestamp = "ts"
-timestamp_format = "ms"
-
-[window]
-rows = 8
-
-[features]
-event = []
-prior_rows = 4.0
-
-[features.numeric]
-amount = ["log1p", "sum:1h"]
-
-[features.categorical]
-merchant = ["novelty"]
-country = ["novelty"]
-
-[threshold]
-false_alarm_rate = 1e-5
-escape_after = "12h"
-
-[incidents]
-resolve_after = "12h"
-resolve_rows = 4
-cooldown = "2h"
-""",
 )

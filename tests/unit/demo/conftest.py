@@ -12,7 +12,7 @@ from stream_ad.demo.watch import Watch
 from stream_ad.io.embedded import Arrival
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import Swap
-from tests.support.demo import FixedFeed, FixedTail, FixedWorker, body, episode
+from tests.support.demo import SETTINGS, FixedFeed, FixedTail, FixedWorker, body, episode
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def watch() -> Watch:
     ]
     arrivals = [Arrival("al", 0, row, b"", orjson.dumps(one), 1000.0 + 640) for row, one in enumerate(alerts)]
     swap = Arrival("mo", 0, 0, b"", encode_swap(Swap(0, 400, "v1")).value, 0.0)
-    made = Watch(SCENARIOS["network"], FixedFeed(placed), FixedWorker(), FixedTail([*arrivals, swap]), "al", "mo")  # type: ignore[arg-type]
+    made = Watch(
+        SCENARIOS["network"], FixedFeed(placed), FixedWorker(), FixedTail([*arrivals, swap]), "al", "mo", SETTINGS
+    )  # type: ignore[arg-type]
     made.listen()
     for _ in range(3):
         made.sample()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections import defaultdict
 
 import numpy as np
 import orjson
 import pytest
 
-from stream_ad import config as configuration
-from stream_ad.config.features import FeatureSpec
-from stream_ad.demo.demo import config_text
 from stream_ad.demo.scenarios import SCENARIOS
 from stream_ad.demo.simulate import Scenario, SimRecord, simulate
 
@@ -40,20 +36,6 @@ def test_a_seed_is_a_stream(scenario: Scenario, records: list[SimRecord]) -> Non
 def test_records_come_in_event_time(records: list[SimRecord]) -> None:
     times = [record.ts_ms for record in records]
     assert times == sorted(times)
-
-
-def test_a_record_is_what_the_config_says(scenario: Scenario, records: list[SimRecord]) -> None:
-    config = configuration.parse(
-        tomllib.loads(config_text(scenario, "p", "t", "127.0.0.1:1", "redis://127.0.0.1:1/0", 1))
-    )
-    spec = FeatureSpec.of(config)
-    for record in records[:: len(records) // 200]:
-        body = orjson.loads(record.value)
-        assert body[config.record.key].encode() == record.key
-        assert body[config.record.timestamp] == record.ts_ms
-        assert all(isinstance(body[name], float | int) for name in spec.numeric)
-        assert all(isinstance(body[name], str) for name in spec.categorical)
-        assert body[scenario.plot_field] == record.number
 
 
 def test_labels_never_reach_the_record(scenario: Scenario, records: list[SimRecord]) -> None:
