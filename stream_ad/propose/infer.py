@@ -85,6 +85,7 @@ class Proposal:
     categorical: dict[str, Choice] = field(default_factory=dict)
     numbers_as_text: bool = False
     rows: int = 8
+    rows_why: str = "events differ freely: a short look back"
     false_alarm_rate: float | None = None  # None = the default
     left_out: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
@@ -262,7 +263,7 @@ def _choose_fields(
             continue
         section, traits, why = traits_of(name, leaves, types[name], keys)
         if Trait.SMOOTH in traits:
-            proposal.rows = 16
+            proposal.rows, proposal.rows_why = 16, "fields change smoothly: a longer look back"
         if section == "numeric":
             proposal.numeric[name] = Choice(suited(Of.NUMBER, traits), why)
             proposal.numbers_as_text |= any(isinstance(leaf, str) for leaf in leaves)
@@ -282,7 +283,8 @@ def _follow(preset: Preset, proposal: Proposal) -> None:
         beside = preset.joint
     for choice in standard:
         choice.features.extend(beside)
-    proposal.rows = preset.rows or proposal.rows
+    if preset.rows is not None and preset.rows != proposal.rows:
+        proposal.rows, proposal.rows_why = preset.rows, "the preset's"
     proposal.false_alarm_rate = preset.false_alarm_rate
 
 

@@ -55,11 +55,8 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin:
 
 
 def _window(proposal: Proposal) -> Iterator[str]:
-    why = (
-        "fields change smoothly: a longer look back" if proposal.rows > 8 else "events differ freely: a short look back"
-    )
     yield "[window]"
-    yield f"rows = {proposal.rows}  # {why}"
+    yield f"rows = {proposal.rows}  # {proposal.rows_why}"
     if proposal.lateness_ms > 0:
         yield f'allowed_lateness = "{_duration(proposal.lateness_ms)}"  # the latest event of the sample'
 
