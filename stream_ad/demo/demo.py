@@ -32,7 +32,9 @@ from stream_ad.service.stop import Stop
 INTERRUPTED = 130
 RATE = 2000.0  # events/s, on average over a simulated day
 HISTORY_RECORDS = 80_000
-STATISTICAL_S = 12.0  # of live stream before there is enough to train on
+# Of live stream before there is enough to train on. A trial counts every flag against the new model, and the anomalies
+# of a longer stretch would be as many as it accepts.
+STATISTICAL_S = 7.0
 AFTER_SWAP_S = 60.0
 GIVE_UP_S = 480.0  # of live stream without a trained model; slow machines take minutes
 TICK_S = 0.1
@@ -64,7 +66,9 @@ def run(options: Options) -> int:
             return INTERRUPTED
         _summarise(options, console, watch)
         if watch.swapped_s is None and options.seconds is None and not stop.asked():
-            raise StreamAdError(f"demo: no model was trained within {GIVE_UP_S:.0f} s of live stream; see the report")
+            raise StreamAdError(
+                f"demo: no trained model took over within {GIVE_UP_S:.0f} s of live stream; see the report"
+            )
         return INTERRUPTED if stop.asked() else 0
 
 
