@@ -276,7 +276,7 @@ def _choose_fields(
 
 
 def _follow(preset: Preset, proposal: Proposal) -> None:
-    standard = [choice for choice in proposal.numeric.values() if "zscore" in choice.features]
+    standard = [choice for choice in proposal.numeric.values() if {"zscore", "zscore_log"} & {*choice.features}]
     beside = preset.beside
     if preset.joint is not None and len(standard) > 1:
         proposal.event.append("joint")

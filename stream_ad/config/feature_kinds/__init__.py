@@ -18,6 +18,7 @@ _ROWS = (
     "numeric:RAW",
     "numeric:LOG1P",
     "numeric:ZSCORE",
+    "numeric:ZSCORE_LOG",
     "numeric:ZSCORE_OVERALL",
     "numeric:ZSCORE_DIFF",
     "numeric:ZSCORE_STD",

@@ -43,11 +43,11 @@ class Moments(NamedTuple):
     """A value, and the moments of its key's values before it. Where the value is missing, the feature is NaN and the
     formula is not called.
 
-    The value is the field's; with `State.CHANGE` it is the field's less the key's previous one, with `State.SPREAD` the
-    standard deviation of the field's values in the window, of at least four, with `State.DAILY` and `State.WEEKLY` the
-    field's less what its key usually has at that hour beyond its mean. `mean` and `deviation` are those of
-    `stream_ad.fold.features.moments.expected`, with `State.OVERALL` those of the values of all keys; NaN before the
-    shard's first.
+    The value is the field's; with `State.LOGARITHM` it is `signed_log1p` of that, with `State.CHANGE` the field's less
+    the key's previous one, with `State.SPREAD` the standard deviation of the field's values in the window, of at least
+    four, with `State.DAILY` and `State.WEEKLY` the field's less what its key usually has at that hour beyond its mean.
+    `mean` and `deviation` are those of `stream_ad.fold.features.moments.expected`, with `State.OVERALL` those of the
+    values of all keys; NaN before the shard's first.
     """
 
     value: float

@@ -52,6 +52,10 @@ def from_standard(x: float, seen: Seen) -> float:
     return seen.mean + x * seen.deviation
 
 
+def from_logarithm(x: float, seen: Seen) -> float:
+    return signed_expm1(from_standard(x, seen), seen)
+
+
 def from_previous(x: float, seen: Seen) -> float:
     # value less its change is the previous value, even where the window no longer holds that
     return seen.value + (x - seen.x) if math.isfinite(seen.value) else x
@@ -90,7 +94,18 @@ ZSCORE = FeatureKind(
     reading=Level(from_standard),
     role=Role.STANDARD,
     about="standard deviations from the mean expected of the key before the event, at most 10,000",
-    suits=frozenset({Trait.PLAIN, Trait.LONG_TAIL, Trait.SMOOTH}),
+    suits=frozenset({Trait.PLAIN, Trait.SMOOTH}),
+    rank=1,
+)
+ZSCORE_LOG = FeatureKind(
+    name="zscore_log",
+    of=Of.NUMBER,
+    state=State.LOGARITHM,
+    formula=zscore,
+    reading=Level(from_logarithm),
+    role=Role.STANDARD,
+    about="zscore of sign(v)·log1p(|v|) of the value: for sizes and amounts, of which some are many times the others",
+    suits=frozenset({Trait.LONG_TAIL}),
     rank=1,
 )
 ZSCORE_OVERALL = FeatureKind(

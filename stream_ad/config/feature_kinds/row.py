@@ -35,6 +35,7 @@ class State(IntEnum):
     VALUE = auto()
     CATEGORY = auto()
     MOMENTS = auto()
+    LOGARITHM = auto()
     CHANGE = auto()
     SPREAD = auto()
     DAILY = auto()
@@ -78,6 +79,7 @@ OF = {
     State.VALUE: {Of.NUMBER},
     State.CATEGORY: {Of.CATEGORY},
     State.MOMENTS: {Of.NUMBER},
+    State.LOGARITHM: {Of.NUMBER},
     State.CHANGE: {Of.NUMBER},
     State.SPREAD: {Of.NUMBER},
     State.DAILY: {Of.NUMBER},
@@ -91,7 +93,8 @@ OF = {
     State.JOINT: {Of.EVENT},
 }
 SEASONAL = (State.DAILY, State.WEEKLY)
-EXPECTING = (State.MOMENTS, State.CHANGE, State.SPREAD, *SEASONAL, State.OVERALL)  # their formulas get `Moments`
+# those whose formulas get `Moments`
+EXPECTING = (State.MOMENTS, State.LOGARITHM, State.CHANGE, State.SPREAD, *SEASONAL, State.OVERALL)
 PARAMETER = {State.TRACKER: Parameter.ROWS, State.SPAN: Parameter.SPAN}  # what a state cannot do without
 SUBJECT = {Of.EVENT: set[str](), Of.NUMBER: {"field"}, Of.CATEGORY: {"field", "category"}}  # of a phrase
 LAST = 99

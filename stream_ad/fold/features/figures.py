@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stream_ad.batch import F64, I64
-from stream_ad.config.feature_kinds.given import within_limit
+from stream_ad.config.feature_kinds.given import signed_log1p, within_limit
 from stream_ad.config.feature_kinds.row import State
 from stream_ad.config.feature_kinds.windowed import deviation
 from stream_ad.fold.features.moments import MEAN, OWN_COUNT, PREVIOUS
@@ -25,6 +25,21 @@ def counted(value: float, mean: float, direction: int, room: float) -> float:
     delta = value - mean
     wrong_way = (direction > 0 and delta < 0.0) or (direction < 0 and delta > 0.0)
     return mean if wrong_way or abs(delta) < room else value
+
+
+@inlined
+def from_logarithm(figure: float) -> float:
+    return math.copysign(math.expm1(abs(figure)), figure)
+
+
+@inlined
+def counted_figure(kind: int, figure: float, mean: float, direction: int, room: float) -> float:
+    """The same of a figure. A spread has no way, and that of a logarithm is as far as its value's."""
+    if kind == State.SPREAD:
+        return figure
+    if kind == State.LOGARITHM:
+        room = math.inf if abs(from_logarithm(figure) - from_logarithm(mean)) < room else 0.0
+    return counted(figure, mean, direction, room)
 
 
 @inlined
@@ -48,6 +63,8 @@ def figure(
 ) -> float:
     """What moments are learnt of: the value, its change, or the spread of what counts of the window."""
     value = newest(values, i, c)
+    if kind == State.LOGARITHM:
+        return signed_log1p(value)
     if kind == State.CHANGE:
         return value - fields[s, c, PREVIOUS] if fields[s, c, OWN_COUNT] > 0 else math.nan
     if kind == State.SPREAD and value == value:

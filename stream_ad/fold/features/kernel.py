@@ -15,7 +15,7 @@ from stream_ad.batch import F32, F64, I64, U64
 from stream_ad.config.feature_kinds.given import Category, Counts, Event, Joint, Moments, Span, Tracker, Value
 from stream_ad.config.feature_kinds.row import EXPECTING, State
 from stream_ad.fold.ewma import moved
-from stream_ad.fold.features.figures import counted, hold, make_room, measure, newest
+from stream_ad.fold.features.figures import counted, counted_figure, hold, make_room, measure, newest
 from stream_ad.fold.features.formulas import computed
 from stream_ad.fold.features.joint import learn_joint, squared_distance
 from stream_ad.fold.features.moments import (
@@ -138,22 +138,22 @@ def learn_figures(
 @inlined
 def is_expecting(kind: int) -> bool:
     seasonal = kind == State.DAILY or kind == State.WEEKLY
-    return kind == State.MOMENTS or kind == State.CHANGE or kind == State.SPREAD or seasonal or kind == State.OVERALL
+    own = kind == State.MOMENTS or kind == State.LOGARITHM or kind == State.CHANGE or kind == State.SPREAD
+    return own or seasonal or kind == State.OVERALL
 
 
 @inlined
 def moments(
     kind: int, expectation: F64, figures: F64, fields: F64, pool: F64, s: int, c: int, q: int, now_ms: int,
-    direction: int, least: float,
+    direction: int, room: float,
 ) -> Moments:  # fmt: skip
     """Of the expectation `q`, which the moments of the key and of the pool give."""
     learnt, mean = c if kind == State.OVERALL else q, expectation[q, MEAN]
-    way, room = (0, 0.0) if kind == State.SPREAD else (direction, least)
     return Moments(
-        value=counted(figures[q], mean, way, room),
+        value=counted_figure(kind, figures[q], mean, direction, room),
         ts_ms=now_ms,
         values=fields[s, learnt, OWN_COUNT],
-        previous=counted(fields[s, learnt, PREVIOUS], mean, way, room),
+        previous=counted_figure(kind, fields[s, learnt, PREVIOUS], mean, direction, room),
         previous_ms=fields[s, learnt, PREVIOUS_MS],
         mean=mean,
         deviation=expectation[q, DEVIATION],

@@ -90,6 +90,17 @@ def test_a_long_half_life_gives_rivers_plain_mean_and_deviation() -> None:
         np.testing.assert_allclose(batch.x[i, -1], [mean[key].get(), math.sqrt(var[key].get())], rtol=1e-5, atol=1e-6)
 
 
+@given(streams(d=1, c=0, numbers=MODERATE))
+def test_zscore_log_is_the_zscore_of_the_logarithm(rows: list[Row]) -> None:
+    def logarithm(value: float | None) -> float:
+        return math.nan if value is None else math.copysign(math.log1p(abs(value)), value)
+
+    of_values, of_logarithms = spec_of(numeric={"v": ["zscore_log"]}), spec_of(numeric={"v": ["zscore"]})
+    logarithms: list[Row] = [(row[0], row[1], [logarithm(row[2][0])]) for row in rows]
+    own = column(featured(rows, of_values), of_values, "v.zscore_log")
+    assert own.tobytes() == column(featured(logarithms, of_logarithms), of_logarithms, "v.zscore").tobytes()
+
+
 def test_zscore_without_prior_is_the_deviation_from_the_keys_own_past() -> None:
     rows = [(key, ts, [min(max(v, 1.0), 9.0)]) for key, ts, (v,) in normal(400, keys=2)]  # nothing beyond the gate
     spec = spec_of(numeric={"v": ["zscore"]}, half_life_rows=1e6, prior_rows=1e-9)
@@ -330,7 +341,7 @@ def test_lags_hold_the_features_they_had_unless_they_left_the_window(
         np.testing.assert_array_equal(batch.base[out], every.base[i])
 
 
-RULED = ["zscore", "zscore_overall", "zscore_diff", "raw", "mean", "max"]
+RULED = ["zscore", "zscore_log", "zscore_overall", "zscore_diff", "raw", "mean", "max"]
 
 
 @settings(max_examples=40)
@@ -351,8 +362,9 @@ def test_a_rule_lets_count_what_deviates_its_way_and_far_enough_and_changes_noth
     room = np.fmax(least, share * np.abs(mean))
     way = 1 if direction == "up" else -1
     value = column(free, spec, "v.raw").astype(np.float64)
-    for name in ("zscore", "zscore_overall"):
+    for name in ("zscore", "zscore_log", "zscore_overall"):
         level = free.base[:, spec.expected.index((spec.kind_of(named(spec, f"v.{name}")).state, 0)), 0]
+        level = np.copysign(np.expm1(np.abs(level)), level) if name == "zscore_log" else level
         z, without, deviation = column(ruled, spec, f"v.{name}"), column(free, spec, f"v.{name}"), value - level
         near = 1e-5 * (np.abs(value) + np.abs(level) + 1)
         counts = (deviation * way > near) & (np.abs(deviation) > room + near)

@@ -62,7 +62,7 @@ def test_a_stream_of_transactions():
     found = infer(sample)
     assert (found.key, found.timestamp, found.timestamp_format) == ("card", "at", "iso")
     assert {name: choice.features for name, choice in found.numeric.items()} == {
-        "amount": ["zscore"],
+        "amount": ["zscore_log"],
         "where.lat": ["zscore"],
     }
     assert list(found.categorical) == ["merchant_id", "where.country"]
