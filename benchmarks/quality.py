@@ -89,7 +89,7 @@ class Stream:
     max_rows: int = 200_000  # of windows that are learnt from
 
 
-TRAINED = ("ensemble", "autoencoder", "vae", "half_space_trees", "mahalanobis", "nearest_neighbours")
+TRAINED = ("ensemble", "autoencoder", "vae", "half_space_trees", "mahalanobis", "pca", "nearest_neighbours")
 SA = np.random.RandomState(0).rand(494_021) < 0.01
 WEEKS = (("2018-07-25", "2018-08-01"), ("2018-08-08", "2018-08-15"))
 

@@ -101,6 +101,11 @@ class Scaler:
 
 def squash_torch(x: Tensor, centre: Tensor, factor: Tensor) -> Tensor:
     z = ((x - centre) * factor).nan_to_num(0.0, torch.inf, -torch.inf)
+    return compressed(z)
+
+
+def compressed(z: Tensor) -> Tensor:
+    """Scaled values, sign(z)*(5+log1p(|z|-5)) beyond +-5."""
     size = z.abs().clamp(max=HUGE)
     return torch.where(size > LINEAR, torch.copysign(LINEAR + torch.log1p(size - LINEAR), z), z)
 

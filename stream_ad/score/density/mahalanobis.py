@@ -61,19 +61,14 @@ class Mahalanobis:
     def fit(cls, x: Tensor, held: Tensor, options: ScorerOptions, progress: Progress) -> Fitted:
         architecture = {"w": x.shape[1], "f": x.shape[2]}
         scaler = Scaler.learn(x.numpy())
-        z = _scaled(scaler, x)[:, -1]
-        precision, near = torch.eye(x.shape[2], dtype=torch.float64), torch.ones(len(z), dtype=torch.bool)
-        for _ in range(ROUNDS):
-            precision = torch.linalg.inv(shrunk(z[near]))
-            distance = _distance(z, precision)
-            near = distance <= distance.quantile(KEPT)
+        precision = torch.linalg.inv(covariance(scaled(scaler, x)[:, -1]))
         tensors = {**scaler.tensors(), "precision": precision, "calibration": torch.tensor([0.0, 1.0])}
         model = cls(tensors)
-        error = torch.cat([model._error(_scaled(scaler, block)) for block in blocks(held)])
+        error = torch.cat([model._error(scaled(scaler, block)) for block in blocks(held)])
         tensors["calibration"] = Calibration.learn(error).constants
         loss = float(error.mean())
         progress(0, loss, loss)
-        baseline = float(_scaled(scaler, held).square().mean())
+        baseline = float(scaled(scaler, held).square().mean())
         return Fitted(architecture, tensors, ((loss, loss),), loss, baseline)
 
     @torch.inference_mode()
@@ -84,12 +79,12 @@ class Mahalanobis:
             kernels.mahalanobis_score(x.numpy().reshape(len(x), -1), x.shape[1], self.fused, scores)
             return torch.from_numpy(scores)
         newest = x[:, -1]
-        return self.calibration.score(self._error(_scaled(self.scaler, x))) * (newest == newest).any(1)
+        return self.calibration.score(self._error(scaled(self.scaler, x))) * (newest == newest).any(1)
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
         """A feature contributes its term of each distance; it was expected where the others of its lag put it."""
-        z = _scaled(self.scaler, x)
+        z = scaled(self.scaler, x)
         newest, mean = z[:, -1], z.mean(1)
         parts = _divided(mean, self.precision)[:, None].repeat(1, x.shape[1], 1) / x.shape[1]
         parts[:, -1] += _divided(newest, self.precision)
@@ -106,8 +101,17 @@ class Mahalanobis:
 
     def _error(self, z: Tensor) -> Tensor:
         """[n,w,f] -> [n]."""
-        points, stretches = _distance(z[:, -1], self.precision), _distance(z.mean(1), self.precision)
+        points, stretches = distance(z[:, -1], self.precision), distance(z.mean(1), self.precision)
         return (points * stretches).sqrt().float()
+
+
+def covariance(z: Tensor) -> Tensor:
+    """[n,f] about 0 -> [f,f], shrunk, of the rows that are nearest by it, so that outliers do not widen it."""
+    found = shrunk(z)
+    for _ in range(ROUNDS - 1):
+        away = distance(z, torch.linalg.inv(found))
+        found = shrunk(z[away <= away.quantile(KEPT)])
+    return found
 
 
 def shrunk(z: Tensor) -> Tensor:
@@ -122,12 +126,12 @@ def shrunk(z: Tensor) -> Tensor:
     return share * mean * identity + (1.0 - share) * covariance + LEAST_VARIANCE * identity
 
 
-def _scaled(scaler: Scaler, x: Tensor) -> Tensor:
+def scaled(scaler: Scaler, x: Tensor) -> Tensor:
     """float32 [n,w,f] -> float64; 0 where missing."""
     return ((x - scaler.centre) / scaler.spread).double().nan_to_num(0.0).clamp(-kernels.MOST, kernels.MOST)
 
 
-def _distance(z: Tensor, precision: Tensor) -> Tensor:
+def distance(z: Tensor, precision: Tensor) -> Tensor:
     """[n,f] -> [n]: squared, per feature."""
     return ((z @ precision) * z).sum(1).clamp(min=0.0) / z.shape[1]
 

@@ -12,6 +12,12 @@ class TreesOptions(ScorerOptions):
     height: int = Field(8, ge=1, le=15, description="halvings of the feature space; each doubles a tree")
 
 
+class PcaOptions(ScorerOptions):
+    variance: float = Field(
+        1.0, gt=0, le=1000, description="least variance of a kept direction, in units of the mean over all directions"
+    )
+
+
 class NeighboursOptions(ScorerOptions):
     memory: int = Field(500, ge=16, le=20_000, description="training rows that are remembered; the cost grows with it")
     neighbours: int = Field(5, ge=1, le=16, description="nearest rows whose mean distance counts")

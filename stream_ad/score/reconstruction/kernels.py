@@ -38,7 +38,8 @@ class Network(NamedTuple):
 
 
 @kernel
-def _compressed(z: Any) -> Any:
+def compressed(z: Any) -> Any:
+    """What `squash` makes of a scaled value beyond +-5."""
     return math.copysign(LINEAR + np.log1p(min(abs(z), HUGE) - LINEAR), z)
 
 
@@ -57,7 +58,7 @@ def squash(x: F32, centre: F32, factor: F32, out: F32) -> None:
             for j in range(d):
                 z = out[i, j]
                 if abs(z) > LINEAR:
-                    out[i, j] = _compressed(z)
+                    out[i, j] = compressed(z)
 
 
 @partial(kernel, fastmath={"reassoc", "contract"})
@@ -130,7 +131,7 @@ def _squash_lanes(x: F32, n: int, centre: F32, factor: F32, out: F32) -> None:
             for i in range(n):
                 z = out[j, i]
                 if abs(z) > LINEAR:
-                    out[j, i] = _compressed(z)
+                    out[j, i] = compressed(z)
 
 
 @kernel
