@@ -134,8 +134,8 @@ def _settings(watch: Watch) -> str:
     return (
         f'<p class="note"><code>{escape(settings.command)}</code> wrote this file from a sample of the quiet history. '
         f"Nothing in it was chosen for this demo.</p><pre>{escape(settings.file)}</pre>"
-        '<p class="note">The environment adds only where the embedded servers are, and how much the first model '
-        f"learns from:</p><pre>{escape(beside)}</pre>"
+        '<p class="note">The environment adds only where the embedded servers are, and what the first model '
+        f"learns from and may flag:</p><pre>{escape(beside)}</pre>"
     )
 
 

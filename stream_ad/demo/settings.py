@@ -27,7 +27,7 @@ class Settings:
 
 
 def needed(brokers: str, redis_url: str, port: int, min_events: int) -> dict[str, str]:
-    """What the embedded servers and the length of a demo need beside the file, as variables of the environment."""
+    """What servers, length and anomalies of a demo need beside the file, as variables of the environment."""
     keys = {
         "KAFKA__BROKERS": brokers,
         "SINK__DELIVERY": "at_least_once",  # the embedded broker knows no transactions
@@ -36,6 +36,8 @@ def needed(brokers: str, redis_url: str, port: int, min_events: int) -> dict[str
         "SERVER__PORT": str(port),
         "TRAIN__MIN_EVENTS": str(min_events),
         "TRAIN__MAX_ROWS": str(MAX_ROWS),
+        # the gate counts every flag, and a demo has more anomalies than a stream that people live with
+        "MODELS__MOST_FLAGS": "100",
     }
     return {ENV_PREFIX + key: value for key, value in keys.items()}
 

@@ -65,7 +65,7 @@ def test_silence_is_watched_where_keys_have_a_rhythm(scenario: Scenario, written
     assert parse(tomllib.loads(written)).silence.enabled == ("silence" in scenario.kinds)
 
 
-def test_the_environment_changes_only_servers_and_the_size_of_training(
+def test_the_environment_changes_only_servers_and_the_first_training(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "stream_ad.toml"
@@ -81,6 +81,7 @@ def test_the_environment_changes_only_servers_and_the_size_of_training(
         "server.port": 3,
         "train.min_events": 4000,
         "train.max_rows": 60_000,
+        "models.most_flags": 100.0,
     }
 
 
