@@ -244,8 +244,8 @@ class Models(Section):
     most_flags: float = Field(
         10.0,
         gt=0,
-        description="and may flag so many times what `threshold.false_alarm_rate` states, or twice as many"
-        " rows as the version that judges",
+        description="and may open so many times the incidents that `threshold.false_alarm_rate` states as false flags,"
+        " or twice as many as the version that judges",
     )
 
     @field_validator("verify_keys", "signing_key")

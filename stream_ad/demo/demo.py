@@ -32,9 +32,7 @@ from stream_ad.service.stop import Stop
 INTERRUPTED = 130
 RATE = 2000.0  # events/s, on average over a simulated day
 HISTORY_RECORDS = 80_000
-# Of live stream before there is enough to train on. A trial counts every flag against the new model, and the anomalies
-# of a longer stretch would be as many as it accepts.
-STATISTICAL_S = 7.0
+STATISTICAL_S = 7.0  # of live stream before there is enough to train on
 AFTER_SWAP_S = 60.0
 GIVE_UP_S = 480.0  # of live stream without a trained model; slow machines take minutes
 TICK_S = 0.1
@@ -65,7 +63,7 @@ def run(options: Options) -> int:
             console.print("interrupted before the live stream began: no report")
             return INTERRUPTED
         _summarise(options, console, watch)
-        if watch.swapped_s is None and options.seconds is None and not stop.asked():
+        if watch.swapped_s is None and watch.refused is None and options.seconds is None and not stop.asked():
             raise StreamAdError(
                 f"demo: no trained model took over within {GIVE_UP_S:.0f} s of live stream; see the report"
             )
@@ -147,8 +145,8 @@ def _follow(options: Options, watch: Watch, worker: Worker, stop: Stop, show: Sh
         if options.seconds is not None:
             if now - live_since >= options.seconds:
                 return
-        elif watch.swapped_s is not None:
-            if watch.elapsed_s() - watch.swapped_s >= AFTER_SWAP_S:
+        elif decided_s := watch.swapped_s or (watch.refused and watch.refused[0]):
+            if watch.elapsed_s() - decided_s >= AFTER_SWAP_S:
                 return
         elif now - live_since >= GIVE_UP_S:
             return
@@ -161,6 +159,8 @@ def _phase(watch: Watch, live_since: float | None, judged: int) -> str:
         return f"quiet history: {judged:,} of {HISTORY_RECORDS:,} events"
     if watch.swapped_s is not None:
         return "live, the trained model judges"
+    if watch.refused is not None:
+        return "live, statistical scorer: its trial refused the trained model"
     if judged < _enough():
         return f"live, statistical scorer; training begins at {_enough():,} events"
     return "live, statistical scorer; the first model is being trained"
@@ -213,6 +213,8 @@ def _summarise(options: Options, console: Console, watch: Watch) -> None:
     from stream_ad.demo import report
 
     console.print(view.summary(watch))
+    if watch.refused is not None:
+        console.print(escape(f"the trained model was refused: {watch.refused[1]}"), soft_wrap=True, highlight=False)
     if watch.history_alerts:
         console.print(f"the quiet history had {watch.history_alerts} incidents more, all of them false")
     report.write(options.report, watch)

@@ -70,6 +70,8 @@ def html(watch: Watch) -> str:
         "sent to the moment the alert was read from its topic, both on this machine's clock; silences have none. "
         f"Besides, {watch.history_alerts} incidents were opened in the quiet history, all of them false.</p>",
     ]
+    if watch.refused is not None:
+        parts.append(f'<p class="note">The trained model was refused: {escape(watch.refused[1])}</p>')
     if any(quality.injected for quality in both):
         parts.append(plots.recall([("statistical", both[0]), ("trained", both[1])]))
     if watch.samples:
@@ -135,7 +137,7 @@ def _settings(watch: Watch) -> str:
         f'<p class="note"><code>{escape(settings.command)}</code> wrote this file from a sample of the quiet history. '
         f"Nothing in it was chosen for this demo.</p><pre>{escape(settings.file)}</pre>"
         '<p class="note">The environment adds only where the embedded servers are, and what the first model '
-        f"learns from and may flag:</p><pre>{escape(beside)}</pre>"
+        f"learns from:</p><pre>{escape(beside)}</pre>"
     )
 
 

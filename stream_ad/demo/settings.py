@@ -36,8 +36,6 @@ def needed(brokers: str, redis_url: str, port: int, min_events: int) -> dict[str
         "SERVER__PORT": str(port),
         "TRAIN__MIN_EVENTS": str(min_events),
         "TRAIN__MAX_ROWS": str(MAX_ROWS),
-        # the gate counts every flag, and a demo has more anomalies than a stream that people live with
-        "MODELS__MOST_FLAGS": "100",
     }
     return {ENV_PREFIX + key: value for key, value in keys.items()}
 

@@ -55,6 +55,7 @@ class Watch:
         self.figures: Figures | None = None
         self.model = BUILT_IN
         self.swapped_s: float | None = None  # seconds since the beginning
+        self.refused: tuple[float, str] | None = None  # the same, and why the trained model does not judge
         self._swaps: dict[int, int] = {}  # partition -> first offset judged by a trained model
         self._clock: deque[tuple[int, int]] = deque()  # (records sent, event time of the last one)
         self.settled_ms = 0  # event time up to which all events are judged
@@ -101,6 +102,8 @@ class Watch:
         versions = set(figures.versions.values())
         if versions and BUILT_IN not in versions and self.swapped_s is None:
             self.swapped_s = now
+        if self.swapped_s is None and self.refused is None and (reason := self._worker.refusal()) is not None:
+            self.refused = now, reason
         self.model = ", ".join(sorted(versions)) or BUILT_IN
         rate = 0.0
         if before is not None and self.samples:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream_ad.jobs.train import NOT_PROMOTED
+
 STOP_S = 20.0
 
 
@@ -49,6 +51,9 @@ class Worker:
     def log_tail(self, lines: int) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
+    def refusal(self) -> str | None:
+        return refusal(self._log.read_text(errors="replace"))
+
     def figures(self) -> Figures | None:
         """None while the worker does not answer."""
         try:
@@ -67,6 +72,12 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def refusal(log: str) -> str | None:
+    """Why a trained model does not judge, in the words of the log; None where none was refused."""
+    lines = [line for line in log.splitlines() if NOT_PROMOTED in line]
+    return lines[-1].partition(f"{NOT_PROMOTED}: ")[2] if lines else None
 
 
 def parsed(text: str) -> Figures:

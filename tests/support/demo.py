@@ -90,5 +90,8 @@ stream_ad_threshold 6.25
 
 
 class FixedWorker:
+    def refusal(self) -> str | None:
+        return None
+
     def figures(self) -> Any:
         return parsed(METRICS)

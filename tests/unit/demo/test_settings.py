@@ -81,7 +81,6 @@ def test_the_environment_changes_only_servers_and_the_first_training(
         "server.port": 3,
         "train.min_events": 4000,
         "train.max_rows": 60_000,
-        "models.most_flags": 100.0,
     }
 
 

@@ -142,10 +142,13 @@ METRICS = {
     "trial_rows": 10_000.0,
     "trial_spikes": 400.0,
     "trial_flags": 12.0,
+    "trial_incidents": 9.0,
     "trial_found": 300.0,
     "trial_judge_flags": 5.0,
+    "trial_judge_incidents": 4.0,
     "trial_judge_found": 320.0,
 }
+BEFORE = {name: figure for name, figure in METRICS.items() if "incidents" not in name}  # of an older version
 
 
 @pytest.mark.parametrize(
@@ -154,10 +157,13 @@ METRICS = {
         ({}, {}, None),
         ({"trial_found": 255.0}, {}, "it finds 255 of 400 spikes"),
         ({"trial_found": 255.0}, {"least_found": 0.5}, None),
-        ({"trial_flags": 111.0}, {}, "it flags 111 of 10000 rows where 10.0 are stated"),
-        ({"trial_flags": 111.0}, {"most_flags": 50}, None),
-        ({"trial_flags": 111.0, "trial_judge_flags": 80.0}, {}, None),
-        ({"trial_flags": 0.0}, {}, None),
+        ({"trial_incidents": 111.0}, {}, "it opens 111 incidents in 10000 rows where 10.0 false flags are stated"),
+        ({"trial_incidents": 111.0}, {"most_flags": 50}, None),
+        ({"trial_incidents": 111.0, "trial_judge_incidents": 80.0}, {}, None),
+        ({"trial_flags": 999.0}, {}, None),
+        ({"trial_flags": 1001.0}, {}, "it flags 1001 of 10000 rows, and the version that judges 5"),
+        ({"trial_flags": 1001.0, "trial_judge_flags": 600.0}, {}, None),
+        ({"trial_flags": 0.0, "trial_incidents": 0.0}, {}, None),
     ],
 )
 def test_what_is_asked_of_a_model_is_configured(
@@ -166,6 +172,12 @@ def test_what_is_asked_of_a_model_is_configured(
     reasons = objections(METRICS | metrics, config.parse({"threshold": {"false_alarm_rate": 1e-3}, "models": models}))
     assert len(reasons) == (said is not None)
     assert said is None or said in reasons[0]
+
+
+def test_a_bundle_that_counted_no_incidents_is_asked_by_its_flags() -> None:
+    rate = config.parse({"threshold": {"false_alarm_rate": 1e-3}})
+    assert objections(BEFORE, rate) == []
+    assert len(objections(BEFORE | {"trial_flags": 111.0}, rate)) == 1
 
 
 def test_a_refused_model_is_registered_and_judges_only_when_forced(trained: tuple[Bundle, Trial]) -> None:
