@@ -3,8 +3,10 @@
 * *opened* with the first flagged row; the incident is named by that row's offset.
 * *updated* when the p-value has fallen by `update_factor` since the incident's last opened or
   updated alert, and `cooldown` has passed since that alert.
-* *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last
-  flag by `resolve_after` (whichever key's event moves it), or when the key is forgotten.
+* *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last row
+  that was not normal by `resolve_after` (whichever key's event moves it), or when the key is forgotten.
+  A row is normal from a p-value of `NORMAL_P` on. So one anomaly in the window of many rows, whose scores go up and
+  down about the threshold, is one incident (hysteresis; Schmitt 1938).
 * A flag within `cooldown` of the incident's last opened or updated alert continues a resolved
   incident silently, and its end is silent too, because the resolution was published already.
   Only an update is published again, and then a resolution follows.
@@ -46,6 +48,7 @@ _INTS = np.dtype(
         ("normal", "i8"),  # rows since the last flag
         ("alerted_ms", "i8"),  # event time of the last opened or updated alert
         ("key_bytes", "i8"),
+        ("unrest_ms", "i8"),  # event time of the last row that was neither flagged nor normal
     ]
 )
 _REAL = np.dtype(
@@ -59,6 +62,7 @@ _REAL = np.dtype(
 )
 
 _AHEAD = 16  # rows
+NORMAL_P = 0.02  # where the threshold's tail begins
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class IncidentState:
     clock: I64  # [3]
     link: I64 = per_key()  # [capacity,3]
     phase: U8 = per_key()  # [capacity]  all that a normal row looks at
-    whole: I64 = per_key()  # [capacity,8]  _INTS; snapshots have it under this name
+    whole: I64 = per_key()  # [capacity,9]  _INTS; snapshots have it under this name
     real: F64 = per_key()  # [capacity,5]  _REAL
     key: U8 = per_key()  # [capacity,max_key_bytes]  of a key that had an incident
 
@@ -121,7 +125,7 @@ class Incidents:
             clock=np.zeros(3, np.int64),
             link=np.zeros((capacity, 3), np.int64),
             phase=np.zeros(capacity, np.uint8),
-            whole=np.zeros((capacity, 8), np.int64),
+            whole=np.zeros((capacity, 9), np.int64),
             real=np.zeros((capacity, 5)),
             key=np.zeros((capacity, self._max_key_bytes), np.uint8),
         )
@@ -200,7 +204,7 @@ def _flagged(
     if phase[s] == _CLOSED and ts_ms - ints.alerted_ms < options.cooldown_ms:
         phase[s] = _SILENT
     elif phase[s] == _NONE or phase[s] == _CLOSED:
-        ints.incident, ints.opened_ms, ints.events = offset, ts_ms, 0
+        ints.incident, ints.opened_ms, ints.events, ints.unrest_ms = offset, ts_ms, 0, ts_ms
         ints.key_bytes = alert.write_key(keys.name[s], events, i)
         real.peak_p = 1.0
         phase[s] = _NONE
@@ -267,7 +271,7 @@ def _change(
     if due < 0:
         due = timers.pop(watermark, wheel)
     while due >= 0:
-        end_ms = keys.ints[due].about_ms + options.resolve_ms
+        end_ms = max(keys.ints[due].about_ms, keys.ints[due].unrest_ms) + options.resolve_ms
         if watermark <= end_ms:
             timers.arm(due, end_ms, wheel)
         else:
@@ -278,8 +282,12 @@ def _change(
     if judged.flag[row]:
         return _flagged(lines, events, i, judged, row, wheel, keys, options)
     if keys.phase[s] in (_REPORTED, _SILENT):
-        keys.ints[s].normal += 1
-        if keys.ints[s].normal >= options.resolve_rows:
+        ints = keys.ints[s]
+        if judged.p_value[row] < NORMAL_P:
+            ints.normal, ints.unrest_ms = 0, max(ints.unrest_ms, events.ts_ms[i])
+            return lines
+        ints.normal += 1
+        if ints.normal >= options.resolve_rows:
             lines = _close(lines, options.rule, offset, watermark, keys, s)
             timers.cancel(s, wheel)
     return lines

@@ -4,8 +4,8 @@ The trial sees no labels. It counts flags and incidents at the stated rate of fa
 found that it puts into copies of rows, one feature at a time. Each version begins with empty thresholds, which learn
 from the first half of the events; the second half counts.
 
-Chance flags rows one by one, and what happens to a key flags many in a row. So the stated rate bounds the incidents; the
-flags have only to be rare.
+Chance flags rows one by one, and what happens to a key flags many in a row. So the stated rate bounds the incidents;
+the flags have only to be rare.
 """
 
 from __future__ import annotations

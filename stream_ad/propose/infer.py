@@ -44,6 +44,8 @@ _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful 
 _STEADY = 0.5  # variation of gaps below which a key has a rhythm
 _GO_ON = 0.9  # share of keys that still speak at the end of the sample; a few may just be silent
 _LATE_GAPS = 3  # after so many gaps without an event a key does not speak any more
+_FASTER = 3  # times: events come so much faster than the gaps say, which are then those between the sample's places
+_PLACES = 8  # of a partition that a sample is taken from, at most
 _MOST_FIELDS = 64
 
 
@@ -170,10 +172,28 @@ def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], 
     if gaps:
         proposal.gap_ms = float(np.median(np.concatenate(gaps)))
         rhythm = [variation(part) for part in gaps]
-        proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0
+        pace_ms = _pace_ms(keys, ts_ms, partition)
+        between_places = pace_ms < proposal.gap_ms / _FASTER
+        proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0 and not between_places
+        if not proposal.steady:
+            proposal.gap_ms = min(proposal.gap_ms, pace_ms)
         silent_ms = [newest[where[key]] - max(times) for key, times in previous.items()]
         speaking = sum(ms <= _LATE_GAPS * proposal.gap_ms for ms in silent_ms)
         proposal.lasting = proposal.steady and len(silent_ms) > 1 and speaking >= _GO_ON * len(silent_ms)
+
+
+def _pace_ms(keys: Sequence[bytes | None], ts_ms: I64, partition: Sequence[int]) -> float:
+    """The mean gap between events of a key, by how many keys a partition has and how often any of them speaks.
+
+    Of a key among many, a sample has an event here and there, and the gaps between them are those between its places.
+    """
+    paces = []
+    for at in set(partition):
+        rows = [row for row, one in enumerate(partition) if one == at and ts_ms[row] >= 0]
+        steps = np.sort(np.maximum(np.diff(ts_ms[rows]), 0))[:-_PLACES]
+        if len(steps):
+            paces.append(float(steps.mean()) * len({keys[row] for row in rows}))
+    return float(np.median(paces)) if paces else np.inf
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────

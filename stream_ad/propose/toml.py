@@ -16,6 +16,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms"
 _STEPS_MS = [minutes * 60_000 for minutes in (5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 4320, 10_080)]
 _DEFAULTS = Config()
 _LONG_GAP_MS = 30_000  # above it the default durations are short
+_LONGEST_MS = 3_600_000  # of an incident's end where events come as they please: the next day's is another
 _SILENT_GAPS = 3  # one event that is lost is no silence
 
 
@@ -88,16 +89,20 @@ def _section(section: str, fields: Mapping[str, Choice]) -> Iterator[str]:
 
 
 def _pace(proposal: Proposal) -> Iterator[str]:
-    """Durations of incidents and silences, for keys with events at regular intervals."""
-    if not proposal.steady or not proposal.real_time:
+    """Durations of incidents, and of silences where keys have events at regular intervals."""
+    if not proposal.real_time:
         return
     gap = about(proposal.gap_ms)
     if proposal.gap_ms >= _LONG_GAP_MS:
         resolve_ms = _step(10 * proposal.gap_ms)
+        if not proposal.steady:
+            resolve_ms = min(resolve_ms, _LONGEST_MS)
         yield ""
         yield f"[incidents]  # a key has an event about every {gap}"
         yield f'resolve_after = "{_duration(resolve_ms)}"'
         yield f'cooldown = "{_duration(2 * resolve_ms)}"'
+    if not proposal.steady:
+        return
     yield ""
     yield "[silence]"
     if not proposal.lasting:

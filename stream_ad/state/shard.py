@@ -247,6 +247,8 @@ _GREW = {
     ("features", "pool"): (6, 5),
     ("budget", "known"): (5, 2),
     ("threshold", "tail"): (5, 7),
+    ("incidents", "whole"): (8, 8),
+    ("ranges", "whole"): (8, 8),
 }
 
 

@@ -5,7 +5,8 @@ model, the layout of the arrays. A part is a SHA-256, one byte that says how it 
 `PART_BYTES` of the arrays. Each checksum covers the one before as well: parts of another snapshot, too few
 of them or another order do not pass. Format 1 was the head, a line end and all arrays under one checksum. Before
 format 3 the moments of a field had no share of values beyond the gate, before format 4 there was no budget, before
-format 6 nothing was kept of how much keys differ in scale, before format 7 nothing of the hours of a day or week.
+format 6 nothing was kept of how much keys differ in scale, before format 7 nothing of the hours of a day or week,
+before format 8 an incident did not know the last row that was not normal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-FORMAT = 7
+FORMAT = 8
 MAGIC = b"stream_ad snapshot\n"
 PART_BYTES = 1 << 20  # fits into the processor's cache, and into memory that is used again and again
 PLAIN, LZ4 = b"\0", b"\1"
@@ -87,7 +88,7 @@ class Opened:
             head["arrays"] = [row[:4] for row in head["arrays"]]
         elif not known or rest:
             raise Damaged("its checksum does not match")
-        elif head.get("format") not in (2, 3, 4, 5, 6, FORMAT):
+        elif head.get("format") not in (2, 3, 4, 5, 6, 7, FORMAT):
             raise ValueError(f"format {head.get('format')!r:.40}")
         return cls(head, digest, first[_HEAD:] if head["format"] == 1 else b"", following)
 

@@ -14,7 +14,7 @@ from stream_ad.fold.timers import TICK_MS
 from tests.support.judged import NOW, scores, verdicts
 
 SECTION = config.Incidents(resolve_after="60s", resolve_rows=3, cooldown="100s", update_factor=10)
-BAD, WORSE, WORST, FINE = 1e-4, 1e-6, 1e-9, 0.5
+BAD, WORSE, WORST, ODD, FINE = 1e-4, 1e-6, 1e-9, 0.01, 0.5
 
 
 def told(alerts: Alerts) -> list[tuple[str, str, str, int, int, int]]:
@@ -47,6 +47,17 @@ def test_consecutive_flags_are_one_incident() -> None:
     assert alerts.opened_ms.tolist() == [NOW + 1_000] * 2
     assert alerts.ts_ms.tolist() == [NOW + 1_000, NOW + 4_000]
     assert alerts.expected_ms.tolist() == [0, 0]
+
+
+def test_what_is_neither_flagged_nor_normal_keeps_an_incident_open() -> None:
+    p = [BAD, FINE, FINE, ODD, FINE, FINE, ODD, BAD, FINE, FINE, FINE, ODD]
+    alerts = run([0] * len(p), p)
+    assert told(alerts) == [("score", "opened", "k0", 0, 0, 0), ("score", "resolved", "k0", 10, 0, 7)]
+
+
+def test_the_time_to_an_incidents_end_begins_with_the_last_row_that_was_not_normal() -> None:
+    alerts = run([0, 0, 1, 1, 1], [BAD, ODD, FINE, FINE, FINE], [0, 50, 61, 109, 111])
+    assert told(alerts) == [("score", "opened", "k0", 0, 0, 0), ("score", "resolved", "k0", 4, 0, 0)]
 
 
 def test_an_update_needs_a_lower_p_value_and_the_cooldown() -> None:

@@ -228,6 +228,25 @@ def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
     assert not infer(sample_of(free)).steady
 
 
+@pytest.mark.parametrize("keys", [1, 10, 400])
+def test_how_often_a_key_speaks_is_seen_where_a_sample_has_little_of_each(keys: int) -> None:
+    """Ten events a second, of any key: the places of the sample lie an hour apart."""
+    noise = np.random.default_rng(keys)
+    documents = [
+        {
+            "k": f"k{noise.integers(keys)}",
+            "time": 1_700_000_000_000 + 3_600_000 * place + round(100 * (row + noise.random())),
+            "a": noise.normal(),
+        }
+        for place in range(8)
+        for row in range(250)
+    ]
+    found = infer(sample_of(documents))
+    assert found.gap_ms == pytest.approx(100 * keys, rel=0.35)
+    assert config_of(found).incidents.resolve_after == (600_000 if keys == 400 else 300_000)
+    assert found.steady == (keys == 1)
+
+
 def rhythm_of(keys_at) -> Sample:
     """An event of each key that `keys_at` names, in each of 100 seconds."""
     return sample_of(
