@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from stream_ad.config import Config
 from stream_ad.config.feature_kinds import BY_FEATURE, kinds_of
 from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
-from stream_ad.config.sections import duration_ms
+from stream_ad.config.sections import Features, duration_ms
 from stream_ad.errors import ConfigError
+
+BETWEEN = " + "  # the names of the two fields of a pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Feature:
     name: str  # as in "amount.zscore"; unique
     kind: str  # one of `FeatureKind.features`
     field: str  # dotted path; "" for features of the event itself
-    column: int  # of the field in EventBatch.values or .codes; -1 for the event itself
+    column: int  # of the field in EventBatch.values or .codes, of a pair behind the latter; -1 for the event itself
     parameter: float  # a span in ms, a half-life in rows, or 0
 
 
@@ -39,7 +41,7 @@ class FeatureSpec:
     def of(cls, config: Config) -> FeatureSpec:
         """Raises `ConfigError` naming the key."""
         section = config.features
-        numeric, categorical = tuple(section.numeric), tuple(section.categorical)
+        numeric, categorical = tuple(section.numeric), categorical_fields(section)
         for name in numeric:
             if name in categorical:
                 raise ConfigError(f"features.categorical.{name}: is a numeric field already; keep one of the two")
@@ -49,8 +51,9 @@ class FeatureSpec:
         for column, name in enumerate(numeric):
             for text in section.numeric[name]:
                 features += _parsed(text, name, column, Of.NUMBER, f"features.numeric.{name}")
-        for column, name in enumerate(categorical):
-            for text in section.categorical[name]:
+        pairs = [name for name, texts in section.categorical.items() if BETWEEN in name and texts]
+        for column, name in enumerate([*categorical, *pairs]):
+            for text in section.categorical.get(name, []):
                 features += _parsed(text, name, column, Of.CATEGORY, f"features.categorical.{name}")
         if not features:
             raise ConfigError(
@@ -92,7 +95,15 @@ class FeatureSpec:
     def kind_of(self, feature: Feature) -> FeatureKind:
         if feature.column < 0:
             return BY_FEATURE[Of.EVENT, feature.kind]
-        return BY_FEATURE[Of.CATEGORY if feature.field in self.categorical else Of.NUMBER, feature.kind]
+        return BY_FEATURE[Of.NUMBER if feature.field in self.numeric else Of.CATEGORY, feature.kind]
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The columns of the two categorical fields of each pair that has features."""
+        categories = [feature for feature in self.features if self.kind_of(feature).of is Of.CATEGORY]
+        names = dict.fromkeys(feature.field for feature in categories if feature.column >= len(self.categorical))
+        halves = (name.split(BETWEEN) for name in names)
+        return tuple((self.categorical.index(first), self.categorical.index(second)) for first, second in halves)
 
     @property
     def expected(self) -> tuple[tuple[State, int], ...]:
@@ -120,6 +131,18 @@ class FeatureSpec:
         data["features"] = tuple(Feature(**feature) for feature in data["features"])
         data["numeric"], data["categorical"] = tuple(data["numeric"]), tuple(data["categorical"])
         return cls(**data)
+
+
+def categorical_fields(section: Features) -> tuple[str, ...]:
+    """The categorical fields: those that are listed, then others that pairs are made of. Raises `ConfigError`."""
+    names = [name for name in section.categorical if BETWEEN not in name]
+    for pair in section.categorical:
+        if BETWEEN in pair:
+            halves = pair.split(BETWEEN)
+            if len(set(halves)) < len(halves) or len(halves) != 2 or not all(halves):
+                raise ConfigError(f'features.categorical.{pair!r}: a pair is two different fields, as in "a + b"')
+            names += halves
+    return tuple(dict.fromkeys(names))
 
 
 def _parsed(text: str, field: str, column: int, of: Of, key: str) -> list[Feature]:

@@ -14,19 +14,20 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 
-from stream_ad.batch import F64, I64, Explanation, FeatureBatch
+from stream_ad.batch import F64, I64, EventBatch, Explanation, FeatureBatch
 from stream_ad.config.feature_kinds.reading import (
     Direction,
     Figure,
     Indicator,
     Level,
     Moment,
+    Rise,
     Seen,
     Share,
     Unit,
 )
 from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
-from stream_ad.config.features import Feature, FeatureSpec
+from stream_ad.config.features import BETWEEN, Feature, FeatureSpec
 from stream_ad.messages.phrases import duration, number, number_range
 
 _RANGE = 2.0  # spreads either side of the expected value
@@ -65,7 +66,7 @@ class _Cell:
     age_ms: I64  # [w]
     base: F64  # [2]  mean and deviation that were expected of what the feature is about, or else of its field
     ts_ms: int  # of the row's newest event
-    category: str  # of the row's newest event; "" = missing
+    categories: tuple[tuple[str, str], ...]  # field and text of the row's newest event, two for a pair; () = missing
 
     @property
     def lag(self) -> int:
@@ -138,9 +139,6 @@ def _of_row(
         feature = spec.features[index]
         lag = int(contribution[::-1, index].argmax())  # of equal lags the newest
         position = len(contribution) - 1 - lag
-        category = b""
-        if feature.field in spec.categorical:
-            category = events.cats[feature.column][window]
         cell = _Cell(
             feature=feature,
             kind=spec.kind_of(feature),
@@ -152,10 +150,20 @@ def _of_row(
             age_ms=windows.age_ms[window],
             base=_base(batch, row, feature, spec),
             ts_ms=int(events.ts_ms[window]),
-            category=category.decode("utf-8", "backslashreplace"),
+            categories=_categories(events, window, feature, spec),
         )
         chosen.append(_contributor(cell, total))
     return chosen
+
+
+def _categories(events: EventBatch, row: int, feature: Feature, spec: FeatureSpec) -> tuple[tuple[str, str], ...]:
+    """The fields of a category, which are two for a pair, with their texts; () where one is missing."""
+    if spec.kind_of(feature).of is not Of.CATEGORY:
+        return ()
+    c = len(spec.categorical)
+    columns = (feature.column,) if feature.column < c else spec.pairs[feature.column - c]
+    texts = [events.cats[column][row].decode("utf-8", "backslashreplace") for column in columns]
+    return tuple((spec.categorical[column], text) for column, text in zip(columns, texts, strict=True)) * all(texts)
 
 
 def _base(batch: FeatureBatch, row: int, feature: Feature, spec: FeatureSpec) -> F64:
@@ -214,6 +222,9 @@ def _describe(cell: _Cell) -> _Described:
         text = _phrase(cell, reading.phrase, share=number(100 * _share(cell.x)))
         text += f", expected {number_range(100 * low, 100 * top)} %" if cell.spread > 0 else ""
         return _Described(text, seen.category, "frequent" if high else "rare", (expected, low, top))
+    if isinstance(reading, Rise):
+        distance = f", {number(cell.x, 1)} σ above" if high else ""
+        return _Described(_phrase(cell, reading.phrase) + distance, seen.category, "frequent" if high else "rare")
     if isinstance(reading, Indicator):
         phrase = reading.phrase if high else reading.otherwise
         return _Described(_phrase(cell, phrase), reading.inverse(high, seen), reading.directions[0 if high else 1])
@@ -249,7 +260,7 @@ def _seen(cell: _Cell) -> Seen:
         mean=float(cell.base[0]),
         deviation=float(cell.base[1]),
         # the text of older categories is not kept, and must not depend on what shares the batch
-        category=cell.category if cell.lag_rows == 0 and cell.category else None,
+        category=BETWEEN.join(text for _, text in cell.categories) if cell.lag_rows == 0 and cell.categories else None,
     )
 
 
@@ -264,10 +275,11 @@ def _ends(cell: _Cell) -> tuple[float, float, float]:
 
 
 def _phrase(cell: _Cell, phrase: str, **own: str) -> str:
-    field, category, parameter = cell.feature.field, _seen(cell).category, cell.feature.parameter
+    field, parameter = cell.feature.field, cell.feature.parameter
+    category = " with ".join(f"{one} {text}" for one, text in cell.categories) if cell.lag_rows == 0 else ""
     return phrase.format(
         field=field,
-        category=f"{field} {category}" if category is not None else field,
+        category=category or field,
         parameter=duration(parameter / 1000) if cell.kind.parameter is Parameter.SPAN else number(parameter),
         **own,
     )

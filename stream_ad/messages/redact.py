@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from stream_ad.config.features import BETWEEN
 from stream_ad.messages.explain import Contributor, when
 from stream_ad.messages.phrases import number
 
@@ -66,5 +67,5 @@ class Redaction:
         return masked
 
     def _covers(self, field: str) -> bool:
-        parts = field.split(".")
-        return any(".".join(parts[:count]) in self._paths for count in range(1, len(parts) + 1))
+        paths = [one.split(".") for one in (field, *field.split(BETWEEN))]
+        return any(".".join(parts[:count]) in self._paths for parts in paths for count in range(1, len(parts) + 1))

@@ -303,6 +303,8 @@ def _follow(preset: Preset, proposal: Proposal) -> None:
         beside = preset.joint
     for choice in standard:
         choice.features.extend(beside)
+    for choice in proposal.categorical.values():
+        choice.features.extend(preset.categories)
     if preset.rows is not None and preset.rows != proposal.rows:
         proposal.rows, proposal.rows_why = preset.rows, "the preset's"
     proposal.false_alarm_rate = preset.false_alarm_rate

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Preset:
     about: str
     beside: tuple[str, ...] = ()  # kinds of a number that has a zscore
+    categories: tuple[str, ...] = ()  # kinds of a category, beside those of any sample
     rows: int | None = None  # of the window; None = as the sample shows
     false_alarm_rate: float | None = None  # None = the default
     joint: tuple[str, ...] | None = None  # what stands beside instead where numbers are judged together, if they are
@@ -23,6 +24,7 @@ PRESETS = {
     "network": Preset(
         "connections and flows: a key that is attacked has known little else",
         beside=("zscore_overall",),
+        categories=("burst_overall",),
         rows=16,
     ),
     "sensors": Preset(

@@ -29,13 +29,15 @@ class Roles(NamedTuple):
     """Which features are compared how, and how levels are standardised."""
 
     standard: I64  # features that are deviates already
+    beside: I64  # those of a witness whose level adds to that of the others
     joint: I64  # the distance that they have together, or none
     measure: I64  # features that are compared with their lags
     indicator: I64  # features that are 0 or 1
     pairs: I32  # `comparators` of the lags before the newest
     group: I64  # [f]  features whose newest lag has a level together; -1 = it has none
+    centre: F64  # [2]  of the logarithms that add up to the level of any lag: of standard features, of those beside
     newest: F64  # [g,2]  centre and spread of that level
-    around: F64  # [2]  of the level of any lag
+    around: float  # spread of the level of any lag
     both: F64  # [2]  of the score
     share: float  # of the level of one lag in the score
 
@@ -74,7 +76,7 @@ def deviate(x: F32, n: int, w: int, roles: Roles, deviation: F64, expected: F64)
         for i in range(n):
             value = x[last + j, i]
             expected[j, i] = _within(value) if value == value else 0.0
-    for places, usual in ((roles.standard, 0.0), (roles.joint, 1.0)):
+    for places, usual in ((roles.standard, 0.0), (roles.beside, 0.0), (roles.joint, 1.0)):
         for j in places:
             for i in range(n):
                 value = np.float64(x[last + j, i])

@@ -50,32 +50,38 @@ class Statistical:
     def __init__(self, spec: FeatureSpec) -> None:
         roles = [spec.kind_of(feature).role for feature in spec.features]
         used = [role for role in roles if role is not Role.CONTEXT] or roles
-        standard, joint, indicator = (_places(roles, role) for role in (Role.STANDARD, Role.JOINT, Role.INDICATOR))
-        deviates = (Role.STANDARD, Role.JOINT, Role.INDICATOR)
+        deviates = (Role.STANDARD, Role.BESIDE, Role.JOINT, Role.INDICATOR)
+        standard, beside, joint, indicator = (_places(roles, role) for role in deviates)
         measure = np.flatnonzero([role in used and role not in deviates for role in roles])
         unset = np.array([0.0, 1.0])
         self.w = spec.rows
         group = np.zeros(len(roles), np.int64)
         if len(joint):
             group[:], group[joint], group[standard] = 1, 0, -1
+        group[beside] = -1
         self.roles = Roles(
             standard=standard,
+            beside=beside,
             joint=joint,
             measure=measure,
             indicator=indicator,
             pairs=comparators(max(spec.rows - 1, 1)),
             group=group,
             newest=np.array([unset] * (1 + len(joint))),
-            around=unset,
+            centre=np.zeros(2),
+            around=1.0,
             both=unset,
             share=(_JOINT_SHARE if len(joint) else 1.0) / max(spec.rows - 1, _MANY_LAGS),
         )
         noise = _noise(spec, joint)
         noise[:, :, indicator] = 0.0
+        noise[:, :, beside] = np.maximum(noise[:, :, beside], 0.0)
         parts = self._parts(noise)
+        levels, added = parts.levels[-1], parts.beside[-1]
         self.roles = self.roles._replace(
             newest=np.array([_centre_and_spread(level) for level in parts.newest]),
-            around=_centre_and_spread(parts.levels[-1]),
+            centre=np.array([_centre_and_spread(levels - added)[0], _centre_and_spread(added)[0]]),
+            around=float(_centre_and_spread(levels)[1]),
         )
         parts = self._parts(noise)
         both = parts.newest.max(axis=0) + self._shares(parts.levels).sum(axis=0)
@@ -105,21 +111,25 @@ class Statistical:
         values = x.cpu().numpy()
         told = self._parts(values)
         parts = np.zeros(values.shape, np.float64)
-        standard, joint = self.roles.standard, self.roles.joint
+        standard, beside, joint = self.roles.standard, self.roles.beside, self.roles.joint
         around = np.maximum(self._shares(told.levels), 0.0).T
         powers = _fourth_power(values)
-        parts[:, :, standard] = around[:, :, None] * _divided(powers[:, :, standard])
+        added = np.maximum(told.beside, 0.0) / np.maximum(np.maximum(told.levels, told.beside), 1e-300)
         level = np.maximum(np.nan_to_num(told.newest.max(axis=0), neginf=0.0), _LEAST_LEVEL)
+        for places, share in ((standard, 1.0 - added.T), (beside, added.T)):
+            parts[:, :, places] = (around * share)[:, :, None] * _divided(powers[:, :, places])
+        parts[:, -1, beside] += (level * added[-1])[:, None] * _divided(powers[:, -1, beside])
+        level *= 1.0 - added[-1]
         highest = self.roles.group == told.newest.argmax(axis=0)[:, None]
         parts[:, -1] += level[:, None] * _divided(highest * np.nan_to_num(told.deviation.T) ** 4)
         if len(joint):
             alike = np.concatenate([joint, standard])
             parts[:, -1, alike] += parts[:, -1, joint] * (_divided(powers[:, -1, alike]) - np.eye(1, len(alike)))
         expected = np.nan_to_num(values)
-        expected[:, :, standard] = 0.0
+        expected[:, :, standard], expected[:, :, beside] = 0.0, 0.0
         expected[:, -1] = told.expected.T
         spread = np.zeros(values.shape[2], np.float32)
-        spread[standard], spread[joint] = 1.0, _JOINT_SPREAD
+        spread[standard], spread[beside], spread[joint] = 1.0, 1.0, _JOINT_SPREAD
         return Explanation(shares(torch.from_numpy(parts)).numpy(), expected, spread)
 
     def _parts(self, x: F32) -> kernels.Parts:

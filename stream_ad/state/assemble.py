@@ -14,7 +14,7 @@ from stream_ad.batch import EventBatch, FeatureBatch, Message, RawBatch, Scores,
 from stream_ad.codec.border import GuardedCodec
 from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
-from stream_ad.config.features import FeatureSpec
+from stream_ad.config.features import FeatureSpec, categorical_fields
 from stream_ad.errors import StateError
 from stream_ad.fold.budget import Budget
 from stream_ad.fold.features.featuriser import Featuriser
@@ -106,7 +106,7 @@ def _follows(shard: Shard, decoded: Decoded) -> None:
 
 def codec(config: Config) -> Codec:
     made = registry.codec(config.record.format)
-    numeric, categorical = tuple(config.features.numeric), tuple(config.features.categorical)
+    numeric, categorical = tuple(config.features.numeric), categorical_fields(config.features)
     return GuardedCodec(made(config.record, numeric, categorical), config.record, len(numeric), len(categorical))
 
 

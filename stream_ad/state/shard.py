@@ -240,6 +240,8 @@ _SINCE = {
     ("features", "joint_rows"): 6,
     ("features", "season"): 7,
     ("features", "season_pool"): 7,
+    ("features", "bursts"): 8,
+    ("features", "burst_totals"): 8,
 }
 # arrays that had fewer columns before a format, and how many; the new are 0
 _GREW = {

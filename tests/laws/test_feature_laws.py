@@ -16,10 +16,10 @@ import torch
 from stream_ad.batch import Explanation, FeatureBatch
 from stream_ad.config import feature_kinds, parse
 from stream_ad.config.feature_kinds import KINDS, kinds_of, suited
-from stream_ad.config.feature_kinds.categorical import FREQUENCY, NOVELTY
+from stream_ad.config.feature_kinds.categorical import BURST_OVERALL, FREQUENCY, NOVELTY
 from stream_ad.config.feature_kinds.event import COUNT, GAP
 from stream_ad.config.feature_kinds.numeric import RATE, RAW, ZSCORE
-from stream_ad.config.feature_kinds.reading import Figure, Indicator, Level, Moment, Share, Unit, phrases
+from stream_ad.config.feature_kinds.reading import Figure, Indicator, Level, Moment, Rise, Share, Unit, phrases
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Role, State
 from stream_ad.config.features import FeatureSpec
 from stream_ad.fold.features.featuriser import Featuriser
@@ -132,6 +132,9 @@ def test_an_alert_says_it_in_units_of_the_record(kind: FeatureKind) -> None:
     elif isinstance(reading, Share):
         assert all(one.expected is not None and 0.0 < one.expected <= 1.0 for one in found)
         assert {"x", "y"} < set(observed)
+    elif isinstance(reading, Rise):
+        assert {"x", "y"} < set(observed)
+        assert {one.direction for one in told(spec, batch, expected=0.5)} == {"frequent", "rare"}
     elif isinstance(reading, Moment):
         assert all(str(one.observed) in one.text for one in found)
     else:
@@ -151,7 +154,9 @@ def test_the_statistical_scorer_knows_its_role(kind: FeatureKind) -> None:
     scorer = Statistical(spec)
     moved = float(scorer.score(torch.from_numpy(changed))[0]) != float(scorer.score(torch.from_numpy(usual))[0])
     assert moved is (kind.role is not Role.CONTEXT)
-    assert scorer.explain(torch.from_numpy(usual)).spread[mine].all() == (kind.role in (Role.STANDARD, Role.JOINT))
+    assert scorer.explain(torch.from_numpy(usual)).spread[mine].all() == (
+        kind.role in (Role.STANDARD, Role.BESIDE, Role.JOINT)
+    )
 
 
 @every_kind
@@ -196,6 +201,7 @@ def plain(field: Any) -> float:
         (GAP, "reading", {"reading": Figure("time", GAP.reading.inverse)}),  # type: ignore[union-attr]
         (FREQUENCY, "reading", {"reading": Share("{category} is rare")}),
         (RATE, "reading", {"reading": FREQUENCY.reading}),
+        (RATE, "reading", {"reading": BURST_OVERALL.reading}),
     ],
 )
 def test_a_row_with_a_wrong_piece_cannot_be_made(kind: FeatureKind, piece: str, wrong: dict[str, Any]) -> None:

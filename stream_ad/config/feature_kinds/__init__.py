@@ -38,6 +38,7 @@ _ROWS = (
     "categorical:FREQUENCY",
     "categorical:NOVELTY_OVERALL",
     "categorical:FREQUENCY_OVERALL",
+    "categorical:BURST_OVERALL",
     "categorical:MISSING",
 )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from stream_ad.config.feature_kinds.given import Category, Counts, formula
+from stream_ad.config.feature_kinds.given import Burst, Category, Counts, formula
 from stream_ad.config.feature_kinds.numeric import presence
-from stream_ad.config.feature_kinds.reading import Indicator, Seen, Share
+from stream_ad.config.feature_kinds.reading import Indicator, Rise, Seen, Share
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Role, State, Trait
 
 
@@ -23,6 +23,14 @@ def frequency(before: Counts) -> float:
 @formula
 def missing(category: Category) -> float:
     return 1.0 if category.missing else 0.0
+
+
+@formula
+def burst(now: Burst) -> float:
+    """The root of (a - s/t)² t² / (s (t - 1)), 0 where a is below s/t (MIDAS: Bhatia et al., AAAI 2020; MStream:
+    Bhatia et al., WWW 2021)."""
+    excess = max(now.recent - now.times / now.ticks, 0.0)
+    return excess * now.ticks / math.sqrt(now.times * max(now.ticks - 1.0, 1.0))
 
 
 def text(novel: bool, seen: Seen) -> str | None:
@@ -80,6 +88,17 @@ FREQUENCY_OVERALL = FeatureKind(
     role=Role.MEASURE,
     about="frequency over all keys",
     rank=4,
+)
+BURST_OVERALL = FeatureKind(
+    name="burst_overall",
+    of=Of.CATEGORY,
+    state=State.BURST,
+    formula=burst,
+    reading=Rise("{category} more often in the latest events of all keys than in the long run"),
+    role=Role.BESIDE,
+    about="root of (a - s/t)² t² / (s (t - 1)): a is how often all keys had the category in the present tick, s in t "
+    "ticks; a tick is as many events as a window has rows; 0 where a is below s/t",
+    rank=5,
 )
 MISSING = FeatureKind(
     name="missing",

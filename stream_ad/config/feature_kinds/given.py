@@ -89,6 +89,19 @@ class Counts(NamedTuple):
     values: float  # categories of the field that were seen
 
 
+class Burst(NamedTuple):
+    """How often a category was seen of late and in the long run, the event included. Where the category is missing,
+    the feature is NaN and the formula is not called.
+
+    Time goes by categories of the field: as many as the window has rows are a tick, whatever the clock says of them.
+    Counts are estimates that are never too low.
+    """
+
+    recent: float  # times in the present tick; each weighs a share of 1/rows less for every category after it
+    times: float  # in the long run
+    ticks: float  # of the long run, 1 at least
+
+
 @formula
 def within_limit(value: float) -> float:
     if value > VALUE_LIMIT:

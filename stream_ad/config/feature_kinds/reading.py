@@ -60,6 +60,13 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Rise:
+    """By how many deviations a category is more frequent: "service ecr_i more often of late, 9.1 σ above"."""
+
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
 class Indicator:
     """1 or 0, with a phrase for each."""
 
@@ -77,7 +84,7 @@ class Moment:
     words: Callable[[int], str]  # event time in ms -> the moment in words
 
 
-Reading: TypeAlias = Level | Figure | Share | Indicator | Moment
+Reading: TypeAlias = Level | Figure | Share | Rise | Indicator | Moment
 OWN: dict[type[Reading], set[str]] = {Share: {"share"}, Moment: {"moment"}}  # placeholders that a phrase must have
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 
 from stream_ad.config.feature_kinds.given import FORMULAS
-from stream_ad.config.feature_kinds.reading import OWN, Figure, Level, Reading, Share, Unit, phrases, placeholders
+from stream_ad.config.feature_kinds.reading import OWN, Figure, Level, Reading, Rise, Share, Unit, phrases, placeholders
 
 
 class Of(Enum):
@@ -46,6 +46,7 @@ class State(IntEnum):
     SPAN = auto()
     KEY_COUNTS = auto()
     OVERALL_COUNTS = auto()
+    BURST = auto()
     JOINT = auto()
 
 
@@ -54,6 +55,7 @@ class Role(Enum):
 
     MEASURE = "by its deviation from the key's previous events"
     STANDARD = "as it is, a number of standard deviations"
+    BESIDE = "as it is, a number of standard deviations; the level of all such adds to that of the other features"
     JOINT = "in place of all standard ones: the distance that they have together, of which 1 is usual"
     INDICATOR = "1 or 0, by how much rarer a 1 is among the key's previous events"
     CONTEXT = "not at all, unless there is nothing else"
@@ -90,6 +92,7 @@ OF = {
     State.SPAN: {Of.EVENT, Of.NUMBER},
     State.KEY_COUNTS: {Of.CATEGORY},
     State.OVERALL_COUNTS: {Of.CATEGORY},
+    State.BURST: {Of.CATEGORY},
     State.JOINT: {Of.EVENT},
 }
 SEASONAL = (State.DAILY, State.WEEKLY)
@@ -136,8 +139,8 @@ class FeatureKind:
             yield f"parameter: {self.state.name} needs {PARAMETER[self.state].name}"
         if isinstance(self.reading, Level) and self.of is not Of.NUMBER:
             yield "reading: only a number has a Level"
-        if isinstance(self.reading, Share) and self.of is not Of.CATEGORY:
-            yield "reading: only a category has a Share"
+        if isinstance(self.reading, Share | Rise) and self.of is not Of.CATEGORY:
+            yield f"reading: only a category has a {type(self.reading).__name__}"
         if isinstance(self.reading, Figure) and self.reading.unit is Unit.FIELD and self.of is not Of.NUMBER:
             yield "reading: only a number has a unit of the field; say Unit.SECONDS or Unit.NONE"
         own = OWN.get(type(self.reading), set())

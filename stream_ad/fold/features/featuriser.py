@@ -20,7 +20,7 @@ from stream_ad.fold.features.formulas import NUMBER
 from stream_ad.fold.features.kernel import featurise
 from stream_ad.fold.features.recipe import Batch, Kept, Output, Recipe
 from stream_ad.fold.features.seasons import DAY_HOURS, MORE, WEEK_HOURS
-from stream_ad.fold.features.sketches import KEY_WIDTH, OVERALL_WIDTH
+from stream_ad.fold.features.sketches import BURST_WIDTH, KEY_WIDTH, OVERALL_WIDTH, with_pairs
 from stream_ad.fold.features.spans import BUCKETS
 from stream_ad.fold.state import per_key
 
@@ -31,8 +31,8 @@ SIGN = {"up": 1, "both": 0, "down": -1}
 
 @dataclass
 class FeatureState:
-    """p figures of which moments are learnt (the d fields first), e trackers (field and half-life), b spans, k and o
-    sketches, as the spec needs them."""
+    """p figures of which moments are learnt (the d fields first), e trackers (field and half-life), b spans, k, o and
+    u sketches, as the spec needs them."""
 
     pool: F64  # [p,11]  columns in `moments`
     overall: npt.NDArray[np.uint32]  # [o,2,65536]
@@ -41,6 +41,8 @@ class FeatureState:
     precision: F64  # [j,d,d]  its inverse
     joint_rows: I64  # [j]
     season_pool: F64  # [z,hours,2]  columns in `seasons`; as many hours as the longest season has
+    bursts: F64  # [u,2,16384,3]  columns in `sketches`
+    burst_totals: I64  # [u,2]
     seen: I64 = per_key()  # [capacity,2]  events, latest event time
     fields: F64 = (
         per_key()
@@ -67,6 +69,7 @@ class Featuriser:
     def __init__(self, spec: FeatureSpec, rules: Rules | None = None) -> None:
         self.spec = spec
         self.recipe = _recipe(spec, rules or Rules())
+        self._first, self._second = np.array(spec.pairs, np.int64).reshape(-1, 2).T.copy()
 
     def init(self, capacity: int) -> FeatureState:
         recipe, k, o = self.recipe, len(self.recipe.sketch_column), len(self.recipe.overall_column)
@@ -81,6 +84,8 @@ class Featuriser:
             precision=unrelated,
             joint_rows=np.zeros(len(unrelated), np.int64),
             season_pool=np.zeros((z, rows, 2)),
+            bursts=np.zeros((len(recipe.burst_column), 2, BURST_WIDTH, 3)),
+            burst_totals=np.zeros((len(recipe.burst_column), 2), np.int64),
             seen=np.zeros((capacity, 2), np.int64),
             fields=np.zeros((capacity, p, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),
@@ -102,7 +107,7 @@ class Featuriser:
                 slot=batch.keyed.slot,
                 fresh=batch.keyed.fresh,
                 ts_ms=events.ts_ms,
-                codes=np.ascontiguousarray(events.codes),
+                codes=with_pairs(np.ascontiguousarray(events.codes), self._first, self._second),
                 values=batch.values,
                 age_ms=batch.age_ms,
                 emit=batch.emit,
@@ -143,9 +148,12 @@ def _recipe(spec: FeatureSpec, rules: Rules) -> Recipe:
         span_ms=_integers(int(span_ms) for _, span_ms in needed[State.SPAN]),
         sketch_column=_integers(column for column, _ in needed[State.KEY_COUNTS]),
         overall_column=_integers(column for column, _ in needed[State.OVERALL_COUNTS]),
+        burst_column=_integers(column for column, _ in needed[State.BURST]),
         season_part=_integers(part for part, _, _ in seasons),
         season_column=_integers(column for _, column, _ in seasons),
         season_hours=_integers(hours for _, _, hours in seasons),
+        burst_rows=float(spec.rows),
+        burst_most=POOL_HALF_LIVES * spec.half_life_rows * 2.0,
         memory_rows=spec.half_life_rows / math.log(2.0),
         prior_rows=float(spec.prior_rows),
         alpha=_decay(spec.half_life_rows),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I64, U64
-from stream_ad.config.feature_kinds.given import Category, Counts, Event, Joint, Moments, Span, Tracker, Value
+from stream_ad.config.feature_kinds.given import Burst, Category, Counts, Event, Joint, Moments, Span, Tracker, Value
 from stream_ad.config.feature_kinds.row import EXPECTING, State
 from stream_ad.fold.ewma import moved
 from stream_ad.fold.features.figures import counted, counted_figure, hold, make_room, measure, newest
@@ -43,7 +43,7 @@ from stream_ad.fold.features.recipe import (
     Recipe,
 )
 from stream_ad.fold.features.seasons import Seasons, expect_season, learn_season
-from stream_ad.fold.features.sketches import consult
+from stream_ad.fold.features.sketches import IN_ALL, LATELY, TICKS, consult, rise
 from stream_ad.fold.features.spans import spanned
 from stream_ad.kernel import inlined, kernel, prefetch
 
@@ -53,8 +53,14 @@ OUT_LIMIT = 1e30  # of a feature: finite in float32
 TIMES, CATEGORIES = range(2)  # columns of `counts`
 of_event, of_value, of_category = computed(State.EVENT), computed(State.VALUE), computed(State.CATEGORY)
 of_moments, of_window, of_tracker = computed(*EXPECTING), computed(State.WINDOW), computed(State.TRACKER)
-of_span, of_joint = computed(State.SPAN), computed(State.JOINT)
+of_span, of_joint, of_burst = computed(State.SPAN), computed(State.JOINT), computed(State.BURST)
 of_key_counts, of_overall_counts = computed(State.KEY_COUNTS), computed(State.OVERALL_COUNTS)
+
+
+@inlined
+def room_for_counts(recipe: Recipe) -> tuple[F64, F64, F64]:
+    k, o, u = len(recipe.sketch_column), len(recipe.overall_column), len(recipe.burst_column)
+    return np.empty((k, 2)), np.empty((o, 2)), np.empty((u, 3))
 
 
 @inlined
@@ -110,6 +116,14 @@ def look_up(counts: F64, columns: I64, sketch: U16, sketched: I64, codes: U64, s
 
 
 @inlined
+def look_late(late: F64, columns: I64, bursts: F64, totals: I64, codes: U64, i: int, rows: float, most: float) -> None:
+    for u in range(len(columns)):
+        code = codes[i, columns[u]]
+        if code != 0:
+            rise(late, u, bursts, totals, code, rows, most)
+
+
+@inlined
 def expect(
     expectation: F64, kinds: I64, columns: I64, fields: F64, pool: F64, memory_rows: float, prior_rows: float, s: int
 ) -> None:
@@ -162,11 +176,13 @@ def moments(
 
 
 @inlined
-def of_counts(kind: int, formula: int, of_key: F64, of_all: F64, p: int, argument: float) -> float:
+def of_counts(kind: int, formula: int, of_key: F64, of_all: F64, late: F64, p: int, argument: float) -> float:
     if kind == State.KEY_COUNTS:
         return float(of_key_counts(formula, Counts(of_key[p, TIMES], of_key[p, CATEGORIES]), argument))
     if kind == State.OVERALL_COUNTS:
         return float(of_overall_counts(formula, Counts(of_all[p, TIMES], of_all[p, CATEGORIES]), argument))
+    if kind == State.BURST:
+        return float(of_burst(formula, Burst(late[p, LATELY], late[p, IN_ALL], late[p, TICKS]), argument))
     return math.nan
 
 
@@ -193,21 +209,20 @@ def emit_window(
 
 @kernel
 def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
-    # taken before the loop: within it, numba would count a reference each time
     state, number, column, part, parameter = recipe.state, recipe.number, recipe.column, recipe.part, recipe.parameter
     expecting, expecting_of, seasonal = recipe.expected_state, recipe.expected_column, len(recipe.season_part) > 0
     tracker_column, tracker_alpha = recipe.tracker_column, recipe.tracker_alpha
     span_column, span_ms = recipe.span_column, recipe.span_ms
-    sketch_column, overall_column = recipe.sketch_column, recipe.overall_column
+    sketch_column, overall_column, burst_column = recipe.sketch_column, recipe.overall_column, recipe.burst_column
     direction, least, least_share = recipe.direction, recipe.least, recipe.least_share
     memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
-    slot, fresh, ts_ms, codes, values, age_ms, emit = batch
+    slot, fresh, ts_ms, codes, values, age_ms, emit = batch  # before the loop: in it, numba would count references
     pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept[:10]
-    covariance, precision, joint_rows, season, season_pool = kept[10:]
+    covariance, precision, joint_rows, season, season_pool, bursts, burst_totals = kept[10:]
     x, base, n, w, q, out = output.x, output.base, len(slot), values.shape[1], len(expecting), 0
     expectation, figures, totals, held = np.empty((q, 3)), np.empty(q), np.empty(len(span_ms)), np.empty(w)
     room, deviates, shift = np.empty(len(direction)), np.empty(len(direction)), np.zeros(q)
-    of_key, of_all = np.empty((len(sketch_column), 2)), np.empty((len(overall_column), 2))
+    of_key, of_all, late = room_for_counts(recipe)
     seasons = Seasons(season, season_pool, recipe.season_part, recipe.season_column, recipe.season_hours)
     every, every_total = overall.reshape((1, *overall.shape)), overall_total.reshape((1, len(overall_total)))
     for i in range(n):
@@ -227,6 +242,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         add_up(totals, span_column, span_ms, spans, values, s, i, now_ms, events == 0)
         look_up(of_key, sketch_column, sketch, sketched, codes, s, i, 65_535)
         look_up(of_all, overall_column, every, every_total, codes, 0, i, 4_294_967_295)
+        look_late(late, burst_column, bursts, burst_totals, codes, i, recipe.burst_rows, recipe.burst_most)
         for j in range(len(number)):
             kind, formula, c, p, argument, feature = state[j], number[j], column[j], part[j], parameter[j], math.nan
             if kind == State.EVENT:
@@ -252,7 +268,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             elif kind == State.SPAN:
                 feature = of_span(formula, Span(totals[p]), argument)
             elif codes[i, c] != 0:
-                feature = of_counts(kind, formula, of_key, of_all, p, argument)
+                feature = of_counts(kind, formula, of_key, of_all, late, p, argument)
             rows[s, events % w, j] = cut(feature)
         if seasonal:
             learn_season(seasons, fields, expectation, shift, figures, seen, s, now_ms)

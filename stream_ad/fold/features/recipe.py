@@ -14,7 +14,7 @@ TRACKED_MEAN, TRACKED_VARIANCE = range(2)  # columns of `trackers`
 
 
 class Recipe(NamedTuple):
-    """The features, and the states that they need: q expectations, e trackers, b spans, k and o sketches."""
+    """The features, and the states that they need: q expectations, e trackers, b spans, k, o and u sketches."""
 
     state: I64  # [f]  State
     number: I64  # [f]  of the formula
@@ -29,9 +29,12 @@ class Recipe(NamedTuple):
     span_ms: I64  # [b]
     sketch_column: I64  # [k]
     overall_column: I64  # [o]
+    burst_column: I64  # [u]
     season_part: I64  # [z]  which expectation a season belongs to
     season_column: I64  # [z]  of the field
     season_hours: I64  # [z]  24 of the day, or 168 of the week
+    burst_rows: float  # categories that are a tick
+    burst_most: float  # of the long run, when it is halved
     memory_rows: float  # values that an exponentially weighted mean is worth: half-life / ln 2
     prior_rows: float
     alpha: float  # decay of a key's fields
@@ -69,6 +72,8 @@ class Kept(NamedTuple):
     joint_rows: I64
     season: F64
     season_pool: F64
+    bursts: F64
+    burst_totals: I64
 
 
 class Output(NamedTuple):
