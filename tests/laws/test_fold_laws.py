@@ -44,7 +44,7 @@ CONFIG = config.parse(
         "features": {
             "event": ["gap", "count:10s", "joint", "time_of_day"],
             "numeric": {"a": ["raw", "zscore", "zscore_daily", "ew_std:10", "sum:1m"], "b": ["diff", "zscore_weekly"]},
-            "categorical": {"c": ["novelty", "frequency_overall"]},
+            "categorical": {"c": ["novelty", "frequency_overall", "burst_overall"]},
         },
         "threshold": THRESHOLD,
         "incidents": {"resolve_after": "10s", "resolve_rows": 3, "cooldown": "20s", "update_factor": 2},

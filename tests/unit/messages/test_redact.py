@@ -66,6 +66,13 @@ def test_a_redacted_category_is_told_without_its_text_and_figures() -> None:
         assert body["contributors"][0]["observed"] == 812.4, "other fields are told as before"
 
 
+@pytest.mark.parametrize("path", ["shop", "shop.name", "till"])
+def test_a_pair_is_redacted_with_either_half(path: str) -> None:
+    pair = dataclasses.replace(SHOP, feature="shop.name + till.frequency", field="shop.name + till")
+    assert "Zlatna" not in Redaction([path]).contributor(pair).text
+    assert Redaction(["name", "shop.name + other"]).contributor(pair) == pair
+
+
 def test_that_a_field_is_missing_is_no_value() -> None:
     assert told(["pin"])[1]["contributors"][2]["text"] == "pin is missing"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -90,12 +92,46 @@ def deviate(value: float, past: F32) -> float:
 
 
 @pytest.mark.parametrize(("n", "w"), [(1, 7), (BLOCK_ROWS - 1, 7), (BLOCK_ROWS, 64), (2 * BLOCK_ROWS + 3, 200), (9, 1)])
-def test_a_score_is_its_parts_in_blocks_and_windows_of_any_length(n, w):
-    features = {"event": [], "numeric": {"a": ["raw", "zscore"], "b": ["zscore"]}}
+@pytest.mark.parametrize("more", [{}, {"c": ["burst_overall"]}, {"c": ["burst_overall"], "e": ["burst_overall"]}])
+def test_a_score_is_its_parts_in_blocks_and_windows_of_any_length(n, w, more):
+    features: dict[str, Any] = {"event": [], "numeric": {"a": ["raw", "zscore"], "b": ["zscore"]}, "categorical": more}
     scorer = Statistical(FeatureSpec.of(config.parse({"window": {"rows": w}, "features": features})))
-    x = 9 * np.random.default_rng(n).standard_normal((n, w, 3), np.float32)
+    x = 9 * np.random.default_rng(n).standard_normal((n, w, 3 + len(more)), np.float32)
     x[::2, : w // 2] = np.nan
+    x[::3, ::2, 3:] = np.nan
     parts = scorer._parts(x)
     others = parts.levels.sum(0) - parts.levels.max(0)
     expected = (parts.newest.max(axis=0) + others * scorer.roles.share - scorer.roles.both[0]) / scorer.roles.both[1]
     assert scorer.score(torch.from_numpy(x)).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+MANY = {"event": [], "numeric": {f"n{j}": ["zscore"] for j in range(30)}, "categorical": {"c": ["burst_overall"]}}
+BESIDE = FeatureSpec.of(config.parse({"window": {"rows": W}, "features": MANY}))
+
+
+def scored(numbers: float, burst: float, lags: slice = slice(-1, None)) -> tuple[float, F32]:
+    """The score of a window with noise and, at these lags, numbers and a burst so far out; and its contributions."""
+    scorer = Statistical(BESIDE)
+    x = np.random.default_rng(0).standard_normal((1, W, 31), np.float32)
+    x[:, :, 30] = 0.1
+    x[:, lags, :30] *= numbers
+    x[:, lags, 30] = burst
+    return float(scorer.score(torch.from_numpy(x))[0]), scorer.explain(torch.from_numpy(x)).contribution[0]
+
+
+def test_a_burst_is_heard_among_many_numbers_and_adds_to_what_they_say() -> None:
+    calm, numbers, burst, both = (scored(*far)[0] for far in [(1, 0.1), (6, 0.1), (1, 9), (6, 9)])
+    assert burst > calm + 2.0
+    assert numbers > calm + 2.0
+    assert both == pytest.approx(numbers + burst - calm, abs=0.3)
+    assert scored(1, 9, slice(None))[0] > burst + 0.3
+
+
+def test_what_adds_to_a_level_has_its_share_of_the_blame() -> None:
+    assert scored(1, 9)[1][-1, 30] > 0.5
+    assert scored(6, 0.1)[1][:, 30].sum() < 0.05
+    assert 0.2 < scored(6, 9)[1][-1, 30] < 0.8
+
+
+def test_without_a_category_the_numbers_are_judged_as_if_its_burst_were_usual() -> None:
+    assert scored(6, np.nan)[0] == pytest.approx(scored(6, 0.1)[0], abs=1.0)
