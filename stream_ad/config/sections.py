@@ -158,7 +158,8 @@ class Features(Section):
         default_factory=dict, description="field (dotted path) -> features of a number, as in `zscore` or `sum:1h`"
     )
     categorical: dict[str, list[str]] = Field(
-        default_factory=dict, description="field -> features of a category, as in `novelty`"
+        default_factory=dict,
+        description="field -> features of a category, as in `novelty`; `\"a + b\"` is the pair of two fields",
     )
     half_life_rows: float = Field(3000.0, gt=0, description="memory of zscore's mean and deviation, in events of a key")
     prior_rows: float = Field(8.0, gt=0, description="weight of the shard's pooled mean and deviation, in events")

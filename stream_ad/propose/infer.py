@@ -301,10 +301,9 @@ def _follow(preset: Preset, proposal: Proposal) -> None:
     if preset.joint is not None and len(standard) > 1:
         proposal.event.append("joint")
         beside = preset.joint
-    for choice in standard:
-        choice.features.extend(beside)
-    for choice in proposal.categorical.values():
-        choice.features.extend(preset.categories)
+    for choices, kinds in ((standard, beside), (list(proposal.categorical.values()), preset.categories)):
+        for choice in choices:
+            choice.features.extend(kinds)
     if preset.rows is not None and preset.rows != proposal.rows:
         proposal.rows, proposal.rows_why = preset.rows, "the preset's"
     proposal.false_alarm_rate = preset.false_alarm_rate
