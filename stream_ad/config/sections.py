@@ -159,7 +159,7 @@ class Features(Section):
     )
     categorical: dict[str, list[str]] = Field(
         default_factory=dict,
-        description="field -> features of a category, as in `novelty`; `\"a + b\"` is the pair of two fields",
+        description='field -> features of a category, as in `novelty`; `"a + b"` is the pair of two fields',
     )
     half_life_rows: float = Field(3000.0, gt=0, description="memory of zscore's mean and deviation, in events of a key")
     prior_rows: float = Field(8.0, gt=0, description="weight of the shard's pooled mean and deviation, in events")
