@@ -7,15 +7,15 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stream_ad import registry
-from stream_ad.score.density.options import NeighboursOptions
+from stream_ad.score.density.options import NeighboursOptions, PcaOptions
 from stream_ad.score.reconstruction.options import NetworkOptions
 
 
-class EnsembleOptions(NetworkOptions, NeighboursOptions):
+class EnsembleOptions(NetworkOptions, NeighboursOptions, PcaOptions):
     """Members take those of their options that stand here, and the defaults of the others."""
 
     members: list[str] = Field(
-        default_factory=lambda: ["statistical", "autoencoder", "mahalanobis"],
+        default_factory=lambda: ["statistical", "autoencoder", "pca"],
         description="registered scorers that judge together",
     )
 

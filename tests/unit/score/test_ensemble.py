@@ -122,3 +122,13 @@ def test_members_take_the_options_that_stand_beside_them() -> None:
     assert (found.architecture["0.hidden"], found.architecture["1.memory"]) == ([9, 3], 32)
     assert found.metrics["epochs"] == 2
     assert CONFIG.train.scorer == "ensemble"
+
+
+def test_principal_components_judge_by_default_and_take_their_option() -> None:
+    few, many = (
+        train(*windows(800), SPEC, config.parse({"train": {"epochs": 1, **own}}).train, "a test", CREATED_MS)
+        for own in ({}, {"variance": 0.01})
+    )
+    at = few.manifest.architecture["members"].index("pca")
+    assert few.manifest.architecture["members"] == many.manifest.architecture["members"]
+    assert not torch.equal(few.tensors[f"{at}.points"], many.tensors[f"{at}.points"])

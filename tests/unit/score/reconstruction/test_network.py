@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stream_ad import config, registry
+from stream_ad.config.parts import SCORER
 from stream_ad.score.reconstruction.network import trimmed_mean
 from tests.support.models import scorer_of, windows
 
@@ -24,3 +26,25 @@ def test_what_was_expected_is_not_taken_from_the_outlier_itself():
     x[:, -1, 1] += 1000.0
     after = scorer.explain(x).expected[:, -1, 1]
     assert np.median(np.abs(after - before)) < 20.0  # its scale; 1000 is 50 times that
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "vae"])
+@pytest.mark.parametrize(("fields", "rows"), [(2, 4), (3, 8), (4, 1), (6, 2)])
+def test_a_network_wider_than_its_input_finds_a_broken_correlation(kind: str, fields: int, rows: int) -> None:
+    """One quantity moves all fields; then the newest value of the first one is another row's. Each is usual by itself.
+
+    An identity would reconstruct both alike. A pair of the values has a correlation of .96, so that a tenth of the
+    exchanged ones fit all the same.
+    """
+    random = np.random.default_rng(fields)
+    common = random.normal(size=(6000, rows, 1)) * random.choice([-1.0, 1.0], fields)
+    x = torch.from_numpy((common + 0.2 * random.normal(size=(6000, rows, fields))).astype(np.float32))
+    usual, broken = x[5000:], x[5000:].clone()
+    broken[:, -1, 0] = broken[:, -1, 0].roll(1)
+    options = SCORER.adapted(config.parse({}).train.model_copy(update={"scorer": kind}))
+    part = registry.trainable(kind)
+    fitted = part.fit(x[:5000], usual, options, lambda *step: None)
+    model = part(fitted.architecture, fitted.tensors)
+    found, background = model.score(broken), model.score(usual)
+    assert float((found[:, None] > background).float().mean()) > 0.78
+    assert float(found.median()) > float(background.quantile(0.75))
