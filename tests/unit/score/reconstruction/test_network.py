@@ -29,7 +29,7 @@ def test_what_was_expected_is_not_taken_from_the_outlier_itself():
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae"])
-@pytest.mark.parametrize(("fields", "rows"), [(2, 4), (3, 8), (4, 1), (6, 2)])
+@pytest.mark.parametrize(("fields", "rows"), [(2, 4), (6, 2)])
 def test_a_network_wider_than_its_input_finds_a_broken_correlation(kind: str, fields: int, rows: int) -> None:
     """One quantity moves all fields; then the newest value of the first one is another row's. Each is usual by itself.
 
