@@ -3,7 +3,7 @@
 Compare the ratios: the figures of one machine do not hold for another. ARGS="--quick" runs a quarter
 of the size; ARGS=recovery measures restores and rebalances instead, ARGS=scorers each scorer alone (on a CUDA device
 too, where one is there), ARGS=calibration how far the realised rate of false alarms is from the stated one,
-ARGS=budget which incidents a budget is given to.
+ARGS=budget which incidents a budget is given to, ARGS=attribution how often explanations name the field that moved.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import budget, calibration, load, recovery, scorers, stages
+from benchmarks import attribution, budget, calibration, load, recovery, scorers, stages
 from tests.support.servers import kafka_broker, redis_server
 
+WHAT = ("speed", "recovery", "scorers", "calibration", "budget", "attribution")
 LEAST = {"full / consume": 0.15, "ensemble / autoencoder": 0.8, "1M keys / 1k keys": 0.6}
 MOST = {"first score [s]": 5.0}
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    arguments.add_argument(
-        "what", nargs="?", choices=["speed", "recovery", "scorers", "calibration", "budget"], default="speed"
-    )
+    arguments.add_argument("what", nargs="?", choices=WHAT, default="speed")
+    arguments.add_argument("--data", type=Path, help="for attribution: a folder with streams")
+    arguments.add_argument("--only", nargs="*", choices=sorted(attribution.STREAMS), help="of these")
     arguments.add_argument("--quick", action="store_true", help="a quarter of the events and keys")
     arguments.add_argument("--rounds", type=int, default=5, help="how often to take each figure (median)")
     arguments.add_argument("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.svg")
@@ -43,6 +44,7 @@ def main() -> None:
         "scorers": lambda: scorers.main(console, chosen.rounds, scale),
         "calibration": lambda: calibration.main(console, scale),
         "budget": lambda: budget.main(console),
+        "attribution": lambda: attribution.main(console, chosen.data, chosen.only, scale),
     }
     if chosen.what in alone:
         measured = {"figures": alone[chosen.what](), "at": time.time()}

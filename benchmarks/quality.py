@@ -26,7 +26,8 @@ from rich.console import Console
 from stream_ad.cli.sample import of_file
 from stream_ad.config import parse
 from stream_ad.io.files import FileSource
-from stream_ad.jobs.evaluate import Evaluation, Labels, evaluated
+from stream_ad.jobs.evaluate import Evaluation, evaluated
+from stream_ad.jobs.labels import Labels
 from stream_ad.propose.infer import infer
 from stream_ad.propose.presets import PRESETS
 from stream_ad.propose.toml import toml_of

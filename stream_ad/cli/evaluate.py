@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -20,8 +20,11 @@ from stream_ad.cli.output import answer, check_writable, out, progress
 from stream_ad.errors import ConfigError
 from stream_ad.io.atomic_file import replaced
 
+Answer = TypeVar("Answer")
+
 if TYPE_CHECKING:
-    from stream_ad.jobs.evaluate import Evaluation, Labels, Outcome
+    from stream_ad.jobs.evaluate import Evaluation, Outcome
+    from stream_ad.jobs.labels import Labels
 
 
 def evaluate(
@@ -36,6 +39,9 @@ def evaluate(
     train: Annotated[
         bool, typer.Option("--train", help="train train.scorer on the records before those that count")
     ] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="with --train: learn and judge on so many stretches, each after the last")
+    ] = None,
     first: Annotated[str | None, typer.Option("--from", help="begin at this record time (topics only)")] = None,
     last: Annotated[str | None, typer.Option("--to", help="end at this record time (topics only)")] = None,
     report: Annotated[Path | None, typer.Option(help="write a report with plots here (HTML)")] = None,
@@ -46,11 +52,21 @@ def evaluate(
 
     Each record is scored before anything learns from it, as in `run`. Labels choose no threshold and reach no detector.
     """
-    from stream_ad.jobs.evaluate import Labels
+    from stream_ad.jobs.labels import Labels
 
     check_writable(report, "--report")
     paths = path or [DEFAULT_CONFIG]
     labels = Labels(label, _pair(only), warm_up)
+    if folds is not None:
+        if not train:
+            raise ConfigError("--folds: compares what is trained; give --train too")
+        if only is not None or report is not None:
+            unused = "--only" if only is not None else "--report"
+            raise ConfigError(f"{unused}: does not go with --folds, which judges every record after the first stretch")
+        from stream_ad.cli.folds import evaluate_folds
+
+        evaluate_folds(paths, input, first, last, labels, folds, jobs, json)
+        return
     outcomes: dict[Path, Outcome] = {}
     drawn = report is not None
     with progress("evaluate") as bar:
@@ -63,7 +79,7 @@ def evaluate(
 
             outcomes[one] = _one(one, input, first, last, labels, train, drawn, show)
         else:
-            for one, outcome in _together(paths, jobs, input, first, last, labels, train, drawn):
+            for one, outcome in together(_one, paths, jobs, input, first, last, labels, train, drawn):
                 outcomes[one] = outcome
                 bar.update(task, advance=1, status=str(one))
     rows = [outcomes[one].evaluations[0] for one in paths] + outcomes[paths[0]].evaluations[1:]
@@ -71,18 +87,20 @@ def evaluate(
         with replaced(report) as file:
             file.write_text(_page(input, rows, [outcomes[one].section for one in paths]), encoding="utf-8")
     if json:
-        answer({"input": input, "evaluations": [_plain(row) for row in rows]}, True, "")
+        answer({"input": input, "evaluations": [plain(asdict(row)) for row in rows]}, True, "")
     else:
         out.print(_words(input, rows), highlight=False)
 
 
-def _together(paths: Sequence[Path], jobs: int, *arguments: Any) -> Iterator[tuple[Path, Outcome]]:
+def together(
+    task: Callable[..., Answer], paths: Sequence[Path], jobs: int, *arguments: Any
+) -> Iterator[tuple[Path, Answer]]:
     """Each in a process of its own, `jobs` at a time; all of these end with the first error, and with Ctrl-C."""
     with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
         # Ctrl-C reaches the whole group. The processes inherit that they do not see it: this one ends them.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            tasks = {pool.submit(_one, one, *arguments): one for one in paths}
+            tasks = {pool.submit(task, one, *arguments): one for one in paths}
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
@@ -120,18 +138,13 @@ def _pair(text: str | None) -> tuple[str, str] | None:
     return field, value
 
 
-def _plain(row: Evaluation) -> dict[str, Any]:
+def plain(value: Any) -> Any:
     """JSON has no NaN: a figure that does not exist is null."""
-
-    def known(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: known(inner) for name, inner in value.items()}
-        if isinstance(value, tuple):
-            return [known(inner) for inner in value]
-        return None if isinstance(value, float) and value != value else value
-
-    plain: dict[str, Any] = known(asdict(row))
-    return plain
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 RANKS = ("score", "ROC-AUC", "AP", "95 %", "AP of p", "VUS-PR", "NAB")
@@ -193,11 +206,11 @@ def _ranks(row: Evaluation) -> tuple[str, ...]:
     low, high = f.average_precision_interval
     return (
         row.name,
-        _figure(f.roc_auc),
-        _figure(f.average_precision),
-        f"{_figure(low)} – {_figure(high)}",
-        _figure(by_p_value.average_precision) if by_p_value else "",
-        _figure(f.vus_pr),
+        figure(f.roc_auc),
+        figure(f.average_precision),
+        f"{figure(low)} – {figure(high)}",
+        figure(by_p_value.average_precision) if by_p_value else "",
+        figure(f.vus_pr),
         f"{f.nab:.1f}" if f.nab == f.nab else "–",
     )
 
@@ -207,11 +220,11 @@ def _flags(row: Evaluation) -> tuple[str, ...]:
     return (
         row.name,
         f"{f.flagged:,}",
-        *map(_figure, (f.precision, f.recall, f.f1, f.event_recall)),
+        *map(figure, (f.precision, f.recall, f.f1, f.event_recall)),
         f"{f.delay_rows:,.0f}" if f.delay_rows == f.delay_rows else "–",
         f"{f.false_alarm_rate:.0e}",
     )
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     return "–" if value != value else f"{value:.3f}"

@@ -7,9 +7,20 @@ from collections.abc import Callable
 import numpy as np
 
 from stream_ad.batch import F64
-from stream_ad.evaluation.labelled import Answers, Labelled
+from stream_ad.evaluation.labelled import Answers, Labelled, Stream
 
 LONG_ROWS, SHORT_ROWS = 1000, 10
+
+
+def of(stream: Stream) -> dict[str, Answers]:
+    """What each of them answers, by name."""
+    answers = stream.answers
+    return {
+        "random": random(answers),
+        "always": always(answers),
+        "differences": squared_difference(answers, stream.values),
+        "variances": variance_ratio(answers, stream.values),
+    }
 
 
 def random(rows: Labelled, seed: int = 0) -> Answers:

@@ -5,43 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from stream_ad.batch import F64, I64, Bool, EventBatch, Message, Phase, RawBatch, Verdicts
+from stream_ad.batch import F64, I64, Bool, EventBatch, Message, Phase, Verdicts
 from stream_ad.config import Config
 from stream_ad.errors import InputError
 from stream_ad.evaluation import baselines
-from stream_ad.evaluation.figures import Figures, figures
+from stream_ad.evaluation.figures import RESAMPLES, Figures, figures
 from stream_ad.evaluation.labelled import Answers, Labelled, Stream
 from stream_ad.evaluation.report import section
 from stream_ad.io.bounded import read_decoded
-from stream_ad.io.files import leaf
 from stream_ad.io.seeks import FromTheStart
+from stream_ad.jobs.labels import Labels, Truth
 from stream_ad.jobs.train import Collector, approved, learnt
 from stream_ad.protocols import Source
 from stream_ad.score.local import LocalModels
 from stream_ad.state.assemble import Assembly, judge_decoded
 from stream_ad.state.shard import Shard
-
-TRUE = {"1", "1.0", "true", "yes"}
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """Which records are anomalous, and which count.
-
-    A record is anomalous if `field`, a dotted path, holds 1 or true. A record counts unless it is among the first
-    `warm_up` ones of its key, or `only`, a field and a value, is given and the record has another value.
-    """
-
-    field: str = "label"
-    only: tuple[str, str] | None = None
-    warm_up: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,60 +52,14 @@ class Outcome:
     section: str  # of a report, as HTML; "" unless it was asked for
 
 
-class Truth:
-    """Reads the labels of records, in the order of the log."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What a pipeline answered to a stream."""
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
-        self.keys: dict[bytes, int] = {}  # name -> number
-        self._seen: list[int] = []  # [keys]
-        self._counting: list[bool] = []  # [keys]
-        self.labelled = 0  # records that have the field
-
-    def of(self, events: EventBatch) -> Labelled:
-        n = len(events)
-        label, counted, key = np.zeros(n, bool), np.ones(n, bool), np.zeros(n, np.int64)
-        names = events.key.tolist()
-        for i, row in enumerate(events.row.tolist()):
-            document = _document(events.raw, row)
-            held = leaf(document, self._labels.field.split("."))
-            label[i] = str(held).lower() in TRUE
-            self.labelled += held is not None
-            key[i] = number = self.keys.setdefault(names[i], len(self.keys))
-            if number == len(self._seen):
-                self._seen.append(0)
-                self._counting.append(False)
-            self._seen[number] += 1
-            counted[i] = self._seen[number] > self._labels.warm_up and self._is_among(document)
-            self._counting[number] |= bool(counted[i])
-        return Labelled(key, events.ts_ms, label, counted)
-
-    def earlier(self, events: EventBatch) -> Bool:
-        """[n] which events come before the first one of their key that counts."""
-        before = np.array(self._counting, bool)
-        rows = self.of(events)
-        earlier = np.ones(len(rows), bool)
-        known = rows.key < len(before)
-        earlier[known] = ~before[rows.key[known]]
-        first = np.flatnonzero(rows.counted)
-        began = np.full(len(self._counting), len(rows))
-        np.minimum.at(began, rows.key[first], first)
-        return earlier & (np.arange(len(rows)) < began[rows.key])
-
-    def _is_among(self, document: object) -> bool:
-        if self._labels.only is None:
-            return True
-        field, value = self._labels.only
-        return str(leaf(document, field.split("."))) == value
-
-
-def _document(raw: RawBatch, row: int) -> object:
-    try:
-        return orjson.loads(raw.value[row] or b"null")
-    except orjson.JSONDecodeError:
-        raise InputError(
-            f"--label: labels are read from JSON, which the record at offset {raw.offset[row]} is not"
-        ) from None
+    stream: Stream
+    incidents: I64  # rows of the stream at which incidents opened
+    held: int  # incidents that budgets held back
+    rejects: int
 
 
 def evaluated(
@@ -137,50 +76,52 @@ def evaluated(
     """
     begun = time.monotonic()
     parts = Assembly.of(config)
-    bundles = [trained(config, parts, source(), labels)] if train else []
+    bundles = [trained(config, parts, source(), "evaluate", Truth(labels).earlier)] if train else []
     with LocalModels(config, bundles) as models:
-        stream, incidents, held, rejects = judged(parts, source(), labels, models, progress)
+        judgement = judged(parts, source(), labels, models, progress)
+    detector = replace(measured(config, name, judgement), seconds=time.monotonic() - begun)
+    beside = baselines.of(judgement.stream)
+    evaluations = [detector, *(Evaluation(other, figures(rows)) for other, rows in beside.items())]
+    return Outcome(evaluations, section(name, judgement.stream, beside) if report else "")
+
+
+def measured(config: Config, name: str, judgement: Judgement, resamples: int = RESAMPLES) -> Evaluation:
+    """The figures of what counts; `resamples` are those of the intervals. Raises `InputError` where nothing counts."""
+    stream, incidents = judgement.stream, judgement.incidents
     answers = stream.answers
     if not answers.counted.any():
         raise InputError("no record counts: see --only and --warm-up")
     opened, budget = incidents[answers.counted[incidents]], config.incidents.budget
-    detector = Evaluation(
+    return Evaluation(
         name=name,
-        figures=figures(answers),
+        figures=figures(answers, resamples),
         stated_rate=config.threshold.false_alarm_rate,
         by_p_value=figures(Answers.of(answers, -stream.p_value, answers.flag), resamples=0),
         incidents=len(opened),
         incidents_without_label=int((~answers.label[opened]).sum()),
         budget=None if budget is None else str(budget),
         most_in_period=0 if budget is None else _most(answers.ts_ms[incidents], budget.period_ms),
-        held=held,
-        rejects=rejects,
-        seconds=time.monotonic() - begun,
+        held=judgement.held,
+        rejects=judgement.rejects,
     )
-    beside = {
-        "random": baselines.random(answers),
-        "always": baselines.always(answers),
-        "differences": baselines.squared_difference(answers, stream.values),
-        "variances": baselines.variance_ratio(answers, stream.values),
-    }
-    evaluations = [detector, *(Evaluation(other, figures(rows)) for other, rows in beside.items())]
-    return Outcome(evaluations, section(name, stream, beside) if report else "")
 
 
-def trained(config: Config, parts: Assembly, source: Source, labels: Labels) -> bytes:
-    truth = Truth(labels)
-    collector = Collector(parts, config.train.max_rows, truth.earlier)
+def trained(
+    config: Config, parts: Assembly, source: Source, origin: str, wanted: Callable[[EventBatch], Bool] | None = None
+) -> bytes:
+    """A bundle that learnt from the events that are `wanted`, or from all. Errors name the `origin`."""
+    collector = Collector(parts, config.train.max_rows, wanted)
     with closing(read_decoded(source, parts.codec)) as polls:
         for batches in polls:
             for decoded in batches:
                 collector.add(decoded)
-    return approved(config, learnt(config, collector, "evaluate")).to_bytes()
+    return approved(config, learnt(config, collector, origin)).to_bytes()
 
 
 def judged(
     parts: Assembly, source: Source, labels: Labels, models: LocalModels, progress: Callable[[int], None]
-) -> tuple[Stream, I64, int, int]:
-    """The stream, the rows at which incidents opened, how many more were held back, and how many records rejected."""
+) -> Judgement:
+    """What the last one of the models answers to the source, each record scored before anything learns from it."""
     truth, version, listener = Truth(labels), models.versions[-1], FromTheStart(source)
     shards: dict[int, Shard] = {}
     known: list[Labelled] = []
@@ -202,7 +143,7 @@ def judged(
             progress(count)
     if not count:
         raise InputError(f"no events to evaluate{_reason(rejects)}")
-    if not truth.labelled:
+    if labels.field and not truth.labelled:
         raise InputError(f"--label: no record has a field {labels.field!r}")
     rows = Labelled.concat(known)
     partitions, offsets, score, flag, threshold, p_value, values = map(np.concatenate, zip(*columns, strict=True))
@@ -213,7 +154,7 @@ def judged(
     names = [key.decode(errors="backslashreplace") for key in truth.keys]
     stream = Stream(Answers.of(rows, score, flag > 0), threshold, p_value, values, names)
     held = sum(shard.budget.held for shard in shards.values())
-    return stream, incidents, held, len(rejects)
+    return Judgement(stream, incidents, held, len(rejects))
 
 
 def _most(ts_ms: I64, period_ms: int) -> int:

@@ -11,7 +11,8 @@ import pytest
 from stream_ad import config
 from stream_ad.errors import InputError
 from stream_ad.io.memory import MemorySource, Record
-from stream_ad.jobs.evaluate import Evaluation, Labels, evaluated
+from stream_ad.jobs.evaluate import Evaluation, evaluated
+from stream_ad.jobs.labels import Labels
 
 CONFIG = config.parse(
     {
