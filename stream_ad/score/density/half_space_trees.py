@@ -96,14 +96,16 @@ class HalfSpaceTrees:
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """The contribution of a feature is the fall of the error when the feature is replaced by its median."""
+        """The contribution of a feature is the fall of the error when the feature is replaced by its median, times its
+        scaled deviation: the trees hardly tell 20 deviations from 2, of which a row has several."""
+        newest = ((x[:, -1] - self.scaler.centre) / self.scaler.spread).abs().nan_to_num(0.0).clamp(max=30.0)
         unit = _unit(self.scaler, x)
         error = self._error(unit).log()
         parts = torch.zeros_like(x)
         for j in range(x.shape[2]):
             without = unit.clone()
             without[:, j] = 0.5
-            parts[:, -1, j] = (error - self._error(without).log()).clamp(min=0.0).float()
+            parts[:, -1, j] = (error - self._error(without).log()).clamp(min=0.0).float() * newest[:, j]
         return Explanation(
             contribution=shares(parts).cpu().numpy(),
             expected=self.scaler.centre.expand(x.shape).contiguous().cpu().numpy(),

@@ -31,6 +31,7 @@ CONFIG = config.parse(
 )
 START_MS, STEP_MS, ROWS, KEYS, FOLDS = 1_700_000_000_000, 1000, 1600, 4, 3
 SIZE = ROWS // (FOLDS + 1)
+LABELS = Labels()
 
 
 def events(seed: int = 0) -> list[dict[str, object]]:
@@ -47,7 +48,7 @@ def events(seed: int = 0) -> list[dict[str, object]]:
     ]
 
 
-def folds(stream: list[dict[str, object]], labels: Labels = Labels(), partitions: int = 1) -> list[Fold]:
+def folds(stream: list[dict[str, object]], labels: Labels = LABELS, partitions: int = 1) -> list[Fold]:
     parts = {at: [Record(None, orjson.dumps(one)) for one in stream[at::partitions]] for at in range(partitions)}
     found = cross_validated(CONFIG, "mine", lambda: MemorySource("t", parts, poll_rows=300), labels, FOLDS).folds
     return [replace(fold, evaluations=[replace(one, seconds=0.0) for one in fold.evaluations]) for fold in found]
