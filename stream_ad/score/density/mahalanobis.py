@@ -83,19 +83,18 @@ class Mahalanobis:
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """A feature that is there contributes by how much of each distance it could take away; it was expected where
-        the others of its lag put it."""
+        """A feature contributes its term of each distance; it was expected where the others of its lag put it."""
         z = scaled(self.scaler, x)
         newest, mean = z[:, -1], z.mean(1)
-        parts = divided(mean, self.precision)[:, None].repeat(1, x.shape[1], 1) / x.shape[1]
-        parts[:, -1] += divided(newest, self.precision)
+        parts = _divided(mean, self.precision)[:, None].repeat(1, x.shape[1], 1) / x.shape[1]
+        parts[:, -1] += _divided(newest, self.precision)
         expected = self.scaler.centre.expand(x.shape).clone()
         own = self.precision.diagonal()
         # the mean of a Gaussian variable given all others (Rue & Held 2005, theorem 2.3)
         conditional = newest - newest @ self.precision / own
         expected[:, -1] += (conditional * self.scaler.spread).float()
         return Explanation(
-            contribution=shares((parts * (x == x)).float()).cpu().numpy(),
+            contribution=shares(parts.float()).cpu().numpy(),
             expected=expected.clamp(-1e30, 1e30).cpu().numpy(),
             spread=(own.rsqrt() * self.scaler.spread).float().cpu().numpy(),
         )
@@ -137,11 +136,6 @@ def distance(z: Tensor, precision: Tensor) -> Tensor:
     return ((z @ precision) * z).sum(1).clamp(min=0.0) / z.shape[1]
 
 
-def divided(z: Tensor, matrix: Tensor) -> Tensor:
-    """[n,f] -> [n,f], summing to 1: what replacing each feature by what was expected takes off z'Mz.
-
-    It is the contribution by reconstruction of Alcala & Qin 2009. Where one feature is far off, that one has the
-    greatest, however the features go together (Cauchy's inequality); the terms of z'Mz blame its neighbours too.
-    """
-    less = (z @ matrix).square() / matrix.diagonal()
-    return less / less.sum(1, keepdim=True).clamp(min=1e-300)
+def _divided(z: Tensor, precision: Tensor) -> Tensor:
+    terms = ((z @ precision) * z).clamp(min=0.0)
+    return terms / terms.sum(1, keepdim=True).clamp(min=1e-300)

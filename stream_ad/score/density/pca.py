@@ -12,7 +12,7 @@ from torch import Tensor
 from stream_ad.batch import Explanation
 from stream_ad.score.bundle import Bundle
 from stream_ad.score.density import kernels
-from stream_ad.score.density.mahalanobis import covariance, distance, divided, scaled
+from stream_ad.score.density.mahalanobis import covariance, distance, scaled
 from stream_ad.score.density.options import PcaOptions
 from stream_ad.score.scaling import Calibration, Scaler, blocks, compressed, robust_spread, shares
 from stream_ad.score.train import Fitted, Progress
@@ -99,11 +99,11 @@ class Pca:
 
     @torch.inference_mode()
     def explain(self, x: Tensor) -> Explanation:
-        """A feature that is there contributes by how much of each index it could take away; it was expected where it
-        takes away most, the others staying."""
+        """A feature that is there contributes by how much of each index it could take away (the contribution by
+        reconstruction of Alcala & Qin 2009); it was expected where it takes away most, the others staying."""
         newest, mean = _views(self.scaler, x)
-        parts = divided(mean, self.stretches)[:, None].repeat(1, x.shape[1], 1) / x.shape[1]
-        parts[:, -1] += divided(newest, self.points)
+        parts = _divided(mean, self.stretches)[:, None].repeat(1, x.shape[1], 1) / x.shape[1]
+        parts[:, -1] += _divided(newest, self.points)
         expected = self.scaler.centre.expand(x.shape).clone()
         expected[:, -1] = self._expected(newest)
         return Explanation(
@@ -145,3 +145,9 @@ def _views(scaler: Scaler, x: Tensor) -> tuple[Tensor, Tensor]:
     """float32 [n,w,f] -> the newest lag and the mean of the lags, float64 [n,f]."""
     z = scaled(scaler, x)
     return compressed(z[:, -1]), compressed(z.mean(1))
+
+
+def _divided(z: Tensor, matrix: Tensor) -> Tensor:
+    """[n,f] -> [n,f], summing to 1: what replacing each feature by what was expected takes off z'Mz."""
+    less = (z @ matrix).square() / matrix.diagonal()
+    return less / less.sum(1, keepdim=True).clamp(min=1e-300)
