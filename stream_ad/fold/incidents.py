@@ -1,15 +1,12 @@
 """Makes alerts of flags: consecutive anomalous rows of a key are one incident.
 
 * *opened* with the first flagged row; the incident is named by that row's offset.
-* *updated* when the p-value has fallen by `update_factor` since the incident's last opened or
-  updated alert, and `cooldown` has passed since that alert.
-* *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last row
-  that was not normal by `resolve_after` (whichever key's event moves it), or when the key is forgotten.
-  A row is normal from a p-value of `NORMAL_P` on. So one anomaly in the window of many rows, whose scores go up and
-  down about the threshold, is one incident (hysteresis; Schmitt 1938).
-* A flag within `cooldown` of the incident's last opened or updated alert continues a resolved
-  incident silently, and its end is silent too, because the resolution was published already.
-  Only an update is published again, and then a resolution follows.
+* *updated* when the p-value is `update_factor` lower than at the last opened or updated alert, `cooldown` ago or more.
+* *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last row that was not normal by
+  `resolve_after` (whichever key's event moves it), or when the key is forgotten. A row is normal from a p-value of
+  `NORMAL_P` on: one anomaly in the window of many rows, whose scores go up and down, is one incident (hysteresis).
+* A flag within `cooldown` of the incident's last opened or updated alert continues a resolved incident silently; its
+  end, told before, is silent too. Only an update is published again, and then a resolution follows.
 * With a budget each new lowest p-value of an incident is a line (`alert_kernel.ASKED_AGAIN`), by which
   `stream_ad.fold.budget` tells an incident after all that it held back when it opened.
 * A level shift ends the incident: one alert of rule shift, then the resolution.

@@ -14,7 +14,7 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 
-from stream_ad.batch import F32, F64, I64, EventBatch, Explanation, FeatureBatch
+from stream_ad.batch import F64, I64, EventBatch, Explanation, FeatureBatch
 from stream_ad.config.feature_kinds.reading import (
     Direction,
     Figure,
@@ -26,12 +26,12 @@ from stream_ad.config.feature_kinds.reading import (
     Share,
     Unit,
 )
-from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, Role, State
+from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
 from stream_ad.config.features import BETWEEN, Feature, FeatureSpec
+from stream_ad.messages.blame import of_fields
 from stream_ad.messages.phrases import duration, number, number_range
 
 _RANGE = 2.0  # spreads either side of the expected value
-_MOST_DEVIATIONS = 25.0  # that count, as in the statistical scorer
 _LEAST_SHARE = 0.05  # contributors with a smaller share of the row's error are left out, unless there is no other
 
 
@@ -121,7 +121,7 @@ def _of_row(
     groups: list[list[int]],
     top: int,
 ) -> list[Contributor]:
-    contribution = _of_fields(explanation.contribution[i], batch.x[row], spec)
+    contribution = of_fields(explanation.contribution[i], batch.x[row], spec)
     share = contribution.sum(axis=0)  # [f]
     ranked = sorted(
         ((float(sum(share[index] for index in group)), group) for group in groups), key=lambda pair: -pair[0]
@@ -166,23 +166,6 @@ def _categories(events: EventBatch, row: int, feature: Feature, spec: FeatureSpe
     columns = (feature.column,) if feature.column < c else spec.pairs[feature.column - c]
     texts = [events.cats[column][row].decode("utf-8", "backslashreplace") for column in columns]
     return tuple((spec.categorical[column], text) for column, text in zip(columns, texts, strict=True)) * all(texts)
-
-
-def _of_fields(contribution: F32, x: F32, spec: FeatureSpec) -> F64:
-    """[w,f] both: that of a joint feature divided among itself and the standard ones of its lag, by the fourth powers
-    of their deviations."""
-    own = np.nan_to_num(contribution.astype(np.float64))
-    roles = [spec.kind_of(feature).role for feature in spec.features]
-    joint = np.flatnonzero([role is Role.JOINT for role in roles])
-    if not len(joint):
-        return own
-    alike = np.flatnonzero([role in (Role.JOINT, Role.STANDARD) for role in roles])
-    power = np.clip(np.nan_to_num(np.abs(x[:, alike].astype(np.float64))), 0.0, _MOST_DEVIATIONS) ** 4
-    divided = own[:, joint].sum(axis=1)
-    known = power.sum(axis=1) > 0
-    own[np.ix_(known, joint)] = 0.0
-    own[np.ix_(known, alike)] += divided[known, None] * power[known] / power[known].sum(axis=1, keepdims=True)
-    return own
 
 
 def _base(batch: FeatureBatch, row: int, feature: Feature, spec: FeatureSpec) -> F64:

@@ -20,7 +20,8 @@ from stream_ad.config.feature_kinds import suited
 from stream_ad.config.feature_kinds.row import Of, Trait
 from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
 from stream_ad.propose.presets import Preset
-from stream_ad.propose.times import MOSTLY, time_of, variation
+from stream_ad.propose.rhythm import rhythm_of
+from stream_ad.propose.times import MOSTLY, time_of
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
 
@@ -41,11 +42,6 @@ _WHOM = re.compile(
     r"(^|[._-])(merchant|terminal|shop|service|dst_?ip|destination_?ip|counterparty|payee)" + _SUFFIX, re.I
 )
 _UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
-_STEADY = 0.5  # variation of gaps below which a key has a rhythm
-_GO_ON = 0.9  # share of keys that still speak at the end of the sample; a few may just be silent
-_LATE_GAPS = 3  # after so many gaps without an event a key does not speak any more
-_FASTER = 3  # times: events come so much faster than the gaps say, which are then those between the sample's places
-_PLACES = 8  # of a partition that a sample is taken from, at most
 _MOST_FIELDS = 64
 
 
@@ -79,7 +75,7 @@ class Proposal:
     real_time: bool = True  # event times are moments, not just an order
     old_times: bool = False  # most lie before the default of `record.earliest`
     lateness_ms: int = 0  # how far events of a partition lag behind the newest
-    gap_ms: float = 0.0  # median between events of a key; 0 = unknown
+    gap_ms: float = 0.0  # between events of a key; 0 = unknown
     steady: bool = False  # keys have events at regular intervals
     lasting: bool = False  # and nearly all of several keys go on to the end of the sample
     event: list[str] = field(default_factory=list)
@@ -158,42 +154,9 @@ def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dic
 
 def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
     proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
-    newest: dict[int, int] = {}
-    previous: dict[bytes | None, list[int]] = {}
-    where: dict[bytes | None, int] = {}
-    for key, at, ms in zip(keys, partition, ts_ms.tolist(), strict=True):
-        if ms < 0:
-            continue
-        newest[at] = max(newest.get(at, ms), ms)
-        proposal.lateness_ms = max(proposal.lateness_ms, newest[at] - ms)
-        previous.setdefault(key, []).append(ms)
-        where[key] = at
-    gaps = [np.diff(np.sort(np.array(times, np.float64))) for times in previous.values() if len(times) > 2]
-    if gaps:
-        proposal.gap_ms = float(np.median(np.concatenate(gaps)))
-        rhythm = [variation(part) for part in gaps]
-        pace_ms = _pace_ms(keys, ts_ms, partition)
-        between_places = pace_ms < proposal.gap_ms / _FASTER
-        proposal.steady = bool(np.median(rhythm) < _STEADY) and proposal.gap_ms > 0 and not between_places
-        if not proposal.steady:
-            proposal.gap_ms = min(proposal.gap_ms, pace_ms)
-        silent_ms = [newest[where[key]] - max(times) for key, times in previous.items()]
-        speaking = sum(ms <= _LATE_GAPS * proposal.gap_ms for ms in silent_ms)
-        proposal.lasting = proposal.steady and len(silent_ms) > 1 and speaking >= _GO_ON * len(silent_ms)
-
-
-def _pace_ms(keys: Sequence[bytes | None], ts_ms: I64, partition: Sequence[int]) -> float:
-    """The mean gap between events of a key, by how many keys a partition has and how often any of them speaks.
-
-    Of a key among many, a sample has an event here and there, and the gaps between them are those between its places.
-    """
-    paces = []
-    for at in set(partition):
-        rows = [row for row, one in enumerate(partition) if one == at and ts_ms[row] >= 0]
-        steps = np.sort(np.maximum(np.diff(ts_ms[rows]), 0))[:-_PLACES]
-        if len(steps):
-            paces.append(float(steps.mean()) * len({keys[row] for row in rows}))
-    return float(np.median(paces)) if paces else np.inf
+    seen = rhythm_of(ts_ms, keys, partition)
+    proposal.lateness_ms, proposal.gap_ms = seen.lateness_ms, seen.gap_ms
+    proposal.steady, proposal.lasting = seen.steady, seen.lasting
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_ad.batch import F64, I64, Strings
+from stream_ad.batch import I64, Strings
 from stream_ad.codec.timestamps import of_iso, of_numbers
 from stream_ad.propose.fields import FieldType
 
@@ -58,9 +58,3 @@ def time_of(name: str, leaves: Sequence[Any], field_type: FieldType) -> Time | N
     if named and rising and numbers.min() >= 0 and numbers.max() < 1e8:
         return Time(name, "s", "a number that counts up", False, of_numbers(leaves, "s"))
     return None
-
-
-def variation(gaps: F64) -> float:
-    """Interquartile range, as a standard deviation, over the median: robust, since a sample has holes."""
-    low, median, high = np.percentile(gaps, [25, 50, 75])
-    return float((high - low) / 1.349 / median) if median > 0 else np.inf
