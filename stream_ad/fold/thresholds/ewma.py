@@ -152,7 +152,8 @@ class EwmaThreshold:
         `old`, `new` [r]: scores of the same recent windows by the two models. They are joined by
         the line `new = a + b * old` through medians and median absolute deviations, `b` kept in
         [0.05, 20]. With fewer than 32 finite pairs, or without spread, each side is taken as
-        calibrated: the pool becomes mean 0, standard deviation 1 again.
+        calibrated: the pool becomes mean 0, standard deviation 1 again. How rare deviations are begins anew: the tail
+        of one model's scores says little of another's, and would be forgotten only after 100,000 rows.
         """
         finite = np.isfinite(old) & np.isfinite(new)
         old, new = old[finite], new[finite]
@@ -169,6 +170,7 @@ class EwmaThreshold:
             b = 1.0 / float(np.sqrt(pool["variance"]))
             a = -float(pool["mean"]) * b
         _rescale(_memory(state), a, b)
+        state.tail[:], state.bins[:] = tail.prior(self._options.rate)
 
 
 def _without_values(events: EventBatch) -> Bool:

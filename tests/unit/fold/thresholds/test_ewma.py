@@ -173,6 +173,20 @@ def test_a_swap_of_models_carries_the_thresholds_to_the_new_scale() -> None:
     assert np.ptp(before) > 1  # the keys' own levels are kept
 
 
+def test_a_swap_begins_the_tail_anew() -> None:
+    """The scores of the old model have hardly a tail, and those of the new one a heavy one."""
+    rng = np.random.default_rng(0)
+    threshold = EwmaThreshold(config.Threshold(false_alarm_rate=RATE))
+    state, seen = threshold.init(10), set[int]()
+    slot = (np.arange(20_000) % 10).astype(np.int32)
+    light, heavy = rng.uniform(-1, 1, 20_000), rng.laplace(size=20_000)
+    threshold.step(state, scores(slot.tolist(), light, seen=seen))
+    threshold.carry(state, light[-256:], heavy[:256])
+    flag = threshold.step(state, scores(slot.tolist(), heavy, seen=seen)).flag
+    assert flag[:2_000].mean() < 0.02
+    assert flag[2_000:].mean() < 3 * RATE
+
+
 def test_a_swap_with_too_few_windows_takes_both_sides_as_calibrated() -> None:
     after, base = carried(np.array([5.0, 3.0]), np.array([-base_mean(), 1.0]), 31)
     assert 2 < after.mean() < 6
