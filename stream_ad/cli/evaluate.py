@@ -97,13 +97,13 @@ def together(
 ) -> Iterator[tuple[Path, Answer]]:
     """Each in a process of its own, `jobs` at a time; all of these end with the first error, and with Ctrl-C."""
     with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn")) as pool:
-        # Ctrl-C reaches the whole group. The processes inherit that they do not see it: this one ends them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            tasks = {pool.submit(task, one, *arguments): one for one in paths}
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
+            # Ctrl-C reaches the whole group. The processes inherit that they do not see it: this one ends them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                tasks = {pool.submit(task, one, *arguments): one for one in paths}
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for done in as_completed(tasks):
                 yield tasks[done], done.result()
         except BaseException:
