@@ -21,7 +21,6 @@ from stream_ad.batch import F64, I64, Bool
 from stream_ad.cli.sample import of_file
 from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config, parse
-from stream_ad.evaluation.attribution import Shifted, by_chance, halves, hits, largest_deviations, shifted
 from stream_ad.io.bounded import read_decoded
 from stream_ad.io.files import FileSource
 from stream_ad.jobs.train import Collector, learnt
@@ -31,6 +30,7 @@ from stream_ad.propose.presets import PRESETS
 from stream_ad.propose.toml import toml_of
 from stream_ad.score.local import LocalModels
 from stream_ad.state.assemble import Assembly, judge_decoded
+from tests.support.shifts import Shifted, by_chance, halves, hits, largest_deviations, shifted
 
 SCORERS = (
     "statistical",

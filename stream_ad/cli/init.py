@@ -111,8 +111,9 @@ def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int
         ("categorical", listed([f"{name} ({' '.join(c.features)})" for name, c in proposal.categorical.items()])),
         ("of the event", listed(proposal.event)),
     ]
-    if proposal.lasting and proposal.real_time:
-        lines.append(("silence", f"a key that has no event, where one comes about every {about(proposal.gap_ms)}"))
+    if proposal.rhythm.lasting and proposal.real_time:
+        gap = about(proposal.rhythm.gap_ms)
+        lines.append(("silence", f"a key that has no event, where one comes about every {gap}"))
     lines += [("left out", f"{name}: {why}") for name, why in proposal.left_out.items()]
     lines += [("not decided", text) for text in proposal.undecided]
     lines += [("rejected", f"{count} records of the sample: {code}") for code, count in rejects.items()]

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream_ad.jobs.train import NOT_PROMOTED
-
 STOP_S = 20.0
+_REFUSED = "is registered and not promoted: "  # of the log, before the reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,8 @@ class Worker:
 
 def refusal(log: str) -> str | None:
     """Why a trained model does not judge, in the words of the log; None where none was refused."""
-    lines = [line for line in log.splitlines() if NOT_PROMOTED in line]
-    return lines[-1].partition(f"{NOT_PROMOTED}: ")[2] if lines else None
+    lines = [line for line in log.splitlines() if _REFUSED in line]
+    return lines[-1].partition(_REFUSED)[2] if lines else None
 
 
 def parsed(text: str) -> Figures:

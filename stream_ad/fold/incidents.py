@@ -4,7 +4,7 @@
 * *updated* when the p-value is `update_factor` lower than at the last opened or updated alert, `cooldown` ago or more.
 * *resolved* after `resolve_rows` normal rows in a row, or when the watermark passes the last row that was not normal by
   `resolve_after` (whichever key's event moves it), or when the key is forgotten. A row is normal from a p-value of
-  `NORMAL_P` on: one anomaly in the window of many rows, whose scores go up and down, is one incident (hysteresis).
+  `_NORMAL_P` on: one anomaly in the window of many rows, whose scores go up and down, is one incident (hysteresis).
 * A flag within `cooldown` of the incident's last opened or updated alert continues a resolved incident silently; its
   end, told before, is silent too. Only an update is published again, and then a resolution follows.
 * With a budget each new lowest p-value of an incident is a line (`alert_kernel.ASKED_AGAIN`), by which
@@ -42,7 +42,7 @@ _INTS = np.dtype(
         ("about", "i8"),  # offset of the last flag
         ("about_ms", "i8"),
         ("events", "i8"),  # flags
-        ("normal", "i8"),  # rows since the last flag
+        ("normal", "i8"),  # normal rows in a row
         ("alerted_ms", "i8"),  # event time of the last opened or updated alert
         ("key_bytes", "i8"),
         ("unrest_ms", "i8"),  # event time of the last row that was neither flagged nor normal
@@ -59,7 +59,7 @@ _REAL = np.dtype(
 )
 
 _AHEAD = 16  # rows
-NORMAL_P = 0.02  # where the threshold's tail begins
+_NORMAL_P = 0.02  # where the threshold's tail begins
 
 
 @dataclass(slots=True)
@@ -280,7 +280,7 @@ def _change(
         return _flagged(lines, events, i, judged, row, wheel, keys, options)
     if keys.phase[s] in (_REPORTED, _SILENT):
         ints = keys.ints[s]
-        if judged.p_value[row] < NORMAL_P:
+        if judged.p_value[row] < _NORMAL_P:
             ints.normal, ints.unrest_ms = 0, max(ints.unrest_ms, events.ts_ms[i])
             return lines
         ints.normal += 1

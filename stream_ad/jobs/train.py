@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-NOT_PROMOTED = "is registered and not promoted"
 MOST_BYTES = 64 << 20  # of features that are kept for the trial
 
 
@@ -199,7 +198,7 @@ def promote(store: ModelStore, info: ModelInfo, config: Config, force: bool = Fa
     reasons = objections(info.metrics, config)
     if reasons and not force:
         raise ModelError(
-            f"model {info.version}: {NOT_PROMOTED}: {'; '.join(reasons)}; "
+            f"model {info.version}: is registered and not promoted: {'; '.join(reasons)}; "
             f"`stream-ad models promote {info.version} --force` lets it judge all the same"
         )
     store.promote(info.version, forced=bool(reasons))

@@ -84,16 +84,14 @@ def objections(metrics: Mapping[str, float], config: Config) -> list[str]:
         return []
     rows, spikes, flags = (metrics[f"trial_{name}"] for name in ("rows", "spikes", "flags"))
     found, judge_found, judge_flags = (metrics[f"trial_{name}"] for name in ("found", "judge_found", "judge_flags"))
-    # bundles of versions before counted no incidents
-    incidents, judge_incidents = (
-        metrics.get("trial_incidents", flags),
-        metrics.get("trial_judge_incidents", judge_flags),
-    )
+    incidents, judge_incidents, opened = flags, judge_flags, f"flags {flags:.0f} of"
+    if "trial_incidents" in metrics:  # bundles of earlier versions counted none
+        incidents, judge_incidents = metrics["trial_incidents"], metrics["trial_judge_incidents"]
+        opened = f"opens {incidents:.0f} incidents in"
     stated = config.threshold.false_alarm_rate * rows
     least = config.models.least_found * judge_found
     # a few incidents are chance, and what the version that judges flags may be true
     most = max(config.models.most_flags * stated + 10.0, 2.0 * judge_incidents)
-    most_flags = max(MOST_SHARE * rows, 2.0 * judge_flags)
     reasons = []
     if found < least:
         reasons.append(
@@ -102,10 +100,10 @@ def objections(metrics: Mapping[str, float], config: Config) -> list[str]:
         )
     if incidents > most:
         reasons.append(
-            f"it opens {incidents:.0f} incidents in {rows:.0f} rows where {stated:.1f} false flags are stated "
+            f"it {opened} {rows:.0f} rows where {stated:.1f} false flags are stated "
             f"(models.most_flags = {config.models.most_flags:g} accepts {most:.0f})"
         )
-    if flags > max(most, most_flags):
+    if flags > max(most, MOST_SHARE * rows, 2.0 * judge_flags):
         reasons.append(
             f"it flags {flags:.0f} of {rows:.0f} rows, and the version that judges {judge_flags:.0f}: "
             "what is so frequent is no anomaly"

@@ -20,7 +20,7 @@ from stream_ad.config.feature_kinds import suited
 from stream_ad.config.feature_kinds.row import Of, Trait
 from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
 from stream_ad.propose.presets import Preset
-from stream_ad.propose.rhythm import rhythm_of
+from stream_ad.propose.rhythm import Rhythm, rhythm_of
 from stream_ad.propose.times import MOSTLY, time_of
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
@@ -74,10 +74,7 @@ class Proposal:
     timestamp_why: str = ""
     real_time: bool = True  # event times are moments, not just an order
     old_times: bool = False  # most lie before the default of `record.earliest`
-    lateness_ms: int = 0  # how far events of a partition lag behind the newest
-    gap_ms: float = 0.0  # between events of a key; 0 = unknown
-    steady: bool = False  # keys have events at regular intervals
-    lasting: bool = False  # and nearly all of several keys go on to the end of the sample
+    rhythm: Rhythm = field(default_factory=Rhythm)
     event: list[str] = field(default_factory=list)
     numeric: dict[str, Choice] = field(default_factory=dict)
     categorical: dict[str, Choice] = field(default_factory=dict)
@@ -154,9 +151,7 @@ def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dic
 
 def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
     proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
-    seen = rhythm_of(ts_ms, keys, partition)
-    proposal.lateness_ms, proposal.gap_ms = seen.lateness_ms, seen.gap_ms
-    proposal.steady, proposal.lasting = seen.steady, seen.lasting
+    proposal.rhythm = rhythm_of(ts_ms, keys, partition)
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────
@@ -274,10 +269,11 @@ def _follow(preset: Preset, proposal: Proposal) -> None:
 
 def _choose_event(proposal: Proposal) -> None:
     traits = {Trait.TIMED}
-    if proposal.real_time and not proposal.steady and proposal.timestamp != "$timestamp":
+    if proposal.real_time and not proposal.rhythm.steady and proposal.timestamp != "$timestamp":
         traits.add(Trait.IRREGULAR)
     if proposal.real_time or not (proposal.numeric or proposal.categorical):
         # about ten events of a key, where the gaps are known
         spans = (("1m", 60_000), ("1h", 3_600_000), ("1d", 86_400_000))
-        span = next((text for text, ms in spans if 10 * proposal.gap_ms <= ms), "1d") if proposal.gap_ms else "1h"
+        gap_ms = proposal.rhythm.gap_ms
+        span = next((text for text, ms in spans if 10 * gap_ms <= ms), "1d") if gap_ms else "1h"
         proposal.event = suited(Of.EVENT, traits, span)

@@ -58,8 +58,8 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin:
 def _window(proposal: Proposal) -> Iterator[str]:
     yield "[window]"
     yield f"rows = {proposal.rows}  # {proposal.rows_why}"
-    if proposal.lateness_ms > 0:
-        yield f'allowed_lateness = "{_duration(proposal.lateness_ms)}"  # the latest event of the sample'
+    if proposal.rhythm.lateness_ms > 0:
+        yield f'allowed_lateness = "{_duration(proposal.rhythm.lateness_ms)}"  # the latest event of the sample'
 
 
 def _features(proposal: Proposal) -> Iterator[str]:
@@ -92,33 +92,33 @@ def _pace(proposal: Proposal) -> Iterator[str]:
     """Durations of incidents, and of silences where keys have events at regular intervals."""
     if not proposal.real_time:
         return
-    gap = about(proposal.gap_ms)
-    if proposal.gap_ms >= _LONG_GAP_MS:
-        resolve_ms = _step(10 * proposal.gap_ms)
-        if not proposal.steady:
+    gap = about(proposal.rhythm.gap_ms)
+    if proposal.rhythm.gap_ms >= _LONG_GAP_MS:
+        resolve_ms = _step(10 * proposal.rhythm.gap_ms)
+        if not proposal.rhythm.steady:
             resolve_ms = min(resolve_ms, _LONGEST_MS)
         yield ""
         yield f"[incidents]  # a key has an event about every {gap}"
         yield f'resolve_after = "{_duration(resolve_ms)}"'
         yield f'cooldown = "{_duration(2 * resolve_ms)}"'
-    if not proposal.steady:
+    if not proposal.rhythm.steady:
         return
     yield ""
     yield "[silence]"
-    if not proposal.lasting:
+    if not proposal.rhythm.lasting:
         yield f"enabled = false  # true alerts when a key, which has an event about every {gap}, falls silent"
         return
     yield f"enabled = true  # a key has an event about every {gap}, and the keys of the sample go on to its end"
-    if _SILENT_GAPS * proposal.gap_ms > _DEFAULTS.silence.min_gap:
-        yield f'min_gap = "{about(_SILENT_GAPS * proposal.gap_ms)}"'
+    if _SILENT_GAPS * proposal.rhythm.gap_ms > _DEFAULTS.silence.min_gap:
+        yield f'min_gap = "{about(_SILENT_GAPS * proposal.rhythm.gap_ms)}"'
 
 
 def _threshold(proposal: Proposal) -> Iterator[str]:
     lines = []
     if proposal.false_alarm_rate is not None:
         lines.append(f"false_alarm_rate = {proposal.false_alarm_rate:g}  # the preset's")
-    if proposal.steady and proposal.real_time and proposal.gap_ms >= _LONG_GAP_MS:
-        lines.append(f'escape_after = "{_duration(_step(30 * proposal.gap_ms))}"')
+    if proposal.rhythm.steady and proposal.real_time and proposal.rhythm.gap_ms >= _LONG_GAP_MS:
+        lines.append(f'escape_after = "{_duration(_step(30 * proposal.rhythm.gap_ms))}"')
     if lines:
         yield from ("", "[threshold]", *lines)
 

@@ -106,8 +106,7 @@ class Statistical:
         return torch.from_numpy(scores).to(x.device)
 
     def explain(self, x: Tensor) -> Explanation:
-        """A lag contributes by its level, and the fields by their deviations what the joint feature would. `spread` is
-        0 where the scorer knows none, since it learns nothing."""
+        """A lag contributes by its level. `spread` is 0 where the scorer knows none, since it learns nothing."""
         values = x.cpu().numpy()
         told = self._parts(values)
         parts = np.zeros(values.shape, np.float64)
@@ -122,9 +121,6 @@ class Statistical:
         level *= 1.0 - added[-1]
         highest = self.roles.group == told.newest.argmax(axis=0)[:, None]
         parts[:, -1] += level[:, None] * _divided(highest * np.nan_to_num(told.deviation.T) ** 4)
-        if len(joint):
-            alike = np.concatenate([joint, standard])
-            parts[:, -1, alike] += parts[:, -1, joint] * (_divided(powers[:, -1, alike]) - np.eye(1, len(alike)))
         expected = np.nan_to_num(values)
         expected[:, :, standard], expected[:, :, beside] = 0.0, 0.0
         expected[:, -1] = told.expected.T

@@ -9,11 +9,11 @@ import pytest
 
 from stream_ad import config, registry
 from stream_ad.batch import EventBatch, RawBatch, Strings
-from stream_ad.evaluation.attribution import by_chance, hits
 from stream_ad.messages.explain import contributors
 from stream_ad.score.local import LocalModels
 from stream_ad.score.train import train
 from stream_ad.state.assemble import Assembly
+from tests.support.shifts import by_chance, hits
 
 FIELDS, KEYS, ROWS, LEARNT = ("a", "b", "c", "d"), 2, 1200, 900
 SHIFT, EVERY = 20.0, 20

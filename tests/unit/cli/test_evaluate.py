@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import orjson
 import pytest
 from typer.testing import CliRunner
 
 from stream_ad.cli.commands import app
+from tests.support.labelled import labelled_csv
 from tests.support.pipelines import children
 from tests.support.waiting import WAIT_S, until
 
@@ -35,12 +35,7 @@ false_alarm_rate = {rate}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("evaluate")
-    noise = np.random.default_rng(0)
-    lines = ["k,t,a,label"]
-    for number in range(2000):
-        odd = number % 200 == 199
-        lines.append(f"key,{1_700_000_000_000 + 1000 * number},{noise.normal() + 30 * odd},{int(odd)}")
-    (made / "labelled.csv").write_text("\n".join(lines) + "\n")
+    labelled_csv(made / "labelled.csv", rows=2000, every=200)
     (made / "one.toml").write_text(TOML.format(rate="1e-3"))
     (made / "two.toml").write_text(TOML.format(rate="1e-2"))
     return made

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_ad.cli.commands import app
+from tests.support.labelled import labelled_csv
 
 TOML = """
 pipeline = "p"
@@ -29,12 +30,7 @@ scorer = "{scorer}"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("folds")
-    noise = np.random.default_rng(0)
-    lines = ["k,t,a,label"]
-    for number in range(1200):
-        odd = number % 100 == 99
-        lines.append(f"key,{1_700_000_000_000 + 1000 * number},{noise.normal() + 30 * odd},{int(odd)}")
-    (made / "labelled.csv").write_text("\n".join(lines) + "\n")
+    labelled_csv(made / "labelled.csv", rows=1200, every=100)
     (made / "one.toml").write_text(TOML.format(scorer="mahalanobis"))
     (made / "two.toml").write_text(TOML.format(scorer="nearest_neighbours"))
     return made

@@ -174,10 +174,16 @@ def test_what_is_asked_of_a_model_is_configured(
     assert said is None or said in reasons[0]
 
 
+def test_who_wants_to_see_one_event_in_three_gets_a_model_that_shows_them() -> None:
+    often = config.parse({"threshold": {"false_alarm_rate": 0.3}})
+    assert objections(METRICS | {"trial_flags": 3000.0}, often) == []
+
+
 def test_a_bundle_that_counted_no_incidents_is_asked_by_its_flags() -> None:
     rate = config.parse({"threshold": {"false_alarm_rate": 1e-3}})
     assert objections(BEFORE, rate) == []
-    assert len(objections(BEFORE | {"trial_flags": 111.0}, rate)) == 1
+    (reason,) = objections(BEFORE | {"trial_flags": 111.0}, rate)
+    assert reason.startswith("it flags 111 of 10000 rows")
 
 
 def test_a_refused_model_is_registered_and_judges_only_when_forced(trained: tuple[Bundle, Trial]) -> None:

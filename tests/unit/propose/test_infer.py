@@ -87,7 +87,7 @@ def test_a_stream_of_sensors():
     assert (found.key, found.timestamp, found.timestamp_format) == ("device", "ts", "ms")
     assert found.numeric["level"].features == ["zscore"]
     assert found.key_why == "3 different record keys in 600 records, the same as device"
-    assert (found.steady, found.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
+    assert (found.rhythm.steady, found.rhythm.gap_ms, found.event, found.rows) == (True, 300_000, ["gap"], 16)
     config = config_of(found)
     assert (config.silence.enabled, config.silence.min_gap) == (True, 900_000)
     assert config.incidents.resolve_after == 3_600_000
@@ -155,7 +155,7 @@ def test_late_events_and_garbage():
         {"key": "a", "time": (START + timedelta(seconds=i - 30 * (i == 40))).isoformat(), "x": i % 9} for i in range(60)
     ]
     found = infer(sample_of([*documents, b"{", b"[]", b"\xff"]))
-    assert (found.records, found.unreadable, found.lateness_ms) == (60, 3, 29_000)
+    assert (found.records, found.unreadable, found.rhythm.lateness_ms) == (60, 3, 29_000)
     assert config_of(found).window.allowed_lateness == 29_000
 
 
@@ -222,10 +222,10 @@ def test_a_rhythm_is_seen_through_the_holes_of_a_sample():
     stretches = [range(start, start + 100) for start in (0, 5_000, 20_000)]
     seconds = [second for stretch in stretches for second in stretch]
     steady = [{"k": f"k{second % 5}", "time": 1_700_000_000 + second, "a": second % 7} for second in seconds]
-    assert infer(sample_of(steady)).steady
+    assert infer(sample_of(steady)).rhythm.steady
     keys = np.random.default_rng(0).integers(5, size=len(steady)).tolist()
     free = [{**document, "k": f"k{key}"} for document, key in zip(steady, keys, strict=True)]
-    assert not infer(sample_of(free)).steady
+    assert not infer(sample_of(free)).rhythm.steady
 
 
 @pytest.mark.parametrize("keys", [1, 10, 400])
@@ -242,9 +242,9 @@ def test_how_often_a_key_speaks_is_seen_where_a_sample_has_little_of_each(keys: 
         for row in range(250)
     ]
     found = infer(sample_of(documents))
-    assert found.gap_ms == pytest.approx(100 * keys, rel=0.35)
+    assert found.rhythm.gap_ms == pytest.approx(100 * keys, rel=0.35)
     assert config_of(found).incidents.resolve_after == (600_000 if keys == 400 else 300_000)
-    assert found.steady == (keys == 1)
+    assert found.rhythm.steady == (keys == 1)
 
 
 def rhythm_of(keys_at) -> Sample:

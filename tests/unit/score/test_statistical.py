@@ -8,6 +8,7 @@ import torch
 
 from stream_ad import config
 from stream_ad.config.features import FeatureSpec
+from stream_ad.messages.blame import of_fields
 from stream_ad.score.statistical import Statistical
 
 
@@ -81,7 +82,8 @@ def test_a_value_beside_lags_that_hardly_move_is_no_less_of_a_surprise_the_large
 
 
 def test_a_joint_distance_stands_for_the_fields_and_is_explained_by_them():
-    scorer = Statistical(spec(8, event=["joint", "gap"], numeric={"a": ["zscore"], "b": ["zscore"]}))
+    features = spec(8, event=["joint", "gap"], numeric={"a": ["zscore"], "b": ["zscore"]})
+    scorer = Statistical(features)
     x = np.random.default_rng(3).normal(size=(2000, 8, 4)).astype(np.float32)
     x[:, :, 0] = np.sqrt((x[:, :, 2] ** 2 + x[:, :, 3] ** 2) / 2)
     score = scorer.score(torch.from_numpy(x))
@@ -94,5 +96,6 @@ def test_a_joint_distance_stands_for_the_fields_and_is_explained_by_them():
     usual[2, :, 1], usual[2, -1, 1] = np.random.default_rng(0).normal(size=8) / 10, 9.0
     score, told = scorer.score(torch.from_numpy(usual)), scorer.explain(torch.from_numpy(usual))
     assert (score > 2.5).all()
-    assert told.contribution.sum(axis=1).argmax(axis=1).tolist() == [0, 2, 1]
+    blamed = [of_fields(one, row, features) for one, row in zip(told.contribution, usual, strict=True)]
+    assert np.sum(blamed, axis=1).argmax(axis=1).tolist() == [0, 2, 1]
     assert told.expected[0, -1].tolist() == [1.0, 0.0, 0.0, 0.0]
