@@ -129,7 +129,8 @@ class Ensemble:
     def explain(self, x: Tensor) -> Explanation:
         """A member's contributions count by its share of the surprise; what was expected is said by the first one."""
         parts = self._parts([_scores(member, x) for member in self.members])
-        share = (parts / parts.sum(0).clamp(min=1e-300)).cpu().numpy()
+        parts = torch.where(parts.sum(0) > 0.0, parts, parts.new_tensor(self.weights)[:, None])  # none is surprised
+        share = (parts / parts.sum(0)).cpu().numpy()
         told = [member.explain(x) for member in self.members]
         contribution = np.sum([one[:, None, None] * own.contribution for one, own in zip(share, told, strict=True)], 0)
         return Explanation(contribution.astype(np.float32), told[0].expected, told[0].spread)

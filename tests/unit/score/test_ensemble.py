@@ -79,6 +79,13 @@ def test_the_member_that_is_surprised_explains() -> None:
     np.testing.assert_array_equal(explanation.expected, first.expected)
 
 
+def test_a_row_that_surprises_no_member_is_explained_by_all_of_them() -> None:
+    x = torch.full((1, *windows(1)[0].shape[1:]), torch.nan)
+    x[0, -1, 2] = 0.0
+    explanation = scorer_of("ensemble").explain(x)
+    assert explanation.contribution.sum() == pytest.approx(1.0, abs=1e-4)
+
+
 def test_a_bundle_says_what_its_members_are() -> None:
     found = made("statistical", "nearest_neighbours")
     assert found.manifest.kind == "ensemble"
