@@ -242,6 +242,9 @@ _SINCE = {
     ("features", "season_pool"): 7,
     ("features", "bursts"): 8,
     ("features", "burst_totals"): 8,
+    ("features", "feed"): 9,
+    ("threshold", "calibration"): 9,
+    ("threshold", "key_calibration"): 9,
 }
 # arrays that had fewer columns before a format, and how many; the new are 0
 _GREW = {
@@ -251,6 +254,7 @@ _GREW = {
     ("threshold", "tail"): (5, 7),
     ("incidents", "whole"): (8, 8),
     ("ranges", "whole"): (8, 8),
+    ("features", "seen"): (9, 2),
 }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-FORMAT = 8
+FORMAT = 9
 MAGIC = b"stream_ad snapshot\n"
 PART_BYTES = 1 << 20  # fits into the processor's cache, and into memory that is used again and again
 PLAIN, LZ4 = b"\0", b"\1"
@@ -88,7 +88,7 @@ class Opened:
             head["arrays"] = [row[:4] for row in head["arrays"]]
         elif not known or rest:
             raise Damaged("its checksum does not match")
-        elif head.get("format") not in (2, 3, 4, 5, 6, 7, FORMAT):
+        elif head.get("format") not in (2, 3, 4, 5, 6, 7, 8, FORMAT):
             raise ValueError(f"format {head.get('format')!r:.40}")
         return cls(head, digest, first[_HEAD:] if head["format"] == 1 else b"", following)
 

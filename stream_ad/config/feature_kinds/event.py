@@ -17,7 +17,7 @@ TO_MONDAY_MS = 3 * DAY_MS  # 1970 began on a Thursday
 def gap(event: Event) -> float:
     if event.events == 0:
         return math.nan
-    return math.log1p(max(event.ts_ms - event.latest_ms, 0) / 1000.0)
+    return math.log1p(event.gap_ms / 1000.0)
 
 
 @formula
@@ -61,7 +61,7 @@ GAP = FeatureKind(
     formula=gap,
     reading=Figure("time since the previous event", positive_expm1, Unit.SECONDS),
     role=Role.MEASURE,
-    about="log1p of the seconds since the key's latest event; 0 where time ran backwards, NaN at first",
+    about="log1p of the seconds since the key's latest event, without pauses of the whole feed; NaN at first",
     suits=frozenset({Trait.TIMED}),
 )
 COUNT = FeatureKind(

@@ -24,11 +24,11 @@ def formula(function: F) -> F:
 
 
 class Event(NamedTuple):
-    """The event itself; `events` and `latest_ms` are the key's, before it."""
+    """The event itself; `events` are the key's before it."""
 
     ts_ms: int
     events: int
-    latest_ms: int  # the latest event time, not that of the newest offset
+    gap_ms: int  # since the key's latest event time, without pauses of the whole feed; 0 where time ran backwards
 
 
 class Value(NamedTuple):

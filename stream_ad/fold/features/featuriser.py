@@ -16,6 +16,7 @@ from stream_ad.batch import F32, F64, I64, FeatureBatch, WindowBatch
 from stream_ad.config.feature_kinds.row import EXPECTING, PARAMETER, SEASONAL, State
 from stream_ad.config.features import FeatureSpec
 from stream_ad.config.rules import Rules
+from stream_ad.fold.features.feed import paused
 from stream_ad.fold.features.formulas import NUMBER
 from stream_ad.fold.features.kernel import featurise
 from stream_ad.fold.features.recipe import Batch, Kept, Output, Recipe
@@ -43,7 +44,8 @@ class FeatureState:
     season_pool: F64  # [z,hours,2]  columns in `seasons`; as many hours as the longest season has
     bursts: F64  # [u,2,16384,3]  columns in `sketches`
     burst_totals: I64  # [u,2]
-    seen: I64 = per_key()  # [capacity,2]  events, latest event time
+    feed: F64  # [5]  columns in `feed`
+    seen: I64 = per_key()  # [capacity,3]  events, latest event time, what the feed had paused by then
     fields: F64 = (
         per_key()
     )  # [capacity,p,6]  values, mean, variance, previous value and its time, share beyond the gate
@@ -86,7 +88,8 @@ class Featuriser:
             season_pool=np.zeros((z, rows, 2)),
             bursts=np.zeros((len(recipe.burst_column), 2, BURST_WIDTH, 3)),
             burst_totals=np.zeros((len(recipe.burst_column), 2), np.int64),
-            seen=np.zeros((capacity, 2), np.int64),
+            feed=np.zeros(5),
+            seen=np.zeros((capacity, 3), np.int64),
             fields=np.zeros((capacity, p, 6)),
             trackers=np.zeros((capacity, len(recipe.tracker_column), 2)),
             spans=np.zeros((capacity, len(recipe.span_ms), BUCKETS + 1)),
@@ -107,6 +110,7 @@ class Featuriser:
                 slot=batch.keyed.slot,
                 fresh=batch.keyed.fresh,
                 ts_ms=events.ts_ms,
+                paused_ms=paused(state.feed, batch.keyed.slot, events.ts_ms),
                 codes=with_pairs(np.ascontiguousarray(events.codes), self._first, self._second),
                 values=batch.values,
                 age_ms=batch.age_ms,

@@ -35,6 +35,7 @@ from stream_ad.fold.features.moments import (
 from stream_ad.fold.features.recipe import (
     EVENTS,
     LATEST_MS,
+    PAUSED_MS,
     TRACKED_MEAN,
     TRACKED_VARIANCE,
     Batch,
@@ -83,6 +84,18 @@ def forget(seen: I64, fields: F64, trackers: F64, sketch: U16, sketched: I64, se
     sketch[s] = 0
     sketched[s] = 0
     season[s] = 0.0
+
+
+@inlined
+def gap_of(seen: I64, s: int, now_ms: int, paused_ms: int) -> int:
+    return int(max(now_ms - seen[s, LATEST_MS] - (paused_ms - seen[s, PAUSED_MS]), 0))
+
+
+@inlined
+def saw(seen: I64, s: int, now_ms: int, paused_ms: int) -> None:
+    seen[s, LATEST_MS] = now_ms if seen[s, EVENTS] == 0 else max(seen[s, LATEST_MS], now_ms)
+    seen[s, PAUSED_MS] = paused_ms
+    seen[s, EVENTS] += 1
 
 
 @inlined
@@ -216,7 +229,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
     sketch_column, overall_column, burst_column = recipe.sketch_column, recipe.overall_column, recipe.burst_column
     direction, least, least_share = recipe.direction, recipe.least, recipe.least_share
     memory_rows, prior_rows, alpha, pool_alpha = recipe.memory_rows, recipe.prior_rows, recipe.alpha, recipe.pool_alpha
-    slot, fresh, ts_ms, codes, values, age_ms, emit = batch  # before the loop: in it, numba would count references
+    slot, fresh, ts_ms, paused_ms, codes, values, age_ms, emit = batch  # in the loop, numba would count references
     pool, overall, overall_total, seen, fields, trackers, spans, sketch, sketched, rows = kept[:10]
     covariance, precision, joint_rows, season, season_pool, bursts, burst_totals = kept[10:]
     x, base, n, w, q, out = output.x, output.base, len(slot), values.shape[1], len(expecting), 0
@@ -231,7 +244,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         s, now_ms = slot[i], ts_ms[i]
         if fresh[i]:
             forget(seen, fields, trackers, sketch, sketched, season, s)
-        events = seen[s, EVENTS]
+        events, gap = seen[s, EVENTS], gap_of(seen, s, now_ms, paused_ms[i])
         expect(expectation, expecting, expecting_of, fields, pool, memory_rows, prior_rows, s)
         if seasonal:
             expect_season(shift, seasons, fields, expectation, s, now_ms)
@@ -246,7 +259,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
         for j in range(len(number)):
             kind, formula, c, p, argument, feature = state[j], number[j], column[j], part[j], parameter[j], math.nan
             if kind == State.EVENT:
-                feature = of_event(formula, Event(now_ms, events, seen[s, LATEST_MS]), argument)
+                feature = of_event(formula, Event(now_ms, events, gap), argument)
             elif kind == State.VALUE:
                 value = counted(newest(values, i, c), expectation[c, MEAN], direction[c], room[c])
                 feature = of_value(formula, Value(value), argument)
@@ -274,7 +287,7 @@ def featurise(recipe: Recipe, batch: Batch, kept: Kept, output: Output) -> None:
             learn_season(seasons, fields, expectation, shift, figures, seen, s, now_ms)
         learn_figures(expectation, fields, pool, alpha, pool_alpha, figures, s, now_ms)
         learn_joint(covariance, precision, joint_rows, deviates, square, pool_alpha)
-        seen[s, EVENTS], seen[s, LATEST_MS] = events + 1, now_ms if events == 0 else max(seen[s, LATEST_MS], now_ms)
+        saw(seen, s, now_ms, paused_ms[i])
         if emit[i]:
             emit_window(x, base, rows, age_ms, expectation, shift, i, s, events % w, out)
             out += 1

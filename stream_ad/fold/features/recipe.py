@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stream_ad.batch import F32, F64, I32, I64, U64, Bool
 
-EVENTS, LATEST_MS = range(2)  # columns of `seen`
+EVENTS, LATEST_MS, PAUSED_MS = range(3)  # columns of `seen`
 TRACKED_MEAN, TRACKED_VARIANCE = range(2)  # columns of `trackers`
 
 
@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     slot: I32  # [n]
     fresh: Bool  # [n]
     ts_ms: I64  # [n]
+    paused_ms: I64  # [n]  of the whole feed, up to now
     codes: U64  # [n,c]
     values: F64  # [n,w,d]
     age_ms: I64  # [n,w]

@@ -11,7 +11,8 @@ follows. An event without any value says nothing of the scores of those that hav
   the number of rows ever learnt and not by the effective memory; otherwise a key whose level
   differs from the pool's would be misjudged for ever.
 * *Tail*: `thresholds.tail` learns over the shard how rare a deviation `z = (score - mean) / std` is,
-  also from rows near a flag: where scores are autocorrelated, these are the high ones.
+  also from rows near a flag: where scores are autocorrelated, these are the high ones. `thresholds.recalibration`
+  corrects its p-values by how often they came true.
 * *Escape*: a streak of flags that lasts becomes the key's new normal, reported once. It ends
   with five normal rows in a row.
 
@@ -29,15 +30,14 @@ import numpy as np
 from stream_ad.batch import F64, I32, I64, Bool, EventBatch, Scores, Verdicts
 from stream_ad.fold import ewma
 from stream_ad.fold.state import Records, per_key, records
-from stream_ad.fold.thresholds import tail
+from stream_ad.fold.thresholds import recalibration, tail
 from stream_ad.fold.thresholds.options import EwmaOptions
 from stream_ad.kernel import kernel, prefetch
 
-_MOMENTS = np.dtype([("rows", "f8"), ("mean", "f8"), ("variance", "f8")])
 _KEY = np.dtype(
     [
-        ("learnt", _MOMENTS),
-        ("streak", _MOMENTS),  # of flags
+        ("learnt", ewma.MOMENTS),
+        ("streak", ewma.MOMENTS),  # of flags
         ("streak_ms", "f8"),  # when it began
         ("calm", "f8"),  # normal rows since the last flag
         ("escaped", "f8"),  # 1 = a streak set the key's level: the pool has no part in it any more
@@ -60,10 +60,12 @@ _AHEAD = 8
 
 @dataclass(slots=True)
 class ThresholdState:
-    pool: F64  # [3]  _MOMENTS of what was learnt in the shard
+    pool: F64  # [3]  ewma.MOMENTS of what was learnt in the shard
     tail: F64  # [8]  tail.TAIL
     bins: F64  # [256]  decayed counts of deviations
+    calibration: F64  # [59]  recalibration.POOL
     key: F64 = per_key()  # [capacity,9]  _KEY
+    key_calibration: F64 = per_key()  # [capacity,5]  recalibration.KEY
 
 
 class _Scored(NamedTuple):
@@ -83,7 +85,9 @@ class _Memory(NamedTuple):
     pool: Records  # [1]
     tail: Records  # [1]
     bins: F64  # [256]
+    calibration: Records  # [1]
     key: Records  # [capacity]
+    key_calibration: Records  # [capacity]
 
 
 class _Options(NamedTuple):
@@ -124,7 +128,9 @@ class EwmaThreshold:
             pool=np.array([_POOL_PRIOR_ROWS, 0.0, 1.0]),
             tail=fitted,
             bins=bins,
+            calibration=np.zeros(recalibration.POOL.itemsize // 8),
             key=np.zeros((capacity, 9)),
+            key_calibration=np.zeros((capacity, 5)),
         )
 
     def step(self, state: ThresholdState, batch: Scores) -> Verdicts:
@@ -166,11 +172,12 @@ class EwmaThreshold:
                 b = min(max(spread_new / spread_old, 0.05), 20.0)
                 a = mid_new - b * mid_old
         if b == 0.0:
-            pool = records(state.pool, _MOMENTS)[0]
+            pool = records(state.pool, ewma.MOMENTS)[0]
             b = 1.0 / float(np.sqrt(pool["variance"]))
             a = -float(pool["mean"]) * b
         _rescale(_memory(state), a, b)
         state.tail[:], state.bins[:] = tail.prior(self._options.rate)
+        state.calibration[:], state.key_calibration[:] = 0.0, 0.0
 
 
 def _without_values(events: EventBatch) -> Bool:
@@ -182,25 +189,19 @@ def _without_values(events: EventBatch) -> Bool:
 
 
 def _memory(state: ThresholdState) -> _Memory:
-    return _Memory(records(state.pool, _MOMENTS), records(state.tail, tail.TAIL), state.bins, records(state.key, _KEY))
-
-
-@kernel
-def _learn(moments: Any, x: float, alpha: float) -> None:
-    """One exponentially weighted step; the first 1/alpha rows weigh the same."""
-    moments.rows += 1.0
-    weight = max(1.0 / moments.rows, alpha)
-    moments.mean, moments.variance = ewma.moved(moments.mean, moments.variance, weight, x)
-
-
-@kernel
-def _forget(moments: Any) -> None:
-    moments.rows = moments.mean = moments.variance = 0.0
+    return _Memory(
+        records(state.pool, ewma.MOMENTS),
+        records(state.tail, tail.TAIL),
+        state.bins,
+        records(state.calibration, recalibration.POOL),
+        records(state.key, _KEY),
+        records(state.key_calibration, recalibration.KEY),
+    )
 
 
 @kernel
 def _end_streak(key: Any) -> None:
-    _forget(key.streak)
+    ewma.forget(key.streak)
     key.streak_ms = key.calm = 0.0
 
 
@@ -219,7 +220,7 @@ def _lengthen(key: Any, x: float, ts_ms: int, kept_out: bool, flagged: bool, opt
     """Adds a row to the key's streak; returns whether the streak now becomes the key's new normal."""
     if key.streak.rows == 0.0:
         key.streak_ms = ts_ms
-    _learn(key.streak, x, options.alpha)
+    ewma.learn(key.streak, x, options.alpha)
     key.calm = 0.0 if kept_out else key.calm + 1.0
     if flagged and key.streak.rows >= options.escape_rows and ts_ms - key.streak_ms >= options.escape_ms:
         key.learnt = key.streak
@@ -236,17 +237,20 @@ def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> No
     # taken before the loop: within it, numba would count a reference each time
     slot, fresh, ts_ms, rows, score, empty = scored
     keys, bins, pool, fit = memory.key, memory.bins, memory.pool[0], memory.tail[0]
+    key_calibrations, calibration = memory.key_calibration, memory.calibration[0]
     threshold, deviation, p_value, flag, shift = out.threshold, out.deviation, out.p_value, out.flag, out.shift
-    rate, below_rate = options.rate, options.rate * (1.0 - 1e-12)
+    rate, below_rate, gate_rate = options.rate, options.rate * (1.0 - 1e-12), min(options.rate, tail.GATE_RATE)
     next_row = 0
     for i in range(len(slot)):
         if i + _AHEAD < len(slot):
             prefetch(keys, slot[i + _AHEAD])
-        key = keys[slot[i]]
+            prefetch(key_calibrations, slot[i + _AHEAD])
+        key, key_calibration = keys[slot[i]], key_calibrations[slot[i]]
         if fresh[i]:
-            _forget(key.learnt)
+            ewma.forget(key.learnt)
             _end_streak(key)
             key.escaped = 0.0
+            recalibration.forget(key_calibration)
         if next_row == len(rows) or rows[next_row] != i:
             continue
         row = next_row
@@ -254,21 +258,25 @@ def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> No
 
         x = score[row]
         mean, std = _expected(key, pool, options.prior_rows)
-        limit, gate = mean + fit.cut * std, mean + fit.gate * std
-        flagged, kept_out = x > limit, x > gate
         z = (x - mean) / std
-        p = tail.p_value(z, fit, rate)
+        uncorrected = tail.p_value(z, fit, rate)
+        corrected = recalibration.of_key(uncorrected, key_calibration)
+        p = recalibration.of_pool(corrected, calibration)
+        limit = mean + std * tail.deviation(recalibration.uncorrected(rate, key_calibration, calibration), fit, rate)
+        flagged = x > limit
+        kept_out = flagged if rate == gate_rate else p < gate_rate
         threshold[row], deviation[row], flag[row], shift[row] = limit, z, flagged, False
         p_value[row] = min(p, below_rate) if flagged else max(p, rate)
 
         if empty[i]:
             continue
         in_streak = kept_out or key.streak.rows > 0.0
+        recalibration.count(uncorrected, corrected, rate, key_calibration, calibration)
         tail.count(z, fit, bins, rate)
         if not in_streak:
-            _learn(key.learnt, max(x, mean - _LOW * std), options.alpha)
+            ewma.learn(key.learnt, max(x, mean - _LOW * std), options.alpha)
         if not in_streak or pool.rows < _POOL_OPEN_ROWS:
-            _learn(pool, min(x, gate), _POOL_ALPHA)
+            ewma.learn(pool, min(x, mean + fit.gate * std), _POOL_ALPHA)
         if in_streak:
             shift[row] = _lengthen(key, x, ts_ms[i], kept_out, flagged, options)
 
@@ -279,13 +287,7 @@ def _rescale(memory: _Memory, a: float, b: float) -> None:
     keys, pool = memory.key, memory.pool[0]
     for s in range(len(keys)):
         if keys[s].learnt.rows > 0.0:
-            _shift(keys[s].learnt, a, b)
+            ewma.shift(keys[s].learnt, a, b)
         if keys[s].streak.rows > 0.0:
-            _shift(keys[s].streak, a, b)
-    _shift(pool, a, b)
-
-
-@kernel
-def _shift(moments: Any, a: float, b: float) -> None:
-    moments.mean = a + b * moments.mean
-    moments.variance *= b * b
+            ewma.shift(keys[s].streak, a, b)
+    ewma.shift(pool, a, b)
