@@ -68,7 +68,7 @@ def test_anomalies_do_not_correct_themselves_away(share: float) -> None:
     random = np.random.default_rng(3)
     p = random.uniform(size=200_000)
     odd = random.uniform(size=len(p)) < share
-    p[odd] = 10.0 ** random.uniform(-12.0, -8.0, odd.sum())
+    p[odd] = 10.0 ** random.uniform(-7.0, -5.5, odd.sum())
     found, *_ = learnt(p)
     assert (found[odd] < RATE).all()
 
@@ -79,8 +79,9 @@ def test_rows_that_come_together_count_as_a_few() -> None:
     p = random.uniform(size=100_000)
     together = p.copy()
     together[60_000:60_400] = 2e-4
-    one, other = learnt(p)[2][0]["factor"], learnt(together, np.arange(len(p)) % 500.0)[2][0]["factor"]
-    assert np.abs(other - one).max() < np.log(1.6)
+    slot = np.arange(len(p)) % 500.0
+    one, other = learnt(p, slot)[2][0]["factor"], learnt(together, slot)[2][0]["factor"]
+    assert np.abs(other - one).max() < np.log(1.4)
 
 
 @given(
