@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tests.support.waiting import until
+from tests.support.waiting import pause, until
 
 
 def read_committed(brokers: str, topic: str, undecided: bool = False) -> list[Message]:
@@ -42,11 +42,22 @@ def read_committed(brokers: str, topic: str, undecided: bool = False) -> list[Me
 def _ends(brokers: str, topic: str) -> dict[int, int]:
     consumer = _consumer(brokers, "read_uncommitted")
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1]
-            for partition in partitions
-        }
+        ends: dict[int, int] = {}
+        waiting = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+
+        def ask() -> None:
+            for partition in sorted(waiting):
+                try:
+                    _, ends[partition] = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+                    waiting.discard(partition)
+                except KafkaException as error:
+                    # A broker makes a topic known before it leads its partitions.
+                    if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                        raise
+                    pause()
+
+        until(lambda: not waiting, ask, lambda: f"{topic}: the broker does not lead partitions {waiting}")
+        return ends
     finally:
         consumer.close()
 
