@@ -44,7 +44,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  awk '/^[a-z]/ { keep = /^uv==/ } keep' requirements.lock >.venv/uv.lock; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock; \
 	fi; \
-	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	"$$uv" pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

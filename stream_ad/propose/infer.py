@@ -82,6 +82,7 @@ class Proposal:
     rows: int = 8
     rows_why: str = "events differ freely: a short look back"
     false_alarm_rate: float | None = None  # None = the default
+    budget: str = ""  # of incidents; "" = none
     left_out: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
 
@@ -264,7 +265,7 @@ def _follow(preset: Preset, proposal: Proposal) -> None:
             choice.features.extend(kinds)
     if preset.rows is not None and preset.rows != proposal.rows:
         proposal.rows, proposal.rows_why = preset.rows, "the preset's"
-    proposal.false_alarm_rate = preset.false_alarm_rate
+    proposal.false_alarm_rate, proposal.budget = preset.false_alarm_rate, preset.budget
 
 
 def _choose_event(proposal: Proposal) -> None:

@@ -12,6 +12,7 @@ class Preset:
     categories: tuple[str, ...] = ()  # kinds of a category, beside those of any sample
     rows: int | None = None  # of the window; None = as the sample shows
     false_alarm_rate: float | None = None  # None = the default
+    budget: str = ""  # of incidents; "" = none
     joint: tuple[str, ...] | None = None  # what stands beside instead where numbers are judged together, if they are
 
 
@@ -31,12 +32,14 @@ PRESETS = {
         "physical quantities at regular intervals: anomalies last",
         rows=16,
         false_alarm_rate=1e-3,
+        budget="20/day",
     ),
     "servers": Preset(
         "metrics of machines and services: bursts and their ends",
         beside=("zscore_std", "zscore_daily"),
         rows=16,
         false_alarm_rate=1e-3,
+        budget="20/day",
         joint=("zscore_daily",),
     ),
 }

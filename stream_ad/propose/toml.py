@@ -51,7 +51,8 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin:
         lines.append("numbers_as_text = true  # some numbers come as text")
     if proposal.longest_key_bytes > _DEFAULTS.record.max_key_bytes:
         lines.append(f"max_key_bytes = {min(2 * proposal.longest_key_bytes, 1024)}")
-    lines += ["", *_window(proposal), "", *_features(proposal), *_threshold(proposal), *_pace(proposal)]
+    lines += ["", *_window(proposal), "", *_features(proposal), *_threshold(proposal)]
+    lines += [*_incidents(proposal), *_silence(proposal)]
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 
@@ -88,21 +89,25 @@ def _section(section: str, fields: Mapping[str, Choice]) -> Iterator[str]:
         yield f"{_name(name)} = {json.dumps(choice.features)}  # {choice.why}"
 
 
-def _pace(proposal: Proposal) -> Iterator[str]:
-    """Durations of incidents, and of silences where keys have events at regular intervals."""
-    if not proposal.real_time:
-        return
-    gap = about(proposal.rhythm.gap_ms)
-    if proposal.rhythm.gap_ms >= _LONG_GAP_MS:
+def _incidents(proposal: Proposal) -> Iterator[str]:
+    lines = []
+    if proposal.budget:
+        lines.append(f"budget = {_text(proposal.budget)}  # the preset's: the most severe are told")
+    if proposal.real_time and proposal.rhythm.gap_ms >= _LONG_GAP_MS:
         resolve_ms = _step(10 * proposal.rhythm.gap_ms)
         if not proposal.rhythm.steady:
             resolve_ms = min(resolve_ms, _LONGEST_MS)
-        yield ""
-        yield f"[incidents]  # a key has an event about every {gap}"
-        yield f'resolve_after = "{_duration(resolve_ms)}"'
-        yield f'cooldown = "{_duration(2 * resolve_ms)}"'
-    if not proposal.rhythm.steady:
+        lines.append(f'resolve_after = "{_duration(resolve_ms)}"  # a key has an event about every {_gap(proposal)}')
+        lines.append(f'cooldown = "{_duration(2 * resolve_ms)}"')
+    if lines:
+        yield from ("", "[incidents]", *lines)
+
+
+def _silence(proposal: Proposal) -> Iterator[str]:
+    """Where keys have events at regular intervals."""
+    if not proposal.real_time or not proposal.rhythm.steady:
         return
+    gap = _gap(proposal)
     yield ""
     yield "[silence]"
     if not proposal.rhythm.lasting:
@@ -111,6 +116,10 @@ def _pace(proposal: Proposal) -> Iterator[str]:
     yield f"enabled = true  # a key has an event about every {gap}, and the keys of the sample go on to its end"
     if _SILENT_GAPS * proposal.rhythm.gap_ms > _DEFAULTS.silence.min_gap:
         yield f'min_gap = "{about(_SILENT_GAPS * proposal.rhythm.gap_ms)}"'
+
+
+def _gap(proposal: Proposal) -> str:
+    return about(proposal.rhythm.gap_ms)
 
 
 def _threshold(proposal: Proposal) -> Iterator[str]:

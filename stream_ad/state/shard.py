@@ -216,7 +216,7 @@ class Shard:
             raise ValueError(f"an array that is not ours: {wrong!r:.100}")
         opened.pour(one.stored for one in targets)
         for one in targets:
-            if one.stored is not one.array:
+            if one.stored is not one.array and format >= _ANEW.get((one.state, one.field), 1):
                 one.array[..., : one.stored.shape[-1]] = one.stored
         if self.used != used:
             raise ValueError(f"{self.used} keys where {used} are expected")
@@ -256,8 +256,12 @@ _GREW = {
     ("ranges", "whole"): (8, 8),
     ("features", "seen"): (9, 2),
 }
+# arrays whose numbers meant something else before a format: they begin anew
+_ANEW = {("threshold", "tail"): 9}
 
 
 def _as_stored(format: int, name: str, field: str, array: Array) -> Array:
     since, columns_before = _GREW.get((name, field), (0, 0))
-    return array if format >= since else np.zeros((*array.shape[:-1], columns_before), array.dtype)
+    if format < since:
+        return np.zeros((*array.shape[:-1], columns_before), array.dtype)
+    return array if format >= _ANEW.get((name, field), 1) else np.zeros_like(array)

@@ -6,7 +6,8 @@ model, the layout of the arrays. A part is a SHA-256, one byte that says how it 
 of them or another order do not pass. Format 1 was the head, a line end and all arrays under one checksum. Before
 format 3 the moments of a field had no share of values beyond the gate, before format 4 there was no budget, before
 format 6 nothing was kept of how much keys differ in scale, before format 7 nothing of the hours of a day or week,
-before format 8 nothing of bursts, and an incident did not know the last row that was not normal.
+before format 8 nothing of bursts, and an incident did not know the last row that was not normal, before format 9
+nothing of pauses and of how often p-values came true, and the tail of the deviations lay on another scale.
 """
 
 from __future__ import annotations

@@ -259,10 +259,10 @@ def _judge(scored: _Scored, memory: _Memory, options: _Options, out: _Out) -> No
         x = score[row]
         mean, std = _expected(key, pool, options.prior_rows)
         z = (x - mean) / std
-        uncorrected = tail.p_value(z, fit, rate)
+        uncorrected = tail.p_value(z, fit)
         corrected = recalibration.of_key(uncorrected, key_calibration)
         p = recalibration.of_pool(corrected, calibration)
-        limit = mean + std * tail.deviation(recalibration.uncorrected(rate, key_calibration, calibration), fit, rate)
+        limit = mean + std * tail.deviation(recalibration.uncorrected(rate, key_calibration, calibration), fit)
         flagged = x > limit
         kept_out = flagged if rate == gate_rate else p < gate_rate
         threshold[row], deviation[row], flag[row], shift[row] = limit, z, flagged, False

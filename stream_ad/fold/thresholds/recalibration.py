@@ -49,7 +49,7 @@ _MOST = 3.0  # that a p-value at Q, or in a half octave, is multiplied or divide
 _BEND_MOST = 0.5  # that the exponent of a power law, or from one half octave to the next, differs from 1 by
 _KEY_DECAY = 0.5 ** (1.0 / 3000.0)
 _PRIOR_ROWS = 500.0
-_PRIOR_TAIL = 80.0  # rows between Q / 100 and Q
+_PRIOR_TAIL = 20.0  # rows between Q / 100 and Q
 _STEPS = 20  # of the bisection
 
 _HALF_OCTAVE = 0.5 * np.log(2.0)

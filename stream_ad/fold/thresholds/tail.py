@@ -1,10 +1,11 @@
 """The probability of a deviation, learnt from a decayed histogram of deviations.
 
-The tail is a generalised Pareto distribution (peaks over threshold; Siffer et al., KDD 2017) laid
-through the histogram's 9.7 %, 4.4 % and 2 % quantiles (after Pickands, Annals of Statistics 1975),
-its index kept in [-0.15, 0.2]. A fit of the far tail itself would learn the anomalies as soon as more than
-`false_alarm_rate` of the events are anomalous. For the same reason no more rows beyond the gate count than normal
-events would have there. ADR 0014 has the measurement.
+Scores are logarithms or nearly so, and their tails lighter than exponential ones. On the scale `(e^(L z) - 1) / L` (Box
+and Cox, JRSS B 1964) tails are exponential, or heavier. There the tail is a generalised Pareto distribution (peaks over
+threshold; Siffer et al., KDD 2017), laid through the histogram's 9.7 %, 4.4 % and 2 % quantiles (after Pickands, Annals
+of Statistics 1975), its index kept in [0, 0.25]. A fit of the far tail itself would learn the anomalies as soon as more
+than `false_alarm_rate` of the events are anomalous. For the same reason no more rows beyond the gate count than normal
+events would have there. ADR 0023 has the measurement.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from stream_ad.kernel import kernel
 TAIL = np.dtype(
     [
         ("u", "f8"),  # where the tail begins
+        ("edge", "f8"),  # e^(L u)
         ("sigma", "f8"),  # its scale
         ("xi", "f8"),  # its index
-        ("cut", "f8"),  # whose p-value is the stated rate
         ("gate", "f8"),  # whose p-value is the gate's
         ("since", "f8"),  # rows since the fit
         ("next", "f8"),  # rows between that fit and the next
@@ -33,7 +34,8 @@ TAIL = np.dtype(
 GATE_RATE = 0.005
 
 Q, _STEP = 0.02, 2.2  # the tail begins at this quantile; the other two lie this factor apart
-_XI_MIN, _XI_MAX = -0.15, 0.2
+_XI_MAX = 0.25
+_L = 0.3
 _BINS_PER_UNIT, _BINS = 32, 256  # of deviations from 0 to 8; lower and higher ones count in the outermost
 _HALF_LIFE_ROWS = 100_000.0
 # Before the first fit: the 2 % quantile of a Gaussian, and three times its excess (0.37), as skewed scores have, so
@@ -57,7 +59,7 @@ def prior(rate: float) -> tuple[F64, F64]:
 
 @kernel
 def fit(tail: Any, bins: F64, rate: float) -> None:
-    """The tail through three quantiles of the deviations, and the cuts that `rate` of them exceed, or the gate's."""
+    """The tail through three quantiles of the deviations, and the gate."""
     inside = bins.sum()
     missing = min(tail.beyond / (inside + tail.beyond), rate, GATE_RATE)
     total = inside / (1.0 - missing)
@@ -70,52 +72,35 @@ def fit(tail: Any, bins: F64, rate: float) -> None:
             wanted *= _STEP
         above += bins[i]
     u = max(quantile[0], 1.0 / _BINS_PER_UNIT)
-    far = max(quantile[0] - quantile[1], 1.0 / _BINS_PER_UNIT)
-    near = max(quantile[1] - quantile[2], 1.0 / _BINS_PER_UNIT)
-    xi = min(max(np.log(far / near) / np.log(_STEP), _XI_MIN if rate < Q else 0.0), _XI_MAX)
-    if abs(xi) < 1e-6:
+    scaled = np.exp(_L * quantile) / _L
+    far = max(scaled[0] - scaled[1], 1.0 / _BINS_PER_UNIT)
+    near = max(scaled[1] - scaled[2], 1.0 / _BINS_PER_UNIT)
+    xi = min(max(np.log(far / near) / np.log(_STEP), 0.0), _XI_MAX)
+    if xi < 1e-6:
         xi = 0.0
-    sigma = far / np.log(_STEP) if xi == 0.0 else far * xi / (1.0 - _STEP**-xi)
-    tail.u, tail.sigma, tail.xi = u, sigma, xi
-    tail.cut = _exceeded(rate, tail)
-    tail.gate = _exceeded(min(rate, GATE_RATE), tail)
+    tail.u, tail.edge, tail.xi = u, np.exp(_L * u), xi
+    tail.sigma = far / np.log(_STEP) if xi == 0.0 else far * xi / (1.0 - _STEP**-xi)
+    tail.gate = deviation(min(rate, GATE_RATE), tail)
 
 
 @kernel
-def _exceeded(rate: float, tail: Any) -> float:
-    """The deviation that a share of `rate` exceeds, by the quantile and the Pareto distribution alone."""
-    u, sigma, xi = tail.u, tail.sigma, tail.xi
-    if rate >= Q:
-        body = (rate - Q) / (1.0 - Q)
-        return float(u * (1.0 - 2.0 * body) / (1.0 - body))
-    if xi == 0.0:
-        return float(u + sigma * np.log(Q / rate))
-    return float(u + sigma / xi * (np.exp(xi * np.log(Q / rate)) - 1.0))
-
-
-@kernel
-def deviation(p: float, tail: Any, rate: float) -> float:
+def deviation(p: float, tail: Any) -> float:
     """The deviation whose p-value is `p`."""
-    if tail.xi < 0.0 and p < rate:
-        return float(tail.cut + (tail.sigma + tail.xi * (tail.cut - tail.u)) * np.log(rate / p))
-    return _exceeded(p, tail)
+    if p >= Q:
+        body = (p - Q) / (1.0 - Q)
+        return float(tail.u * (1.0 - 2.0 * body) / (1.0 - body))
+    rarity = np.log(Q / p)
+    excess = tail.sigma * (rarity if tail.xi == 0.0 else (np.exp(tail.xi * rarity) - 1.0) / tail.xi)
+    return float(np.log(tail.edge + _L * excess) / _L)
 
 
 @kernel
-def p_value(z: float, tail: Any, rate: float) -> float:
-    """Falls from 1 to `Q` at u along a hyperbola (about 1/2 at the mean), then with the fitted tail.
-
-    A light tail (xi < 0) ends somewhere; beyond the cut it is continued as an exponential one.
-    """
-    u, sigma, xi, cut = tail.u, tail.sigma, tail.xi, tail.cut
-    if z <= u:
-        return float(Q + (1.0 - Q) * (u - z) / (2.0 * u - z))
-    if xi == 0.0:
-        p = Q * np.exp((u - z) / sigma)
-    elif xi < 0.0 and z > cut:
-        p = rate * np.exp((cut - z) / (sigma + xi * (cut - u)))
-    else:
-        p = Q * (1.0 + xi * (z - u) / sigma) ** (-1.0 / xi)
+def p_value(z: float, tail: Any) -> float:
+    """Falls from 1 to `Q` at u along a hyperbola (about 1/2 at the mean), then with the fitted tail."""
+    if z <= tail.u:
+        return float(Q + (1.0 - Q) * (tail.u - z) / (2.0 * tail.u - z))
+    excess = (np.exp(_L * z) - tail.edge) / (_L * tail.sigma)
+    p = Q * (np.exp(-excess) if tail.xi == 0.0 else (1.0 + tail.xi * excess) ** (-1.0 / tail.xi))
     return float(max(p, _P_MIN))
 
 
