@@ -215,6 +215,11 @@ class Incidents(Section):
     )
     key_budget: Allowance = Field(None, description="the same for each key, beside `budget`")
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget."""
+        return self.budget is not None or self.key_budget is not None
+
 
 class Silence(Section):
     """Alerts on keys that send no events any more."""

@@ -8,9 +8,8 @@ budget). An incident above the level is told; so is any while less than half of 
 wants an unused budget to hide what was flagged. The level aims at four fifths of the budget, so that something is
 left for what is worse than all before it.
 
-An incident that is held back may be told later, when it becomes more severe. Its updates and its resolution are held
-back with it. Shifts, silences and values outside their range count as
-incidents.
+An incident that is held back may be told later, when it becomes more severe, and a silence when it lasts. Its updates
+and its resolution are held back with it. Shifts, silences and values outside their range count as incidents.
 
 A partition has its share of the pipeline's budget: the whole number of incidents, or one incident in a longer period
 where that is 0.
@@ -47,7 +46,7 @@ RING, KEY_RING = 64, 16
 _GAIN_DECADES = 3.0  # by which the level rises when all of a budget is told at once
 _AIM = 0.8
 _FREE = 0.5
-_SILENCE_DECADES, _RANGE_DECADES = 2.0, 4.0  # they have no p-value
+_SILENCE_DECADES, _RANGE_DECADES = 2.0, 4.0  # they have no p-value; a silence has a decade more for each doubling
 
 
 @dataclass(slots=True)
@@ -113,6 +112,8 @@ class _Asking(NamedTuple):
     phase: U8
     slot: I64
     now_ms: I64
+    opened_ms: I64
+    expected_ms: I64
     p_value: F64
     key_data: U8  # [b]
     key_start: I64  # [k+1]
@@ -149,7 +150,16 @@ class Budget:
         phase = batch.phase.copy()
         told = np.zeros(len(batch), np.bool_)
         _walk(
-            _Asking(batch.rule, phase, batch.slot, batch.now_ms, batch.p_value, *_writable(batch.key)),
+            _Asking(
+                batch.rule,
+                phase,
+                batch.slot,
+                batch.now_ms,
+                batch.opened_ms,
+                batch.expected_ms,
+                batch.p_value,
+                *_writable(batch.key),
+            ),
             _Memory(
                 state.ring,
                 records(state.level, _LEVEL),
@@ -218,13 +228,21 @@ def _hash(asking: _Asking, k: int) -> int:
 
 
 @kernel
+def _severity(asking: _Asking, k: int, rate_decades: float) -> float:
+    rule = asking.rule[k]
+    if rule == _SILENCE:
+        expected_ms = max(asking.expected_ms[k], 1)
+        return float(_SILENCE_DECADES + np.log2(1.0 + max(asking.now_ms[k] - asking.opened_ms[k], 0) / expected_ms))
+    if rule == _RANGE:
+        return _RANGE_DECADES
+    return float(max(rate_decades - np.log10(max(asking.p_value[k], 1e-300)), 0.0))
+
+
+@kernel
 def _asks(asking: _Asking, k: int, memory: _Memory, limit: Limit, key_limit: Limit, rate_decades: float) -> bool:
     """Whether the incident that the line opens is told; notes it if so."""
     now_ms, s = asking.now_ms[k], asking.slot[k]
-    rule = asking.rule[k]
-    severity = _SILENCE_DECADES if rule == _SILENCE else _RANGE_DECADES
-    if rule not in (_SILENCE, _RANGE):
-        severity = max(rate_decades - np.log10(max(asking.p_value[k], 1e-300)), 0.0)
+    severity = _severity(asking, k, rate_decades)
     keyed = key_limit.incidents > 0
     if keyed:
         level, owner = memory.key_level[s], _hash(asking, k)

@@ -112,7 +112,7 @@ class Incidents:
             section.cooldown,
             float(section.update_factor),
             int(rule),
-            section.budget is not None or section.key_budget is not None,
+            section.limited,
         )
         self._max_key_bytes = max_key_bytes
 

@@ -9,6 +9,9 @@ lie further apart than that, live time runs slower than event time, for rhythms 
 A key's rhythm is the exponentially weighted mean and variance of the gaps between its events. The key is silent once
 live time has passed its last event by `max(min_gap, mean + deviations * std)`.
 
+With a budget a silence asks again (`alert_kernel.ASKED_AGAIN`) each time that it has doubled: one that
+`stream_ad.fold.budget` held back when it began is told when it lasts.
+
 In a quiet time of the calendar no silence begins; a key that has not spoken by the end of one is due as if it had
 spoken then.
 """
@@ -83,14 +86,18 @@ class _Options(NamedTuple):
     min_gap: int
     deviations: float
     min_events: int
+    asks: bool  # whether a budget may have held back the alert that opened a silence
 
 
 class Silence:
     """Fold[SilenceState, Verdicts, Alerts], by the rules above. It keeps no state unless enabled."""
 
-    def __init__(self, section: config.Silence, max_key_bytes: int, times: QuietTimes | None = None) -> None:
+    def __init__(
+        self, section: config.Silence, max_key_bytes: int, times: QuietTimes | None = None, asks: bool = False
+    ) -> None:
+        """`asks`: whether there is a budget."""
         self._enabled = section.enabled
-        self._options = _Options(section.min_gap, float(section.deviations), section.min_events)
+        self._options = _Options(section.min_gap, float(section.deviations), section.min_events, asks)
         self._max_key_bytes = max_key_bytes
         self._times = quiet_times([]) if times is None else times
 
@@ -163,6 +170,12 @@ def _open_due(
     while s >= 0:
         ints, allowed = keys.ints[s], _allowed_ms(keys.gap[s], options)
         end = quiet_until(times, keys.name[s], ints.key_bytes, watermark)
+        if ints.expected_ms > 0:
+            if end < 0:
+                lines = _write(lines, alert.ASKED_AGAIN, offset, watermark, keys, s)
+            timers.arm(s, now + (now - ints.live_ms), wheel)
+            s = timers.pop(now, wheel)
+            continue
         if end >= 0:  # as if the key spoke at the end of its quiet time
             ints.live_ms = now + (end - watermark)
         if now <= ints.live_ms + allowed:
@@ -170,6 +183,8 @@ def _open_due(
         else:
             ints.incident, ints.opened_ms, ints.expected_ms = offset, watermark, max(allowed, 1)
             lines = _write(lines, _OPENED, offset, watermark, keys, s)
+            if options.asks:
+                timers.arm(s, now + (now - ints.live_ms), wheel)
         s = timers.pop(now, wheel)
     return lines
 

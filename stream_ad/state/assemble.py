@@ -129,7 +129,7 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
         recent=Recent(RECENT_ROWS, spec.rows, len(spec.features)),
         threshold=GuardedThreshold(threshold(config.threshold)),
         incidents=Incidents(config.incidents, key_bytes),
-        silence=Silence(config.silence, key_bytes, hidden.calendar.times),
+        silence=Silence(config.silence, key_bytes, hidden.calendar.times, asks=config.incidents.limited),
         ranges=OutOfRange(config.incidents, key_bytes, bool(config.rules.valid)),
         budget=Budget(config.incidents, config.threshold.false_alarm_rate),
         capacity=capacity or config.window.max_keys,

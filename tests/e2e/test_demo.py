@@ -94,9 +94,9 @@ def test_a_model_is_trained_and_the_report_tells(begun: list[Demo], tmp_path: Pa
     injected, found = counts(figures)
     assert injected >= 10
     assert found / injected > 10 * figures["base_rate"], said
-    injected, found = counts(figures, "silence")  # of which event time decides, and what the budget has left
+    injected, found = counts(figures, "silence")  # which event time decides
     assert injected >= 2
-    assert found >= 0.6 * injected, said
+    assert found >= 0.8 * injected, said
     text = report.read_text(encoding="utf-8")
     assert "<svg" in text
     assert figures["model"] in text

@@ -150,6 +150,7 @@ JUDGES: dict[str, tuple[Callable[[], Any], Callable[[Scores], Any]]] = {
     "incidents": (lambda: Incidents(CONFIG.incidents, 8), flagged),
     "budget": (Rationed, flagged),
     "silence": (lambda: Silence(CONFIG.silence, 8), flagged),
+    "silence with a budget": (lambda: Silence(CONFIG.silence, 8, asks=True), flagged),
     "silence beside quiet times": (lambda: Silence(CONFIG.silence, 8, CALENDAR.times), hiding),
     "ranges": (lambda: OutOfRange(CONFIG.incidents, 8, True), hiding),
     "recent": (lambda: Recent(7, 1, 1), lambda batch: batch.features),

@@ -41,7 +41,7 @@ _HALF_LIFE_ROWS = 100_000.0
 # Before the first fit: the 2 % quantile of a Gaussian, and three times its excess (0.37), as skewed scores have, so
 # that a cold start is not a burst of flags.
 _PRIOR_ROWS, _PRIOR_U, _PRIOR_SIGMA = 500.0, 2.05, 1.0
-_FIT_ROWS_FIRST, _FIT_ROWS, _FIT_GROWTH = 16.0, 256.0, 1.1  # learnt rows between two fits
+_FIT_ROWS_FIRST, _FIT_ROWS, _FIT_GROWTH = 16.0, 64.0, 1.1  # learnt rows between two fits
 _P_MIN = 1e-30
 
 

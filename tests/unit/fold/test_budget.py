@@ -14,6 +14,7 @@ from stream_ad.batch import Alerts, Phase, Rule
 from stream_ad.errors import ConfigError
 from stream_ad.fold.budget import RING, Budget, Limit, share
 from stream_ad.fold.incidents import Incidents
+from stream_ad.fold.silence import Silence
 from tests.support.alerts import alerts_of
 from tests.support.judged import NOW, scores, verdicts
 
@@ -190,6 +191,24 @@ def test_a_silence_counts_and_is_no_more_severe_than_it_can_know() -> None:
     told = fold.step(state, alerts_of(*({**silent, "offset": at, "incident": at, "slot": at} for at in range(1000))))
     assert 2 <= len(told) < 4  # the rest of the budget is left for what is worse
     assert len(fold.step(state, opening([1000], [1e-12]))) == 1
+
+
+def test_a_silence_that_was_held_back_is_told_when_it_lasts() -> None:
+    """Two keys stop at once, one of them for 100 s, one for good; three quarters of the budget are used."""
+    stop, end = 100, 36_000
+    again = {0: stop, 1: stop + 100, 2: end}
+    speaking = [(key, t) for t in range(end) for key in range(3) if t < stop or t > again[key]]
+    silence = Silence(config.Silence(enabled=True), 16, asks=True)
+    batch = scores([key for key, _ in speaking], np.zeros(len(speaking)), ts_ms=[NOW + 1000 * t for _, t in speaking])
+    asking = silence.step(silence.init(8), verdicts(batch, [FINE] * len(speaking)))
+    asked = (asking.now_ms - asking.ts_ms)[asking.slot == 2] / 60_000  # minutes of silence
+    assert asked == pytest.approx([1, 2, 4, 8, 16, 32, 64, 128, 256, 512], rel=0.1)
+    fold = Budget(section(budget="4/day"), RATE)
+    state = fold.init(8)
+    assert len(fold.step(state, opening([0] * 3, [WORSE] * 3, [5, 6, 7]))) == 3
+    told = fold.step(state, asking)
+    assert [(key, phase) for key, phase, _, _ in lines(told)] == [("k2", "opened")]
+    assert told.now_ms - told.ts_ms == pytest.approx(120_000, rel=0.1)
 
 
 @pytest.mark.parametrize("text", ["20", "20/fortnight", "0/day", "-1/day", "1.5/day", "day", "20/day/day"])
