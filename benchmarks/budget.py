@@ -76,6 +76,7 @@ def ours(day: F64, severity: F64) -> Bool:
         p_value=RATE * 10.0**-severity,
         peak_p=nowhere,
         expected_ms=zero,
+        silent_ms=zero,
         slot=zero,
         now_ms=ms,
     )

@@ -1,9 +1,8 @@
 """The columns that travel between the stages of the pipeline.
 
-Letters in shapes: `n` events of a batch, `m` scored rows (`m <= n`), `w` lags of a
-window (oldest first, the newest is `[:, -1]`), `d` numeric fields, `c` categorical
-fields, `f` features, `k` alerts, `b` bytes. Every batch belongs to one partition and
-keeps the order of the log. Nothing writes to the arrays of a batch once it is made.
+Letters in shapes: `n` events of a batch, `m` scored rows (`m <= n`), `w` lags of a window (oldest first, the newest is
+`[:, -1]`), `d` numeric fields, `c` categorical fields, `f` features, `k` alerts, `b` bytes. Every batch belongs to one
+partition and keeps the order of the log. Nothing writes to the arrays of a batch once it is made.
 """
 
 from __future__ import annotations
@@ -256,6 +255,7 @@ class Alerts:
     p_value: F64  # [k]
     peak_p: F64  # [k]  lowest p-value of the incident so far
     expected_ms: I64  # [k]  silence only: the gap after which it was due; else 0
+    silent_ms: I64  # [k]  silence only: how long it has lasted, without pauses of the whole partition; else 0
     slot: I64  # [k]  of the key
     now_ms: I64  # [k]  the watermark at `offset`
 

@@ -24,6 +24,7 @@ LINE = np.dtype(  # columns as in batch.Alerts
         ("opened_ms", "i8"),
         ("events", "i8"),
         ("expected_ms", "i8"),
+        ("silent_ms", "i8"),
         ("slot", "i8"),
         ("now_ms", "i8"),
         ("score", "f8"),

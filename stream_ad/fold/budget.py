@@ -112,8 +112,8 @@ class _Asking(NamedTuple):
     phase: U8
     slot: I64
     now_ms: I64
-    opened_ms: I64
     expected_ms: I64
+    silent_ms: I64
     p_value: F64
     key_data: U8  # [b]
     key_start: I64  # [k+1]
@@ -155,8 +155,8 @@ class Budget:
                 phase,
                 batch.slot,
                 batch.now_ms,
-                batch.opened_ms,
                 batch.expected_ms,
+                batch.silent_ms,
                 batch.p_value,
                 *_writable(batch.key),
             ),
@@ -231,8 +231,8 @@ def _hash(asking: _Asking, k: int) -> int:
 def _severity(asking: _Asking, k: int, rate_decades: float) -> float:
     rule = asking.rule[k]
     if rule == _SILENCE:
-        expected_ms = max(asking.expected_ms[k], 1)
-        return float(_SILENCE_DECADES + np.log2(1.0 + max(asking.now_ms[k] - asking.opened_ms[k], 0) / expected_ms))
+        longer = asking.silent_ms[k] / max(asking.expected_ms[k], 1)
+        return float(_SILENCE_DECADES + np.log2(max(longer, 1.0)))
     if rule == _RANGE:
         return _RANGE_DECADES
     return float(max(rate_decades - np.log10(max(asking.p_value[k], 1e-300)), 0.0))

@@ -179,7 +179,7 @@ def _write(lines: Lines, rule: int, phase: int, offset: int, watermark: int, row
     line.incident = offset if rule == _SHIFT else ints.incident
     line.about, line.ts_ms, line.opened_ms, line.events = ints.about, ints.about_ms, ints.opened_ms, ints.events
     line.score, line.threshold, line.p_value, line.peak_p = real.score, real.threshold, real.p_value, real.peak_p
-    line.expected_ms, line.slot, line.now_ms = 0, s, watermark
+    line.expected_ms, line.silent_ms, line.slot, line.now_ms = 0, 0, s, watermark
     return lines
 
 

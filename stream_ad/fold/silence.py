@@ -12,8 +12,8 @@ live time has passed its last event by `max(min_gap, mean + deviations * std)`.
 With a budget a silence asks again (`alert_kernel.ASKED_AGAIN`) each time that it has doubled: one that
 `stream_ad.fold.budget` held back when it began is told when it lasts.
 
-In a quiet time of the calendar no silence begins; a key that has not spoken by the end of one is due as if it had
-spoken then.
+In a quiet time of the calendar no silence begins or asks again; a key that has not spoken by the end of one is due as
+if it had spoken then.
 """
 
 from __future__ import annotations
@@ -136,14 +136,14 @@ class Silence:
 
 
 @kernel
-def _write(lines: Lines, phase: int, offset: int, watermark: int, keys: _Keys, s: int) -> Lines:
+def _write(lines: Lines, phase: int, offset: int, watermark: int, now: int, keys: _Keys, s: int) -> Lines:
     ints = keys.ints[s]
     lines = alert.add(lines, keys.name[s], ints.key_bytes)
     line = lines.line[lines.written[0] - 1]
     line.rule, line.phase, line.offset, line.row = _SILENCE, phase, offset, -1
     line.incident, line.opened_ms, line.events = ints.incident, ints.opened_ms, 0
     line.about, line.ts_ms, line.expected_ms = ints.about, ints.about_ms, ints.expected_ms
-    line.slot, line.now_ms = s, watermark
+    line.silent_ms, line.slot, line.now_ms = now - ints.live_ms, s, watermark
     line.score = line.threshold = line.p_value = line.peak_p = np.nan
     return lines
 
@@ -170,19 +170,17 @@ def _open_due(
     while s >= 0:
         ints, allowed = keys.ints[s], _allowed_ms(keys.gap[s], options)
         end = quiet_until(times, keys.name[s], ints.key_bytes, watermark)
-        if ints.expected_ms > 0:
-            if end < 0:
-                lines = _write(lines, alert.ASKED_AGAIN, offset, watermark, keys, s)
-            timers.arm(s, now + (now - ints.live_ms), wheel)
-            s = timers.pop(now, wheel)
-            continue
-        if end >= 0:  # as if the key spoke at the end of its quiet time
+        silent = ints.expected_ms > 0
+        if end >= 0 and not silent:  # as if the key spoke at the end of its quiet time
             ints.live_ms = now + (end - watermark)
         if now <= ints.live_ms + allowed:
             timers.arm(s, ints.live_ms + allowed, wheel)
         else:
-            ints.incident, ints.opened_ms, ints.expected_ms = offset, watermark, max(allowed, 1)
-            lines = _write(lines, _OPENED, offset, watermark, keys, s)
+            if not silent:
+                ints.incident, ints.opened_ms, ints.expected_ms = offset, watermark, max(allowed, 1)
+                lines = _write(lines, _OPENED, offset, watermark, now, keys, s)
+            elif end < 0:
+                lines = _write(lines, alert.ASKED_AGAIN, offset, watermark, now, keys, s)
             if options.asks:
                 timers.arm(s, now + (now - ints.live_ms), wheel)
         s = timers.pop(now, wheel)
@@ -215,7 +213,7 @@ def _walk(
             ints.events = ints.incident = ints.opened_ms = ints.expected_ms = 0
             gap.mean = gap.variance = 0.0
         if ints.expected_ms > 0:
-            lines = _write(lines, _RESOLVED, offset[i], watermark[i], keys, s)
+            lines = _write(lines, _RESOLVED, offset[i], watermark[i], now, keys, s)
             ints.expected_ms = 0
         if ints.events == 0:
             ints.key_bytes = alert.write_key(keys.name[s], events, i)

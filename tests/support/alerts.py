@@ -59,7 +59,7 @@ def alerts_of(*rows: dict) -> Alerts:
     base = {
         "rule": Rule.score, "phase": Phase.opened, "offset": 9, "incident": 9, "about": 9, "key": b"card-17",
         "row": -1, "ts_ms": 1_767_528_000_123, "opened_ms": 1_767_527_940_123, "events": 1, "score": 8.25,
-        "threshold": 4.5, "p_value": 1e-8, "peak_p": 1e-8, "expected_ms": 0, "slot": 0,
+        "threshold": 4.5, "p_value": 1e-8, "peak_p": 1e-8, "expected_ms": 0, "silent_ms": 0, "slot": 0,
         "now_ms": 1_767_528_000_123,
     }  # fmt: skip
     cells = [{**base, **row} for row in rows]

@@ -9,6 +9,7 @@ import pytest
 from stream_ad import config
 from stream_ad.batch import Alerts, Phase, Rule, Strings, Verdicts
 from stream_ad.fold import timers
+from stream_ad.fold.alert_kernel import ASKED_AGAIN
 from stream_ad.fold.calendar import quiet_times
 from stream_ad.fold.silence import Silence
 from tests.support.judged import NOW, scores, verdicts
@@ -24,9 +25,12 @@ def said(rows: Sequence[tuple[int, float]], first_offset: int = 0, seen: set[int
 
 
 def run(
-    rows: Sequence[tuple[int, float]], section: config.Silence = SECTION, quiet: Sequence[config.Quiet] = ()
+    rows: Sequence[tuple[int, float]],
+    section: config.Silence = SECTION,
+    quiet: Sequence[config.Quiet] = (),
+    asks: bool = False,
 ) -> Alerts:
-    fold = Silence(section, 16, quiet_times(quiet))
+    fold = Silence(section, 16, quiet_times(quiet), asks)
     return fold.step(fold.init(64), said(rows))
 
 
@@ -161,3 +165,16 @@ def test_a_key_that_falls_silent_in_a_quiet_time_is_due_after_its_end() -> None:
     # another key's quiet time changes nothing
     others = config.Quiet.model_validate({"name": "m", "keys": ["k1"], "hours": "00:00-24:00"})
     assert told(run(rows, quiet=[others])) == told(run(rows))
+
+
+def test_with_a_budget_a_silence_asks_again_each_time_it_has_doubled() -> None:
+    """Neither in a quiet time, nor for a pause of the whole partition."""
+    before, after = 1_000, 40_000
+    rows = [*ticking([0, 1], 0, 100), *ticking([1], 100, before), *ticking([1], before + after, 2 * before + after)]
+    alerts = run(rows, asks=True)
+    assert (alerts.phase == [Phase.opened, *[ASKED_AGAIN] * (len(alerts) - 1)]).all()
+    assert alerts.silent_ms / 60_000 == pytest.approx([1, 2, 4, 8, 16, 32][: len(alerts)], rel=0.1)
+    assert len(alerts) == 5
+    alerts = run(rows, quiet=[maintenance(200, before)], asks=True)
+    assert alerts.silent_ms / 60_000 == pytest.approx([1, 16], rel=0.1)
+    assert len(run(rows)) == 1

@@ -145,7 +145,7 @@ any_row = st.fixed_dictionaries(
         "about": any_offset, "key": st.binary(max_size=9), "row": st.integers(-1, 1), "ts_ms": any_ms,
         "opened_ms": any_ms, "events": st.integers(0, 10**9), "score": any_float, "threshold": any_float,
         "p_value": st.floats(0, 1) | st.just(math.nan), "peak_p": st.floats(0, 1) | st.just(math.nan),
-        "expected_ms": st.integers(0, 10**12), "slot": st.just(0), "now_ms": any_ms,
+        "expected_ms": st.integers(0, 10**12), "silent_ms": st.just(0), "slot": st.just(0), "now_ms": any_ms,
     }
 )  # fmt: skip
 any_number = st.none() | st.floats()
