@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from stream_ad import metrics
 from stream_ad.checkpoint.assignment import Assignment, Restored, State
@@ -27,7 +28,20 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
 LOOK_S = 0.01
+_GONE = "the group has judged before, and its committed offset is gone (it expired, or was deleted)"
+_WAYS = (
+    "set the group's offset to where it is to go on (kafka-consumer-groups.sh --reset-offsets), or give the pipeline "
+    "another name to judge all again"
+)
 TOGETHER_EVENTS = 50_000  # a replay begins only while fewer are to be replayed: other partitions wait behind replays
+
+
+class Standing(Protocol):
+    """Which versions can judge: `runtime.models`, of which this room knows nothing."""
+
+    def has(self, version: str) -> bool: ...
+
+    def standing(self, version: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +77,14 @@ class Recovery:
         assignments: Sequence[Assignment],
         committed: Callable[[Sequence[int]], Mapping[int, int | None]],
         version: str,
-        has: Callable[[str], bool],
+        models: Standing,
     ) -> None:
-        """Begins to restore in the other thread. `committed` gives the group's committed offsets, `has` says whether a
-        version can be loaded, and partitions without history get `version`."""
+        """Begins to restore in the other thread. `committed` gives the group's committed offsets, `models` says which
+        versions can judge, and partitions without history get `version`."""
         partitions = [assignment.partition for assignment in assignments]
         known = self._pool.submit(self._known, partitions, committed)
         for partition in partitions:
-            self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, has)
+            self._restoring[partition] = self._pool.submit(self._restore, partition, known, version, models)
 
     def begun(self, assignments: Collection[Assignment]) -> list[Assignment]:
         """Those of `assignments` (all of this worker's) that begin to be folded now. Raises what restoring raised.
@@ -127,10 +141,12 @@ class Recovery:
         except ConnectionFailed:
             return False
 
-    def _restore(self, partition: int, asked: Future[Known], version: str, has: Callable[[str], bool]) -> Restored:
+    def _restore(self, partition: int, asked: Future[Known], version: str, models: Standing) -> Restored:
         known = asked.result()
         offset, swaps = known.committed[partition], known.swaps.get(partition, [])
-        loaded = self._loaded(partition, offset, swaps, known.since_s, has)
+        if offset is None and swaps:
+            offset = self._instead(partition)
+        loaded = self._loaded(partition, offset, swaps, known.since_s, models.has)
         if loaded is not None:
             shard, events_per_s = loaded
             saved_offset = shard.next_offset
@@ -139,13 +155,34 @@ class Recovery:
             saved_offset = UNKNOWN
             if swaps:
                 past = [swap for swap in swaps if swap.offset <= shard.next_offset]
-                shard.version = (past or swaps)[-1 if past else 0].version
+                shard.version = models.standing((past or swaps)[-1 if past else 0].version)
         ahead = _changes(swaps, shard)
         announcement = None
-        logged = swaps[-1].version if swaps else None
-        if shard.next_offset != UNKNOWN and logged != (ahead[-1].version if ahead else shard.version):
-            announcement = Swap(partition, shard.next_offset, shard.version)
+        logged, last = (
+            swaps[-1].version if swaps else None,
+            models.standing(ahead[-1].version) if ahead else shard.version,
+        )
+        if shard.next_offset != UNKNOWN and logged != last:
+            # it judges from here on; what is folded again before was judged by what the log names
+            announcement = Swap(partition, max(shard.next_offset, offset or 0), last)
         return Restored(shard, saved_offset, events_per_s, offset or 0, ahead, announcement)
+
+    def _instead(self, partition: int) -> int:
+        """The snapshot's offset, in place of a committed one that is gone. To begin anew would tell all alerts twice,
+        to begin at the end would lose records. Raises `StateError` where there is no snapshot."""
+        try:
+            offset = self._states.offset(partition)
+        except ConnectionFailed as error:
+            raise StateError(f"partition {partition}: {_GONE}, and the store does not answer: {error}") from None
+        if offset < 0:
+            raise StateError(f"partition {partition}: {_GONE}, and there is no snapshot to go on from; {_WAYS}")
+        log.warning(
+            "partition %d: %s; goes on from the snapshot, at offset %d: alerts after it are told again",
+            partition,
+            _GONE,
+            offset,
+        )
+        return offset
 
     def _loaded(
         self, partition: int, committed: int | None, known: list[Swap], since_s: float, has: Callable[[str], bool]
@@ -195,8 +232,8 @@ class Recovery:
         elif shard.next_offset < committed and known and shard.version not in _judged(known, shard.next_offset):
             # this worker saved a swap, but another one took over and judged without it
             wrong = f"is of model {shard.version}, which never judged offset {shard.next_offset}"
-        elif shard.next_offset == committed and not has(shard.version):
-            # a worker saved a swap and judged nothing with it: the log has no copy of the bundle
+        elif not has(shard.version):
+            # the features have changed; or a worker saved a swap and judged nothing with it: the log has no copy
             wrong = f"is of model {shard.version}, which cannot be loaded"
         else:
             return shard, events_per_s

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
+from stream_ad.cli.changes import changes, sentence
 from stream_ad.cli.output import answer, out
-from stream_ad.errors import InputError, StreamAdError
+from stream_ad.errors import InputError, ModelError, StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
@@ -50,6 +51,8 @@ def check(
     if {"bytes_at_max_keys", "partitions"} <= facts.keys():
         facts["too_much_memory"] = too_much(facts["partitions"] * facts["bytes_at_max_keys"], spare_bytes())
     attempt(lambda: _registry(config, spec))
+    if {"topic", "model"} <= facts.keys():
+        attempt(lambda: changes(config, spec))
     facts["problems"] = [str(problem) for problem in problems]
     if json:
         answer(facts, True, "")
@@ -121,9 +124,13 @@ def _registry(config: Config, spec: FeatureSpec) -> dict[str, Any]:
     reach(config.redis)
     store = RedisModelStore(config.redis)
     wanted = store.wish().wanted
+    unfit = None
     if wanted not in (None, BUILT_IN):
-        Bundle.from_bytes(store.get(wanted), spec, trust)
-    return {"model": wanted or f"{BUILT_IN} (built in)", "models": len(store.list())}
+        try:
+            Bundle.from_bytes(store.get(wanted), spec, trust)
+        except ModelError as error:
+            unfit = str(error)
+    return {"model": wanted or f"{BUILT_IN} (built in)", "models": len(store.list()), "unfit": unfit}
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -162,7 +169,11 @@ def _print(facts: dict[str, Any]) -> None:
         )
     elif facts.get("looked_at"):
         line("[green]✓[/]", f"{facts['looked_at']} records sampled: all can be read")
-    if "model" in facts:
+    if facts.get("changed"):
+        line("[yellow]![/]", escape(sentence(facts)))
+    if facts.get("unfit"):
+        line("[yellow]![/]", escape(f"until another is promoted the built-in scorer judges: {facts['unfit']}"))
+    elif "model" in facts:
         line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")
     for problem in facts["problems"]:
         for text in problem.splitlines():

@@ -126,16 +126,16 @@ class Backtest:
                 swap = swaps.pop(0)
                 head, decoded = decoded.split(swap.offset)
                 yield judge_decoded(self._parts, self._shards, [head], self._models)
-                if swap.version != shard.version:
-                    self._models.load(swap.version)
-                    shard.swap(swap.version, *self._models.compared(shard, swap.version))
+                version = self._models.standing(swap.version)
+                if version != shard.version:
+                    shard.swap(version, *self._models.compared(shard, version))
                     self._models.evict({one.version for one in self._shards.values()})
             rest.append(decoded)
         yield judge_decoded(self._parts, self._shards, rest, self._models)
 
     def assigned(self, partitions: Sequence[int]) -> None:
         for partition, swaps in self._log.swaps(partitions).items():
-            version = swaps[0].version if swaps else self._models.choice.current
+            version = self._models.standing(swaps[0].version) if swaps else self._models.choice.current
             self._swaps[partition], self._shards[partition] = (
                 swaps,
                 self._parts.shard(partition, version, len(partitions)),

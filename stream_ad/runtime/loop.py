@@ -249,7 +249,7 @@ class Pipeline:
     def assigned(self, partitions: Sequence[int]) -> None:
         new = {partition: Assignment(partition) for partition in partitions}
         self.assignments.update(new)
-        self.recovery.begin(list(new.values()), self.source.committed, self.models.choice.current, self.models.has)
+        self.recovery.begin(list(new.values()), self.source.committed, self.models.choice.current, self.models)
 
     def begin_restored(self) -> None:
         """Starts to read the restored partitions whose turn it is. Raises what restoring raised."""

@@ -63,6 +63,7 @@ class Models:
         self._held: dict[str, Held] = {}
         self._uses = itertools.count()
         self._in_log: set[str] = set()
+        self._replaced: set[str] = set()  # versions of the log that cannot be loaded
         self._judging: str | None = None
         self._lock = threading.Lock()
 
@@ -83,6 +84,21 @@ class Models:
                 self._held[version] = held
         held.used = next(self._uses)
         return held.loaded
+
+    def standing(self, version: str) -> str:
+        """`version` where it can be loaded, else the built-in scorer, which judges in its place.
+
+        So a pipeline whose owner changed the features starts, though its log names models that no longer fit. Raises
+        `ConnectionFailed` where the bundle cannot be reached.
+        """
+        try:
+            self.load(version)
+        except ModelError as error:
+            if version not in self._replaced:
+                log.error("the scorer %s judges in the place of a model until another is promoted: %s", BUILT_IN, error)
+            self._replaced.add(version)
+            return BUILT_IN
+        return version
 
     def has(self, version: str) -> bool:
         """Whether `version` can be loaded now."""

@@ -110,7 +110,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
     """Runs the worker in this process. Raises `StreamAdError`."""
     from stream_ad import build, metrics
     from stream_ad.config.features import FeatureSpec
-    from stream_ad.io.kafka.admin import partitions, reach
+    from stream_ad.io.kafka.admin import identity, partitions, reach
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
     from stream_ad.runtime.registry_follower import RegistryFollower
@@ -142,7 +142,7 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                 admin = reach(config.kafka, REACH_S)
                 if not ending.begun:
                     count = len(partitions(config.kafka, config.source.topic, admin=admin))
-                    parts = parts.among(count)
+                    parts = parts.among(count).of_topic(*identity(config.kafka, config.source.topic, admin))
                     if index == 0:
                         _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
                 ports = build.kafka_ports(config, index, until, model_log, stop.asked)

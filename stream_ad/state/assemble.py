@@ -26,6 +26,7 @@ from stream_ad.fold.silence import Silence
 from stream_ad.messages.encoder import Encoder, explained_rows
 from stream_ad.protocols import BUILT_IN, Codec, Inference
 from stream_ad.state.border import GuardedThreshold, GuardedWindow
+from stream_ad.state.settings import folded
 from stream_ad.state.shard import UNKNOWN, Folds, Shard
 
 RECENT_ROWS = 256
@@ -134,6 +135,7 @@ def folds(config: Config, spec: FeatureSpec, capacity: int | None = None) -> Fol
         budget=Budget(config.incidents, config.threshold.false_alarm_rate),
         capacity=capacity or config.window.max_keys,
         layout=hashlib.sha256(layout).hexdigest(),
+        settings=folded(config),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,7 @@ from stream_ad.fold import state as columns
 from stream_ad.fold.budget import Budget, Spent
 from stream_ad.fold.hidden import Hidden
 from stream_ad.protocols import Fold, Threshold, Window
+from stream_ad.state.settings import changed, listed, outgrown
 from stream_ad.state.snapshot import Array, Damaged, Newer, Opened, Snapshot
 
 UNKNOWN = -1
@@ -56,10 +57,16 @@ class Folds:
     budget: Budget
     capacity: int
     layout: str  # a hash of what shapes the states; a snapshot must have the same
+    settings: Mapping[str, Any]  # all that the folds read, by dotted key; a snapshot must have been made with the same
 
     def among(self, partitions: int) -> Folds:
         """For the shards of a topic with so many partitions, which share a budget."""
         return replace(self, budget=self.budget.among(partitions))
+
+    def of_topic(self, topic_id: str, cluster_id: str) -> Folds:
+        """For the shards of this very topic: another one of its name has other records at the same offsets."""
+        ids = {"the topic's id": topic_id, "the cluster's id": cluster_id}
+        return replace(self, settings={**self.settings, **ids})
 
 
 @dataclass(slots=True)
@@ -158,6 +165,7 @@ class Shard:
             "next_offset": self.next_offset,
             "version": self.version,
             "layout": self.folds.layout,
+            "settings": self.folds.settings,
             "events_per_s": events_per_s,
         }
         return Snapshot(about, arrays)
@@ -172,8 +180,10 @@ class Shard:
         try:
             opened = Opened.of(parts)
             head = opened.head
-            if head["partition"] != partition or head["layout"] != folds.layout:
-                raise StateError(f"partition {partition}: the snapshot was made with another configuration")
+            then = head.get("settings")
+            changes = changed(then, folds.settings)
+            if changes or head["partition"] != partition or head["layout"] != folds.layout:
+                raise _another(partition, changes)
             next_offset, version, rate = head["next_offset"], head["version"], head.get("events_per_s", 0)
             if type(next_offset) is not int or next_offset < 0 or type(version) is not str:
                 raise ValueError(f"next_offset {next_offset!r}, version {version!r}")
@@ -181,6 +191,8 @@ class Shard:
                 raise ValueError(f"events_per_s {rate!r}")
             shard = cls(folds, partition, next_offset, version)
             shard._fill(opened)
+            if changes := outgrown(then, folds.settings, shard.used):
+                raise _another(partition, changes)
         except (Damaged, Newer) as error:
             raise StateError(f"partition {partition}: the snapshot cannot be read: {error}") from None
         except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -220,6 +232,11 @@ class Shard:
                 one.array[..., : one.stored.shape[-1]] = one.stored
         if self.used != used:
             raise ValueError(f"{self.used} keys where {used} are expected")
+
+
+def _another(partition: int, changes: list[str]) -> StateError:
+    what = f": {listed(changes)}" if changes else ""
+    return StateError(f"partition {partition}: the snapshot was made with another configuration{what}")
 
 
 class Target(NamedTuple):

@@ -1,13 +1,14 @@
 """The bytes of a snapshot: a head, then the arrays in parts of a bounded size.
 
 The head is `MAGIC`, the SHA-256 of the rest of it, and one line of JSON: format, offset, version of the
-model, the layout of the arrays. A part is a SHA-256, one byte that says how it is packed, and up to
+model, the settings, the layout of the arrays. A part is a SHA-256, one byte that says how it is packed, and up to
 `PART_BYTES` of the arrays. Each checksum covers the one before as well: parts of another snapshot, too few
 of them or another order do not pass. Format 1 was the head, a line end and all arrays under one checksum. Before
 format 3 the moments of a field had no share of values beyond the gate, before format 4 there was no budget, before
 format 6 nothing was kept of how much keys differ in scale, before format 7 nothing of the hours of a day or week,
 before format 8 nothing of bursts, and an incident did not know the last row that was not normal, before format 9
-nothing of pauses and of how often p-values came true, and the tail of the deviations lay on another scale.
+nothing of pauses and of how often p-values came true, and the tail of the deviations lay on another scale, before
+format 10 the head had no settings.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-FORMAT = 9
+FORMAT = 10
 MAGIC = b"stream_ad snapshot\n"
 PART_BYTES = 1 << 20  # fits into the processor's cache, and into memory that is used again and again
 PLAIN, LZ4 = b"\0", b"\1"
@@ -89,7 +90,7 @@ class Opened:
             head["arrays"] = [row[:4] for row in head["arrays"]]
         elif not known or rest:
             raise Damaged("its checksum does not match")
-        elif head.get("format") not in (2, 3, 4, 5, 6, 7, 8, FORMAT):
+        elif head.get("format") not in range(2, FORMAT + 1):
             raise ValueError(f"format {head.get('format')!r:.40}")
         return cls(head, digest, first[_HEAD:] if head["format"] == 1 else b"", following)
 

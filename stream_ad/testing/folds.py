@@ -176,7 +176,9 @@ def _restored(fold: Fold[Any, Any, Any], state: Any, into: Fold[Any, Any, Any], 
 
     def folds(one: Any) -> Folds:
         absents: Any = {field.name: absent for field in dataclasses.fields(Folds)}
-        return Folds(**absents | {"keys": counting, "window": one, "capacity": capacity, "layout": "law"})
+        return Folds(
+            **absents | {"keys": counting, "window": one, "capacity": capacity, "layout": "law", "settings": {}}
+        )
 
     shard = Shard(folds(fold), 0, 0, "law")
     shard.states.window = state

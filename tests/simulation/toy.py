@@ -171,6 +171,7 @@ FOLDS: Any = Folds(
     budget=Passing(),  # type: ignore[arg-type]
     capacity=1,
     layout="toy",
+    settings={},
 )
 
 

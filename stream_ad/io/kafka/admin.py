@@ -12,6 +12,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -71,6 +72,16 @@ def partitions(
         hint = f"there are: {', '.join(near)}" if near else "there are none at all"
         raise InputError(f"{key}: no topic {topic!r} at {kafka.brokers}; {hint}")
     return known[topic]
+
+
+def identity(kafka: Kafka, topic: str, admin: AdminClient) -> tuple[str, str]:
+    """The ids of the topic and of the cluster. Raises `ConnectionFailed`."""
+    try:
+        cluster_id = admin.list_topics(topic, timeout=ANSWER_S).cluster_id
+        found = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S)[topic].result(ANSWER_S)
+    except KafkaException as error:
+        raise failure(error.args[0], kafka) from None
+    return str(found.topic_id), str(cluster_id)
 
 
 def _topics(kafka: Kafka, admin: AdminClient, timeout_s: float = ANSWER_S) -> dict[str, list[int]]:

@@ -17,7 +17,7 @@ from stream_ad.checkpoint.restore import TOGETHER_EVENTS, Recovery
 from stream_ad.checkpoint.save import AWAY_S, Saver
 from stream_ad.checkpoint.throughput import CAREFUL_PER_S, PACE, Pace
 from stream_ad.config.features import FeatureSpec
-from stream_ad.errors import ConnectionFailed, InputError
+from stream_ad.errors import ConnectionFailed, InputError, StateError
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
 from stream_ad.messages.models import encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
@@ -206,9 +206,27 @@ def replay_events(partition: int) -> float:
     }[str(partition)]
 
 
+class Fit:
+    """All models but those `without`."""
+
+    def __init__(self, *without: str) -> None:
+        self.without = without
+
+    def has(self, version: str) -> bool:
+        return version not in self.without
+
+    def standing(self, version: str) -> str:
+        return version if self.has(version) else BUILT_IN
+
+
 class Log:
+    """Every partition but 3 was judged by `version` from its beginning on."""
+
+    def __init__(self, version: str = BUILT_IN) -> None:
+        self.version = version
+
     def swaps(self, partitions: Sequence[int]) -> dict[int, Any]:
-        return {part: [Swap(part, 0, BUILT_IN)] for part in partitions}
+        return {part: [Swap(part, 0, self.version)] for part in partitions if part != 3}
 
 
 def recovery(store: MemoryStateStore, clock: Clock, **redis: object) -> Recovery:
@@ -217,7 +235,7 @@ def recovery(store: MemoryStateStore, clock: Clock, **redis: object) -> Recovery
 
 def begin(made: Recovery, offsets: Mapping[int, int | None]) -> list[Assignment]:
     new = [Assignment(partition) for partition in sorted(offsets)]
-    made.begin(new, lambda _: offsets, BUILT_IN, lambda _: True)
+    made.begin(new, lambda _: offsets, BUILT_IN, Fit())
     return new
 
 
@@ -255,7 +273,7 @@ def test_the_former_owner_is_waited_for_but_not_longer_than_folding_takes() -> N
     former.hand_over()
     clock = Clock()
     made = recovery(store, clock)
-    made.begin([ours], lambda _: {0: long}, BUILT_IN, lambda _: True)
+    made.begin([ours], lambda _: {0: long}, BUILT_IN, Fit())
     asked_often(store, 0)
     assert not restored(made)
     saver.hand_over(former)
@@ -286,7 +304,7 @@ def test_offsets_that_fall_behind_a_snapshot_are_asked_for_again(early: int | No
     answers = iter([early, early, 300])
     made = recovery(saved(300), Clock())
     ours = Assignment(0)
-    made.begin([ours], lambda _: {0: next(answers)}, BUILT_IN, lambda _: True)
+    made.begin([ours], lambda _: {0: next(answers)}, BUILT_IN, Fit())
     until(lambda: made.begun([ours]))
     assert (ours.state, ours.shard.next_offset) == (State.JUDGING, 300)
     made.close()
@@ -305,6 +323,40 @@ def test_a_group_that_was_reset_is_believed_after_a_while(caplog: pytest.LogCapt
     assert (ours.state, ours.shard.next_offset, ours.to_replay) == (State.REPLAYING, 0, 100)
     made.close()
     assert "the snapshot is at offset 300, the group at 100 (was it reset?)" in caplog.text
+
+
+def test_offsets_that_are_gone_are_those_of_the_snapshot(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    made = recovery(saved(300), clock, wait="600ms")
+    (ours,) = begin(made, {0: None})
+    until(lambda: made.begun([ours]), lambda: clock.pass_by(0.5))
+    assert (ours.state, ours.shard.next_offset) == (State.JUDGING, 300)
+    made.close()
+    assert "its committed offset is gone" in caplog.text
+
+
+def test_offsets_that_are_gone_without_a_snapshot_end_the_run_with_the_ways_on() -> None:
+    made = recovery(Store(), Clock())
+    begin(made, {0: None})
+    until(lambda: restored(made))
+    with pytest.raises(
+        StateError, match=r"partition 0: .*no snapshot to go on from; set the group's offset .*another name"
+    ):
+        made._restoring[0].result()
+    made.close()
+
+
+@pytest.mark.parametrize(("rebuild", "begins"), [("all", 0), ("horizon", 200), ("cold", 300)])
+def test_the_built_in_scorer_stands_for_a_model_that_no_longer_fits(rebuild: str, begins: int) -> None:
+    made = Recovery(
+        FOLDS, Store(), Log("m-1"), configured(rebuild=rebuild, horizon_events=100, wait="0ms").redis, clock=Clock()
+    )  # type: ignore[arg-type]
+    ours = Assignment(0)
+    made.begin([ours], lambda _: {0: 300}, "m-1", Fit("m-1"))
+    until(lambda: made.begun([ours]))
+    assert (ours.shard.version, ours.shard.next_offset, ours.mute_until) == (BUILT_IN, begins, 300)
+    assert ours.announcement == Swap(0, 300, BUILT_IN)
+    made.close()
 
 
 def test_partitions_are_waited_for_together_not_in_turn() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from stream_ad.errors import StateError
 from stream_ad.fold import state as columns
+from stream_ad.state.settings import CAPACITY, changed
 from stream_ad.state.shard import Shard, States
 from stream_ad.state.snapshot import FORMAT, MAGIC, PART_BYTES, Damaged, Opened, Snapshot
 from tests.support.snapshots import CONFIG, END, FOLDS, PARTITION, SAVED, VERSION, foretold, judged, kept, story
@@ -68,7 +69,9 @@ def test_every_fold_is_at_work_in_the_golden_snapshots() -> None:
 def test_todays_golden_snapshot_is_of_todays_format() -> None:
     """When this fails, the bytes have changed: raise FORMAT, read the older one too, and write a golden one."""
     parts, golden = list(story().snapshot().parts()), kept(FORMAT)
-    assert head(parts) == head(golden)
+    now, then = head(parts), head(golden)
+    assert not changed(then.pop("settings"), now.pop("settings"))
+    assert now == then
 
 
 def head(parts: list[bytes]) -> dict[str, Any]:
@@ -93,6 +96,15 @@ def test_another_configuration_is_refused() -> None:
         Shard.restore(other, PARTITION, kept(FORMAT))
     with pytest.raises(StateError, match="another configuration"):
         Shard.restore(FOLDS, PARTITION + 1, kept(FORMAT))
+    other = dataclasses.replace(FOLDS, settings={**FOLDS.settings, "threshold.half_life_rows": 7.0})
+    with pytest.raises(StateError, match=r"configuration: threshold.half_life_rows was .* and is 7.0$"):
+        Shard.restore(other, PARTITION, kept(FORMAT))
+    with pytest.raises(StateError, match="the topic's id was not set and is"):
+        Shard.restore(FOLDS.of_topic("one", "c"), PARTITION, kept(FORMAT))
+    most = FOLDS.settings[CAPACITY]
+    other = dataclasses.replace(FOLDS, settings={**FOLDS.settings, CAPACITY: 2 * most})
+    with pytest.raises(StateError, match=f"{CAPACITY} was {most} and is {2 * most}"):
+        Shard.restore(other, PARTITION, kept(FORMAT))
 
 
 @pytest.mark.parametrize("number", FORMATS)
