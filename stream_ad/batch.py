@@ -288,7 +288,7 @@ class Explanation:
 
     contribution: F32  # [k,w,f]  share of the row's error, sums to 1 over w and f
     expected: F32  # [k,w,f]  what the scorer expected of the feature
-    spread: F32  # [f]  standard deviation of observed less expected on normal data
+    spread: F32  # [f], or [k,f] of the newest lag  standard deviation of observed less expected on normal data
 
 
 @dataclass(frozen=True, slots=True)

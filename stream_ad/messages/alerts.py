@@ -158,7 +158,11 @@ def _summary(cell: Mapping[str, Any], rule: Rule, phase: Phase, key: str, shares
     else:
         opening = f"{key} is anomalous"
     reasons = "; ".join(share.text for share in shares)
-    return f"{opening}: {reasons}." if reasons else f"{opening}; the model gives no reasons."
+    if not reasons:
+        return f"{opening}; the model gives no reasons."
+    if not any(share.outside for share in shares):
+        return f"{opening}: taken together, since no value by itself is outside its range; most by {reasons}."
+    return f"{opening}: {reasons}."
 
 
 def _is_news(rule: Rule, phase: Phase) -> bool:

@@ -10,28 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, assert_never
 
 import numpy as np
 
 from stream_ad.batch import F64, I64, EventBatch, Explanation, FeatureBatch
-from stream_ad.config.feature_kinds.reading import (
-    Direction,
-    Figure,
-    Indicator,
-    Level,
-    Moment,
-    Rise,
-    Seen,
-    Share,
-    Unit,
-)
-from stream_ad.config.feature_kinds.row import EXPECTING, FeatureKind, Of, Parameter, State
-from stream_ad.config.features import BETWEEN, Feature, FeatureSpec
+from stream_ad.config.feature_kinds.reading import Direction
+from stream_ad.config.feature_kinds.row import EXPECTING, Of, State
+from stream_ad.config.features import Feature, FeatureSpec
+from stream_ad.errors import printable
 from stream_ad.messages.blame import of_fields
-from stream_ad.messages.phrases import duration, number, number_range
+from stream_ad.messages.describe import RANGE, Cell, describe
+from stream_ad.messages.phrases import number
 
-_RANGE = 2.0  # spreads either side of the expected value
 _LEAST_SHARE = 0.05  # contributors with a smaller share of the row's error are left out, unless there is no other
 
 
@@ -52,26 +42,10 @@ class Contributor:
     deviations: float | None  # distance from the expected value in spreads
     text: str
 
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One feature at one lag of one row."""
-
-    feature: Feature
-    kind: FeatureKind
-    lag_rows: int
-    x: float
-    expected: float
-    spread: float
-    values: F64  # [w,d] of the row
-    age_ms: I64  # [w]
-    base: F64  # [2]  mean and deviation that were expected of what the feature is about, or else of its field
-    ts_ms: int  # of the row's newest event
-    categories: tuple[tuple[str, str], ...]  # field and text of the row's newest event, two for a pair; () = missing
-
     @property
-    def lag(self) -> int:
-        return len(self.age_ms) - 1 - self.lag_rows
+    def outside(self) -> bool:
+        """Whether the value is not what was expected; without a range, whether it is another."""
+        return self.deviations is None or self.deviations > RANGE
 
 
 def out_of_range(field: str, value: float, valid: Sequence[float]) -> Contributor:
@@ -98,6 +72,8 @@ def contributors(
     batch: FeatureBatch, rows: I64, explanation: Explanation, spec: FeatureSpec, top: int = 3
 ) -> list[list[Contributor]]:
     """The features that made `rows` [k] of `batch` anomalous, greatest share first, `top` at most.
+
+    What lies within its expected range is no reason; if nothing is outside, the one with the greatest share is told.
 
     `explanation` belongs to `batch.x[rows]`. A joint feature shares its contribution with the fields it is made of, and
     keeps it where they deviate less than it does. A feature's contribution is summed over the lags; observed and
@@ -126,36 +102,42 @@ def _of_row(
     ranked = sorted(
         ((float(sum(share[index] for index in group)), group) for group in groups), key=lambda pair: -pair[0]
     )
-    window = int(batch.row[row])
-    windows = batch.windows
-    events = windows.keyed.events
     chosen: list[Contributor] = []
-    for total, group in ranked[:top]:
+    for total, group in ranked:
         if not total > 0 or (chosen and total < _LEAST_SHARE):
             break
         greatest = max(share[index] for index in group)
-        index = min(
-            (index for index in group if share[index] >= greatest / 2),
-            key=lambda index: (spec.kind_of(spec.features[index]).rank, -share[index]),
+        told = [
+            (_contributor(_cell(batch, row, explanation, i, contribution, index, spec), total), index)
+            for index in group
+            if share[index] >= greatest / 2
+        ]
+        chosen.append(
+            min(told, key=lambda one: (not one[0].outside, spec.kind_of(spec.features[one[1]]).rank, -share[one[1]]))[0]
         )
-        feature = spec.features[index]
-        lag = int(contribution[::-1, index].argmax())  # of equal lags the newest
-        position = len(contribution) - 1 - lag
-        cell = _Cell(
-            feature=feature,
-            kind=spec.kind_of(feature),
-            lag_rows=lag,
-            x=float(batch.x[row, position, index]),
-            expected=float(explanation.expected[i, position, index]),
-            spread=float(explanation.spread[index]),
-            values=windows.values[window],
-            age_ms=windows.age_ms[window],
-            base=_base(batch, row, feature, spec),
-            ts_ms=int(events.ts_ms[window]),
-            categories=_categories(events, window, feature, spec),
-        )
-        chosen.append(_contributor(cell, total))
-    return chosen
+    return [one for one in chosen if one.outside][:top] or chosen[:1]
+
+
+def _cell(
+    batch: FeatureBatch, row: int, explanation: Explanation, i: int, contribution: F64, index: int, spec: FeatureSpec
+) -> Cell:
+    """The feature at the lag that contributes most."""
+    feature, windows, window = spec.features[index], batch.windows, int(batch.row[row])
+    lag = int(contribution[::-1, index].argmax())  # of equal lags the newest
+    position = len(contribution) - 1 - lag
+    return Cell(
+        feature=feature,
+        kind=spec.kind_of(feature),
+        lag_rows=lag,
+        x=float(batch.x[row, position, index]),
+        expected=float(explanation.expected[i, position, index]),
+        spread=float(explanation.spread[index] if explanation.spread.ndim == 1 else explanation.spread[i, index]),
+        values=windows.values[window],
+        age_ms=windows.age_ms[window],
+        base=_base(batch, row, feature, spec),
+        ts_ms=int(windows.keyed.events.ts_ms[window]),
+        categories=_categories(windows.keyed.events, window, feature, spec),
+    )
 
 
 def _categories(events: EventBatch, row: int, feature: Feature, spec: FeatureSpec) -> tuple[tuple[str, str], ...]:
@@ -165,7 +147,9 @@ def _categories(events: EventBatch, row: int, feature: Feature, spec: FeatureSpe
     c = len(spec.categorical)
     columns = (feature.column,) if feature.column < c else spec.pairs[feature.column - c]
     texts = [events.cats[column][row].decode("utf-8", "backslashreplace") for column in columns]
-    return tuple((spec.categorical[column], text) for column, text in zip(columns, texts, strict=True)) * all(texts)
+    return tuple(
+        (spec.categorical[column], printable(text)) for column, text in zip(columns, texts, strict=True)
+    ) * all(texts)
 
 
 def _base(batch: FeatureBatch, row: int, feature: Feature, spec: FeatureSpec) -> F64:
@@ -177,18 +161,11 @@ def _base(batch: FeatureBatch, row: int, feature: Feature, spec: FeatureSpec) ->
     return base
 
 
-class _Described(NamedTuple):
-    text: str
-    observed: float | str | None
-    direction: Direction
-    ends: tuple[float, float, float] | None = None  # expected, low, high
-
-
-def _contributor(cell: _Cell, share: float) -> Contributor:
+def _contributor(cell: Cell, share: float) -> Contributor:
     deviations: float | None = None
-    if cell.spread > 0 and math.isfinite(cell.x - cell.expected):
-        deviations = abs(cell.x - cell.expected) / cell.spread
-    described = _describe(cell)
+    if math.isfinite(cell.x - cell.expected) and (cell.spread > 0 or cell.x == cell.expected):
+        deviations = abs(cell.x - cell.expected) / (cell.spread or 1.0)
+    described = describe(cell)
     expected, low, high = described.ends or (None, None, None)
     if not cell.spread > 0:
         low = high = None  # a scorer that learns nothing knows no range
@@ -205,85 +182,6 @@ def _contributor(cell: _Cell, share: float) -> Contributor:
         share=share,
         deviations=deviations,
         text=described.text + when(cell.lag_rows),
-    )
-
-
-def _describe(cell: _Cell) -> _Described:
-    reading, seen, high = cell.kind.reading, _seen(cell), cell.x >= cell.expected
-    if math.isnan(cell.x):
-        subject = cell.feature.field or cell.kind.name
-        if isinstance(reading, Level | Figure):
-            subject = _phrase(cell, reading.phrase)
-        return _Described(f"{subject} has no value", None, "missing")
-    if isinstance(reading, Level):
-        return _figure(cell, reading, seen.value if math.isfinite(seen.value) else reading.inverse(cell.x, seen))
-    if isinstance(reading, Figure):
-        return _figure(cell, reading, reading.inverse(cell.x, seen))
-    if isinstance(reading, Share):
-        expected, low, top = map(_share, _ends(cell))
-        text = _phrase(cell, reading.phrase, share=number(100 * _share(cell.x)))
-        text += f", expected {number_range(100 * low, 100 * top)} %" if cell.spread > 0 else ""
-        return _Described(text, seen.category, "frequent" if high else "rare", (expected, low, top))
-    if isinstance(reading, Rise):
-        distance = f", {number(cell.x, 1)} σ above" if high else ""
-        return _Described(_phrase(cell, reading.phrase) + distance, seen.category, "frequent" if high else "rare")
-    if isinstance(reading, Indicator):
-        phrase = reading.phrase if high else reading.otherwise
-        return _Described(_phrase(cell, phrase), reading.inverse(high, seen), reading.directions[0 if high else 1])
-    if isinstance(reading, Moment):
-        moment = reading.words(cell.ts_ms - max(int(cell.age_ms[cell.lag]), 0))
-        return _Described(_phrase(cell, reading.phrase, moment=moment), moment, "unusual")
-    assert_never(reading)
-
-
-def _figure(cell: _Cell, reading: Level | Figure, observed: float) -> _Described:
-    seen = _seen(cell)
-    expected, low, high = (reading.inverse(end, seen) for end in _ends(cell))
-    low, high = min(low, high), max(low, high)
-    direction: Direction = "above" if cell.x >= cell.expected else "below"
-    show = duration if isinstance(reading, Figure) and reading.unit is Unit.SECONDS else number
-    text = f"{_phrase(cell, reading.phrase)} {show(observed)}"
-    if not math.isfinite(expected + low + high):
-        text += f", {direction}"
-    elif not cell.spread > 0:
-        text += f", usually {show(expected)}"
-    else:
-        ends = number_range(low, high) if show is number else " to ".join(dict.fromkeys(map(duration, (low, high))))
-        text += f", expected {ends}, {number(abs(cell.x - cell.expected) / cell.spread, 1)} σ {direction}"
-    return _Described(text, observed, direction, (expected, low, high))
-
-
-def _seen(cell: _Cell) -> Seen:
-    is_number = cell.kind.of is Of.NUMBER
-    return Seen(
-        x=cell.x,
-        value=float(cell.values[cell.lag, cell.feature.column]) if is_number else math.nan,
-        # the base is that of the newest event; it moves slowly, so it stands for older lags too
-        mean=float(cell.base[0]),
-        deviation=float(cell.base[1]),
-        # the text of older categories is not kept, and must not depend on what shares the batch
-        category=BETWEEN.join(text for _, text in cell.categories) if cell.lag_rows == 0 and cell.categories else None,
-    )
-
-
-def _share(logarithm: float) -> float:
-    return math.exp(min(logarithm, 0.0))
-
-
-def _ends(cell: _Cell) -> tuple[float, float, float]:
-    """Expected, low, high in units of the feature."""
-    reach = _RANGE * max(cell.spread, 0.0)
-    return cell.expected, cell.expected - reach, cell.expected + reach
-
-
-def _phrase(cell: _Cell, phrase: str, **own: str) -> str:
-    field, parameter = cell.feature.field, cell.feature.parameter
-    category = " with ".join(f"{one} {text}" for one, text in cell.categories) if cell.lag_rows == 0 else ""
-    return phrase.format(
-        field=field,
-        category=category or field,
-        parameter=duration(parameter / 1000) if cell.kind.parameter is Parameter.SPAN else number(parameter),
-        **own,
     )
 
 

@@ -141,7 +141,7 @@ class Engine:
 
     def _explain(self, loaded: Loaded, x: F32) -> Explanation:
         k, w, f = x.shape
-        explanation = Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros(f, np.float32))
+        explanation = Explanation(np.zeros_like(x), np.zeros_like(x), np.zeros((k, f), np.float32))
         failed: list[Failed] = []
         row = torch.empty((1, w, f))
         for at in range(k):
@@ -152,7 +152,7 @@ class Engine:
                 continue
             answered = outcome.answer
             explanation.contribution[at], explanation.expected[at] = answered.contribution[0], answered.expected[0]
-            explanation.spread[:] = answered.spread
+            explanation.spread[at] = answered.spread
         if failed:
             self._answer_absent(loaded)
             self._tell(loaded, "explanation", len(failed), failed[-1].reason)
@@ -231,7 +231,8 @@ def explained(loaded: Loaded, row: Tensor) -> Explanation:
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     parts = [np.asarray(part, np.float32) for part in (given.contribution, given.expected, given.spread)]
-    for part, shape in zip(parts, (row.shape, row.shape, row.shape[2:]), strict=True):
+    each = row.shape[2:] if parts[2].ndim == 1 else (1, *row.shape[2:])
+    for part, shape in zip(parts, (row.shape, row.shape, each), strict=True):
         check_array("a part of the explanation", part, np.float32, tuple(shape))
         if not np.isfinite(part).all():
             raise ContractBroken("the explanation is not finite")

@@ -106,7 +106,8 @@ class Statistical:
         return torch.from_numpy(scores).to(x.device)
 
     def explain(self, x: Tensor) -> Explanation:
-        """A lag contributes by its level. `spread` is 0 where the scorer knows none, since it learns nothing."""
+        """A lag contributes by its level. `spread` is that of each row, since the scorer learns nothing: 0
+        where none is known, otherwise so wide that the newest lag is as many spreads away as its normal deviate."""
         values = x.cpu().numpy()
         told = self._parts(values)
         parts = np.zeros(values.shape, np.float64)
@@ -124,8 +125,11 @@ class Statistical:
         expected = np.nan_to_num(values)
         expected[:, :, standard], expected[:, :, beside] = 0.0, 0.0
         expected[:, -1] = told.expected.T
-        spread = np.zeros(values.shape[2], np.float32)
-        spread[standard], spread[beside], spread[joint] = 1.0, 1.0, _JOINT_SPREAD
+        spread = np.zeros(values[:, -1].shape, np.float32)
+        spread[:, standard], spread[:, beside], spread[:, joint] = 1.0, 1.0, _JOINT_SPREAD
+        measure, away = self.roles.measure, np.abs(np.nan_to_num(told.deviation.T))
+        distance = np.abs(np.nan_to_num(values[:, -1]) - expected[:, -1])
+        spread[:, measure] = (distance / np.where(away > 0.0, away, np.inf))[:, measure]
         return Explanation(shares(torch.from_numpy(parts)).numpy(), expected, spread)
 
     def _parts(self, x: F32) -> kernels.Parts:

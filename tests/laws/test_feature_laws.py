@@ -154,7 +154,7 @@ def test_the_statistical_scorer_knows_its_role(kind: FeatureKind) -> None:
     scorer = Statistical(spec)
     moved = float(scorer.score(torch.from_numpy(changed))[0]) != float(scorer.score(torch.from_numpy(usual))[0])
     assert moved is (kind.role is not Role.CONTEXT)
-    assert scorer.explain(torch.from_numpy(usual)).spread[mine].all() == (
+    assert scorer.explain(torch.from_numpy(usual)).spread[0, mine].all() == (
         kind.role in (Role.STANDARD, Role.BESIDE, Role.JOINT)
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stream_ad.config.feature_kinds.given import Event, Joint, Span, formula, signed_log1p
-from stream_ad.config.feature_kinds.reading import Figure, Moment, Unit, as_it_is, positive_expm1
+from stream_ad.config.feature_kinds.reading import Figure, Least, Moment, Unit, as_it_is, positive_expm1
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Role, State, Trait
 
 DAY_MS = 86_400_000
@@ -59,7 +59,7 @@ GAP = FeatureKind(
     of=Of.EVENT,
     state=State.EVENT,
     formula=gap,
-    reading=Figure("time since the previous event", positive_expm1, Unit.SECONDS),
+    reading=Figure("time since the previous event", positive_expm1, Unit.SECONDS, Least.ZERO),
     role=Role.MEASURE,
     about="log1p of the seconds since the key's latest event, without pauses of the whole feed; NaN at first",
     suits=frozenset({Trait.TIMED}),
@@ -70,7 +70,7 @@ COUNT = FeatureKind(
     parameter=Parameter.SPAN,
     state=State.SPAN,
     formula=count,
-    reading=Figure("events in {parameter}", positive_expm1, Unit.NONE),
+    reading=Figure("events in {parameter}", positive_expm1, Unit.NONE, Least.ZERO),
     role=Role.MEASURE,
     about="log1p of the key's events in the last SPAN, this one included",
     suits=frozenset({Trait.IRREGULAR}),
@@ -80,7 +80,7 @@ JOINT = FeatureKind(
     of=Of.EVENT,
     state=State.JOINT,
     formula=joint,
-    reading=Figure("distance of all fields from how they go together", as_it_is, Unit.NONE),
+    reading=Figure("distance of all fields from how they go together", as_it_is, Unit.NONE, Least.ZERO),
     role=Role.JOINT,
     about="Mahalanobis' distance of the deviations of all numeric fields, per field: 1 is usual; needs two fields",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stream_ad.config.feature_kinds.given import Moments, Value, formula, signed_log1p
-from stream_ad.config.feature_kinds.reading import Figure, Indicator, Level, Seen, as_it_is, signed_expm1
+from stream_ad.config.feature_kinds.reading import Figure, Indicator, Least, Level, Seen, as_it_is, signed_expm1
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Role, State, Trait
 
 Z_LIMIT = 1e4
@@ -123,7 +123,7 @@ ZSCORE_DIFF = FeatureKind(
     of=Of.NUMBER,
     state=State.CHANGE,
     formula=zscore,
-    reading=Figure("change of {field}", from_standard),
+    reading=Figure("change of {field}", from_standard, least=Least.NONE),
     role=Role.STANDARD,
     about="zscore of the value less the key's previous one; NaN at first",
     rank=5,
@@ -133,7 +133,7 @@ ZSCORE_STD = FeatureKind(
     of=Of.NUMBER,
     state=State.SPREAD,
     formula=zscore,
-    reading=Figure("spread of {field}", from_standard),
+    reading=Figure("spread of {field}", from_standard, least=Least.ZERO),
     role=Role.STANDARD,
     about="zscore of the standard deviation of the values in the window; NaN below four",
     rank=6,
@@ -176,7 +176,7 @@ RATE = FeatureKind(
     of=Of.NUMBER,
     state=State.MOMENTS,
     formula=rate,
-    reading=Figure("change of {field} per second", as_it_is),
+    reading=Figure("change of {field} per second", as_it_is, least=Least.NONE),
     role=Role.MEASURE,
     about="diff per second of event time; NaN where time did not advance",
     rank=8,

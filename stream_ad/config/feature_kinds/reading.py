@@ -26,6 +26,14 @@ class Seen(NamedTuple):
     category: str | None  # None = missing, or its text is not kept any more
 
 
+class Least(Enum):
+    """The lowest value that can be."""
+
+    NONE = "none"
+    ZERO = "zero"
+    FIELD = "zero, where the field itself is never negative"
+
+
 class Unit(Enum):
     FIELD = "of the field"
     SECONDS = "seconds"
@@ -41,6 +49,7 @@ class Level:
 
     inverse: Inverse
     phrase: str = "{field}"
+    least: Least = Least.FIELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Figure:
     phrase: str
     inverse: Inverse
     unit: Unit = Unit.FIELD
+    least: Least = Least.FIELD
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stream_ad.config.feature_kinds.given import Span, Tracker, Window, formula, signed_log1p
-from stream_ad.config.feature_kinds.reading import Figure, as_it_is, signed_expm1
+from stream_ad.config.feature_kinds.reading import Figure, Least, as_it_is, signed_expm1
 from stream_ad.config.feature_kinds.row import FeatureKind, Of, Parameter, Role, State
 
 
@@ -81,7 +81,7 @@ STD = FeatureKind(
     of=Of.NUMBER,
     state=State.WINDOW,
     formula=deviation,
-    reading=Figure("spread of {field}", as_it_is),
+    reading=Figure("spread of {field}", as_it_is, least=Least.ZERO),
     role=Role.CONTEXT,
     about="standard deviation of the values in the window, of the population",
 )
@@ -119,7 +119,7 @@ EW_STD = FeatureKind(
     parameter=Parameter.ROWS,
     state=State.TRACKER,
     formula=weighted_deviation,
-    reading=Figure("recent spread of {field}", as_it_is),
+    reading=Figure("recent spread of {field}", as_it_is, least=Least.ZERO),
     role=Role.CONTEXT,
     about="standard deviation weighted as ew_mean",
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_ad.batch import EventBatch, Explanation, FeatureBatch, KeyedBatch, RawBatch, Strings, WindowBatch
 from stream_ad.config import parse
 from stream_ad.config.features import FeatureSpec
 from stream_ad.messages.explain import Contributor, contributors
-from stream_ad.messages.phrases import duration, number, number_range
+from stream_ad.messages.phrases import beside, beside_seconds, duration, number, number_range
 
 ROWS = 3
 NOON_SUNDAY_MS = 1_767_528_000_000  # 2026-01-04T12:00:00Z
@@ -119,7 +120,7 @@ def test_event_features_are_told_in_seconds_and_counts():
     spec = spec_of(event=["gap"])
     one = told(spec, math.log1p(7200), math.log1p(60), 0.1)
     assert one.observed == pytest.approx(7200, rel=1e-5)
-    assert one.text == "time since the previous event 2 h, expected 48.9 s to 1.2 min, 47.7 σ above"
+    assert one.text == "time since the previous event 2 h, expected 49–74 s, 47.7 σ above"
     spec = spec_of(event=["count:1h"])
     one = told(spec, math.log1p(12), math.log1p(2), 0.2)
     assert one.text.startswith("events in 1 h 12.00, expected 1.0–3.5, ")
@@ -165,7 +166,7 @@ def test_a_field_is_told_once_by_what_tells_it_best():
     contribution[-1, names.index("time_of_day.cos")] = 0.1
     x = np.zeros((ROWS, len(names)))
     found = contributors(
-        batch_of(spec, x), np.array([0]), explained(spec, contribution, x + 1, np.ones(len(names))), spec
+        batch_of(spec, x), np.array([0]), explained(spec, contribution, x + 3, np.ones(len(names))), spec
     )[0]
     assert [one.feature for one in found] == ["a.zscore", "b.raw", "time_of_day.cos"]
     assert [round(one.share, 6) for one in found] == [0.5, 0.4, 0.1]
@@ -219,3 +220,55 @@ def test_words():
     assert [duration(s) for s in (0, 0.25, 0.003, 40, 210, 7200, 86_400, 345_600)] == [
         "0 s", "0.25 s", "3 ms", "40 s", "3.5 min", "2 h", "1 day", "4 days",
     ]  # fmt: skip
+
+
+def test_a_value_and_its_range_have_one_unit_and_as_many_digits_as_tell_them_apart():
+    assert beside(101, 100 - 2e-10, 100 + 2e-10) == ("101", "100")
+    assert beside(1_240_000.4, 1_240_000, 1_240_000) == ("1,240,000.4", "1,240,000.0")
+    assert beside(100.004, 99.99, 100.003) == ("100.004", "99.990–100.003")
+    assert beside_seconds(20.007, 20, 20) == ("20.007 s", "20.000 s")
+    assert beside_seconds(20.007, 19.9985, 20.0015) == ("20.007 s", "19.9985–20.0015 s")
+    assert beside_seconds(75, 48.9, 73.3) == ("75 s", "49–73 s")
+    assert beside_seconds(7200, 48.9, 73.3) == ("2 h", "49–73 s")
+    assert beside_seconds(720, 5400, 5400) == ("12 min", "1.5 h")
+
+
+@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 1e6))
+def test_a_value_outside_its_range_is_written_outside_of_it(observed, low, width):
+    high = low + width
+    away = max(observed - high, low - observed)
+    assume(away > 1e-6 * max(abs(observed), abs(low), abs(high), 1e-3))
+    text, ends = beside(observed, low, high)
+    numbers = [float(end.replace(",", "")) for end in re.split(r" to |(?<=\d)–", ends)]
+    value = float(text.replace(",", ""))
+    assert value > numbers[-1] if observed > high else value < numbers[0]
+
+
+def test_only_what_lies_outside_its_range_is_a_reason():
+    spec = spec_of({"a": ["zscore"], "b": ["zscore"], "c": ["zscore"]})
+    contribution = np.zeros((ROWS, 3))
+    contribution[-1] = 0.4, 0.35, 0.25
+    spread, x = np.ones(3), np.zeros((ROWS, 3))
+
+    def fields(newest):
+        x[-1] = newest
+        explanation = explained(spec, contribution, np.zeros((ROWS, 3)), spread)
+        return [one.field for one in contributors(batch_of(spec, x), np.array([0]), explanation, spec)[0]]
+
+    assert fields([1.9, 9.0, 4.0]) == ["b", "c"]
+    assert fields([1.9, 1.0, -1.5]) == ["a"], "nothing is outside: what contributes most is told"
+
+
+def test_what_is_never_negative_has_no_negative_range():
+    spec = spec_of({"amount": ["zscore"]})
+    assert told(spec, 9.1, 0.0, 1.0, values=[[5], [7], [90]], base=[[6, 8]]).text.startswith("amount 90, expected 0–22")
+    assert told(spec, 9.1, 0.0, 1.0, values=[[-5], [7], [90]], base=[[6, 8]]).low == -10
+    assert told(spec_of({"level": ["std"]}), 4.0, 0.5, 0.5, values=[[-5], [7], [9]]).low == 0
+    assert told(spec_of({"level": ["rate"]}), 4.0, 0.5, 0.5, values=[[5], [7], [9]]).low == -0.5
+
+
+def test_a_category_cannot_control_a_terminal():
+    spec = spec_of(categorical={"merchant": ["novelty"]})
+    one = told(spec, 1.0, 0.0, 0.1, cats=["\x1b[2J\x9b1m\u202eX".encode()])
+    assert one.text.isprintable()
+    assert one.text == r"merchant \x1b[2J\x9b1m\u202eX never seen for this key"

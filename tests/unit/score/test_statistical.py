@@ -38,7 +38,7 @@ def test_the_first_event_of_a_key_is_judged_by_its_zscore():
     explanation = scorer.explain(x[1:2])
     assert explanation.contribution[0, -1].tolist() == [0.0, 1.0]
     assert explanation.expected[0, -1, 1] == 0.0
-    assert explanation.spread.tolist() == [0.0, 1.0]
+    assert explanation.spread.tolist() == [[0.0, 1.0]]
 
 
 def test_novelty_is_a_surprise_only_where_things_are_usually_known():
