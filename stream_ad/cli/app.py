@@ -34,6 +34,14 @@ EXIT_CODES = {
 }
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import stream_ad
+
+        typer.echo(f"stream-ad {stream_ad.__version__}")
+        raise typer.Exit
+
+
 def exits(*codes: int) -> str:
     """The last line of a command's manual."""
     return f"Exit codes: {' · '.join(f'{code} {EXIT_CODES[code]}' for code in codes)}."
@@ -47,6 +55,14 @@ app = typer.Typer(
     help="Real-time anomaly detection for Kafka topics: explained alerts, each exactly once.",
     epilog=exits(*EXIT_CODES),
 )
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None: ...
 
 
 def load(path: Path | None) -> Config:

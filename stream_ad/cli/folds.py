@@ -13,7 +13,7 @@ from rich.table import Table
 
 from stream_ad.cli.app import load
 from stream_ad.cli.evaluate import figure, plain, together
-from stream_ad.cli.output import answer, out, progress
+from stream_ad.cli.output import answer, literal, progress, say
 
 if TYPE_CHECKING:
     from stream_ad.jobs.cross_validate import Validation
@@ -48,7 +48,7 @@ def evaluate_folds(
     if json:
         answer({"input": input, "folds": folds, "validations": [_plain(one) for one in validations]}, True, "")
     else:
-        out.print(_words(input, labels, validations), highlight=False)
+        say(_words(input, labels, validations))
 
 
 def _one(
@@ -90,7 +90,7 @@ def _words(input: str, labels: Labels, validations: Sequence[Validation]) -> Gro
         for number, one in enumerate(validations):
             _add(table, one, columns, number == 0)
         tables.append(table)
-    return Group(_head(input, labels, validations[0]), *tables, _foot(labels, validations))
+    return Group(literal(_head(input, labels, validations[0])), *tables, literal(_foot(labels, validations)))
 
 
 def _add(table: Table, validation: Validation, columns: dict[str, str], with_baselines: bool) -> None:

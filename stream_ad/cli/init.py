@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
 from stream_ad.cli.output import answer
@@ -120,4 +119,4 @@ def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int
     produce = "" if input is None else f"stream-ad produce --config {output} --input {input}; "
     lines.append(("next", f"{produce}stream-ad check --config {output}; stream-ad run --config {output}"))
     text = "\n".join(f"  {label:<13}{words}" for label, words in lines)
-    return escape(f"wrote {output} from {proposal.records:,} records of {origin}\n{text}")
+    return f"wrote {output} from {proposal.records:,} records of {origin}\n{text}"

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Column, Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, exits, load
-from stream_ad.cli.output import answer, out
+from stream_ad.cli.output import answer, say
 from stream_ad.protocols import BUILT_IN
 
 if TYPE_CHECKING:
@@ -54,15 +53,15 @@ def list_models(path: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -
         answer({"models": [_row(info) for info in infos], "wanted": wish.wanted, "shadow": wish.shadow}, True, "")
         return
     if not infos:
-        out.print("no model yet: the built-in statistical scorer judges; `stream-ad train --promote` makes one")
+        say("no model yet: the built-in statistical scorer judges; `stream-ad train --promote` makes one")
         return
     table = Table(Column("version", no_wrap=True), "scorer", "created (UTC)", "size", "", box=SIMPLE_HEAD)
     for info in infos:
         state = "wanted" if info.version == wish.wanted else "shadow" if info.version == wish.shadow else ""
         table.add_row(info.version, info.kind, _time(info.created_ms), f"{info.size_bytes / 1024:.0f} KiB", state)
-    out.print(table)
+    say(table)
     if wish.wanted in (None, BUILT_IN):
-        out.print("wanted: the built-in statistical scorer")
+        say("wanted: the built-in statistical scorer")
 
 
 @models.command(epilog=EXITS)
@@ -98,7 +97,7 @@ def add(
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     bundle = approved(config, Bundle.from_bytes(blob, FeatureSpec.of(config)))
     info = register(_store(path), bundle)
-    answer(_row(info), json, escape(f"{info.version} is registered; {next_step(info, config)}"))
+    answer(_row(info), json, f"{info.version} is registered; {next_step(info, config)}")
 
 
 @models.command(epilog=EXITS)

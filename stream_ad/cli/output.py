@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import dumps as _dumps
 from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from stream_ad.errors import ConfigError
+from stream_ad.errors import ConfigError, printable
 
 out = Console()
 err = Console(stderr=True)
+_WIDE = 10_000  # columns
+_ODD = re.compile(r"[^\n\x20-\x7e]")
 
 
 def answer(data: Any, json: bool, words: str) -> None:
     """Prints `data` as JSON, or `words`, to standard output."""
     if json:
-        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+        sys.stdout.write(json_text(data, orjson.OPT_INDENT_2) + "\n")
     else:
-        out.print(words, highlight=False)
+        say(words)
+
+
+def say(words: RenderableType) -> None:
+    """Prints to standard output: text as it is, whatever it holds, and unwrapped where no terminal reads it."""
+    if isinstance(words, str):
+        words = literal(words)
+    piped = not out.is_terminal
+    out.print(words, highlight=False, soft_wrap=piped, width=_WIDE if piped else None)
+
+
+def literal(words: str) -> Text:
+    """Without markup, and without what a terminal would act on."""
+    return Text("\n".join(map(printable, words.split("\n"))))
+
+
+def json_text(data: Any, option: int = 0) -> str:
+    """JSON of which nothing acts on a terminal. Raises `orjson.JSONEncodeError`."""
+    return _ODD.sub(_escaped, orjson.dumps(data, option=option | orjson.OPT_SERIALIZE_NUMPY).decode())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else _dumps(character)[1:-1]
+
+
+def rejects_and_late(rejects: int, late: int, codes: Mapping[str, int] | None = None) -> str:
+    """As in "12 rejects (bad_number 10, late 2), 3 late events dropped"."""
+    by_code = ", ".join(f"{code} {count:,}" for code, count in (codes or {}).items())
+    text = f"{rejects:,} rejects" + (f" ({by_code})" if by_code else "")
+    return text + (f", {late:,} late events dropped (see window.late)" if late else "")
 
 
 def check_writable(path: Path | None, option: str) -> None:
