@@ -15,6 +15,7 @@ from stream_ad.protocols import ModelLog, ModelStore, Role, Sink, Source, StateS
 from stream_ad.runtime.loop import Pipeline
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
+from stream_ad.runtime.tally import Tally, Totals
 from stream_ad.state.assemble import codec
 from stream_ad.state.shard import Folds
 
@@ -44,10 +45,14 @@ def pipeline(
     ports: Ports,
     held: Models,
     observe: Callable[[Verdicts], None] | None = None,
+    totals: Totals | None = None,
 ) -> Pipeline:
+    """`totals` take up what is committed: see `Tally`."""
     recovery = Recovery(parts, ports.states, ports.log, config.redis)
     outbox = Outbox(Encoder(config, spec), held, ports.sink)
-    return Pipeline(config, ports.source, codec(config), ports.sink, held, recovery, outbox, observe)
+    return Pipeline(
+        config, ports.source, codec(config), ports.sink, held, recovery, outbox, Tally(spec, totals), observe
+    )
 
 
 def kafka_log(config: Config) -> ModelLog:

@@ -12,6 +12,7 @@ EVENTS = Counter("stream_ad_events", "events judged", registry=REGISTRY)
 REJECTS = Counter("stream_ad_rejects", "records sent to the rejects topic", ["code"], registry=REGISTRY)
 QUIET = Counter("stream_ad_quiet_events", "events in a quiet time of the calendar, not judged", registry=REGISTRY)
 LATE = Counter("stream_ad_late", "late events that were dropped", registry=REGISTRY)
+MISSING = Counter("stream_ad_missing_values", "events without a value of the field", ["field"], registry=REGISTRY)
 ALERTS = Counter("stream_ad_alerts", "alerts published", ["rule", "phase"], registry=REGISTRY)
 BUDGET = Gauge(
     "stream_ad_budget_incidents", "most incidents that the partition may tell in a period", ["partition"],

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, load
 from stream_ad.cli.interruption import interruptible
-from stream_ad.cli.output import out
+from stream_ad.cli.output import json_text, out, say
+from stream_ad.errors import printable
 
 _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
 
@@ -39,7 +40,7 @@ def alerts(
         _print(alert, json)
     if not follow:
         if not shown and not json:
-            out.print(f"no alerts in topic {topic}", highlight=False, markup=False)
+            say(f"no alerts in topic {topic}")
         return
     ends: dict[int, int] = {}
     for message in past:
@@ -68,12 +69,15 @@ def _parsed(value: bytes | None, key: str | None) -> dict[str, Any] | None:
 
 def _print(alert: dict[str, Any], json: bool) -> None:
     if json:
-        sys.stdout.write(orjson.dumps(alert).decode() + "\n")
+        sys.stdout.write(json_text(alert) + "\n")
         sys.stdout.flush()
         return
     severity = str(alert.get("severity", ""))
-    line = Text(f"{str(alert.get('event_time', '')).replace('T', ' ').removesuffix('Z')}  ", style="dim")
+    line = Text(f"{printable(str(alert.get('event_time', ''))).replace('T', ' ').removesuffix('Z')}  ", style="dim")
     resolved = alert.get("phase") == "resolved"
-    line.append(f"{'resolved' if resolved else severity:<9}", style="green" if resolved else _COLOURS.get(severity, ""))
-    line.append(" " + str(alert["summary"]), style="dim" if resolved else "default")
+    line.append(
+        f"{'resolved' if resolved else printable(severity):<9}",
+        style="green" if resolved else _COLOURS.get(severity, ""),
+    )
+    line.append(" " + printable(str(alert["summary"])), style="dim" if resolved else "default")
     out.print(line, soft_wrap=True, highlight=False)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
 from stream_ad.cli.changes import changes, sentence
-from stream_ad.cli.output import answer, out
+from stream_ad.cli.output import answer, literal, say
 from stream_ad.errors import InputError, ModelError, StreamAdError
 
 if TYPE_CHECKING:
+    from stream_ad.batch import EventBatch
     from stream_ad.config import Config
     from stream_ad.config.features import FeatureSpec
+    from stream_ad.propose.infer import Sample
 
 _SAMPLE_ROWS = 500
+_COLOURS = {"✓": "green", "!": "yellow", "✗": "red"}
 
 
 def check(
@@ -47,7 +51,7 @@ def check(
     attempt(lambda: _memory(config, spec))
     attempt(lambda: _kafka(config, workers))
     if "topic" in facts:
-        attempt(lambda: _records(config))
+        attempt(lambda: _records(config, spec))
     if {"bytes_at_max_keys", "partitions"} <= facts.keys():
         facts["too_much_memory"] = too_much(facts["partitions"] * facts["bytes_at_max_keys"], spare_bytes())
     attempt(lambda: _registry(config, spec))
@@ -101,17 +105,68 @@ def _share(config: Config, partitions: int) -> str | None:
     return None if budget is None else share(budget, partitions)
 
 
-def _records(config: Config) -> dict[str, Any]:
-    from stream_ad.cli.sample import of_topic, reject_reasons
+def _records(config: Config, spec: FeatureSpec) -> dict[str, Any]:
+    import numpy as np
+
+    from stream_ad.cli.sample import decoded, of_topic
+    from stream_ad.runtime.fields import keys, present
 
     sample = of_topic(config.kafka, config.source.topic, _SAMPLE_ROWS, "source.topic")
-    count, reasons = len(sample.value), reject_reasons(config, sample)
+    events, rejects = decoded(config, sample)
+    count, reasons = len(sample.value), rejects.reason
     if count and len(reasons) == count:
         raise InputError(
             f"source.topic: all {count} records sampled from {config.source.topic} would be rejected, "
             f"the first for {reasons[0]!r}; see record.*"
         )
-    return {"looked_at": count, "would_be_rejected": len(reasons), "first_reason": reasons[0] if reasons else None}
+    there: list[bool] = np.any(present(events, spec), axis=0).tolist()
+    absent = [key for key, found in zip(keys(spec), there, strict=True) if count and not found]
+    if absent and not any(there) and not config.features.event:
+        raise InputError(f"{', '.join(absent)}: in none of {len(events)} records; is any name right?")
+    return {
+        "looked_at": count,
+        "would_be_rejected": len(reasons),
+        "first_reason": reasons[0] if reasons else None,
+        "would_be_late": _late(config, events, sample),
+        "absent": absent + _unknown_paths(config, sample),
+    }
+
+
+def _late(config: Config, events: EventBatch, sample: Sample) -> int:
+    """How many events of the sample come later than `window` allows, and are not judged for it."""
+    import numpy as np
+
+    from stream_ad.fold.keys import Keys
+
+    folded, late = Keys(config.window, config.record.max_key_bytes), 0
+    partition = np.array(sample.partition, np.int64)[events.row]
+    for one in np.unique(partition).tolist():
+        rows = np.flatnonzero(partition == one)
+        late += len(rows) - len(folded.step(folded.init(len(rows)), events.take(rows)))
+    return late
+
+
+def _unknown_paths(config: Config, sample: Sample) -> list[str]:
+    """The paths of `[sink]` that no record of the sample has: a misspelt one hides or shows what it should not."""
+    import orjson
+
+    asked = {"sink.payload_fields": config.sink.payload_fields, "sink.redact": config.sink.redact}
+    left = {(key, path) for key, paths in asked.items() for path in paths if not path.startswith("$")}
+    for value in sample.value:
+        if not left:
+            break
+        with contextlib.suppress(ValueError):
+            document = orjson.loads(value or b"")
+            left = {(key, path) for key, path in left if not _has(document, path.split("."))}
+    return [f"{key}: {path}" for key, path in sorted(left)] if sample.value else []
+
+
+def _has(node: Any, path: list[str]) -> bool:
+    for at in range(1, len(path) + 1):  # names may hold dots
+        name, rest = ".".join(path[:at]), path[at:]
+        if isinstance(node, dict) and name in node:
+            return not rest or _has(node[name], rest)
+    return isinstance(node, list) and any(_has(item, path) for item in node)
 
 
 def _registry(config: Config, spec: FeatureSpec) -> dict[str, Any]:
@@ -135,46 +190,54 @@ def _registry(config: Config, spec: FeatureSpec) -> dict[str, Any]:
 
 def _print(facts: dict[str, Any]) -> None:
     def line(mark: str, text: str) -> None:
-        out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
+        say(Text.assemble((mark, _COLOURS[mark]), " ", literal(text)))
 
-    line("[green]✓[/]", f"{len(facts['features'])} features: {', '.join(facts['features'])}")
+    line("✓", f"{len(facts['features'])} features: {', '.join(facts['features'])}")
     for unused in facts["unused"]:
-        line("[yellow]![/]", escape(unused))
+        line("!", unused)
     if "bytes_per_key" in facts:
         mib = facts["bytes_at_max_keys"] / 2**20
         line(
-            "[green]✓[/]",
+            "✓",
             f"{facts['bytes_per_key']:,.0f} bytes per key ({facts['window_bytes']} of them the raw window); "
             f"at window.max_keys = {facts['max_keys']:,} a partition holds {mib:,.0f} MiB",
         )
     if "topic" in facts:
         line(
-            "[green]✓[/]",
+            "✓",
             f"topic {facts['topic']}: {facts['partitions']} partitions, {facts['events']:,} events, "
             f"at most {facts['partitions_per_worker']} partitions per worker",
         )
         if facts["idle_workers"]:
-            line("[yellow]![/]", f"{facts['idle_workers']} workers would have no partition: add partitions")
+            line("!", f"{facts['idle_workers']} workers would have no partition: add partitions")
         if facts["budget_per_partition"]:
-            line("[green]✓[/]", f"incidents.budget: {facts['budget_per_partition']}")
+            line("✓", f"incidents.budget: {facts['budget_per_partition']}")
         for topic in facts["missing_topics"]:
-            line("[yellow]![/]", f"topic {topic} does not exist yet; `run` creates it")
+            line("!", f"topic {topic} does not exist yet; `run` creates it")
     if facts.get("too_much_memory"):
-        line("[yellow]![/]", facts["too_much_memory"])
+        line("!", facts["too_much_memory"])
     if facts.get("would_be_rejected"):
-        rejected, reason = facts["would_be_rejected"], escape(repr(facts["first_reason"]))
+        rejected, reason = facts["would_be_rejected"], repr(facts["first_reason"])
         line(
-            "[yellow]![/]",
+            "!",
             f"{rejected} of {facts['looked_at']} sampled records would be rejected, the first for {reason}",
         )
     elif facts.get("looked_at"):
-        line("[green]✓[/]", f"{facts['looked_at']} records sampled: all can be read")
+        line("✓", f"{facts['looked_at']} records sampled: all can be read")
+    for absent in facts.get("absent", []):
+        line("!", f"{absent}: in none of {facts['looked_at']} records; is the name right?")
+    if facts.get("would_be_late"):
+        line(
+            "!",
+            f"{facts['would_be_late']} of {facts['looked_at']} sampled records come later than "
+            "window.allowed_lateness allows, and would not be judged; see window.late",
+        )
     if facts.get("changed"):
-        line("[yellow]![/]", escape(sentence(facts)))
+        line("!", sentence(facts))
     if facts.get("unfit"):
-        line("[yellow]![/]", escape(f"until another is promoted the built-in scorer judges: {facts['unfit']}"))
+        line("!", f"until another is promoted the built-in scorer judges: {facts['unfit']}")
     elif "model" in facts:
-        line("[green]✓[/]", f"model: {facts['model']} ({facts['models']} in the registry)")
+        line("✓", f"model: {facts['model']} ({facts['models']} in the registry)")
     for problem in facts["problems"]:
         for text in problem.splitlines():
-            line("[red]✗[/]", escape(text))
+            line("✗", text)

@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.table import Table
 
 from stream_ad.cli.app import DEFAULT_CONFIG, JsonOption, load
-from stream_ad.cli.output import answer, check_writable, out, progress
+from stream_ad.cli.output import answer, check_writable, literal, progress, rejects_and_late, say
 from stream_ad.errors import ConfigError
 from stream_ad.io.atomic_file import replaced
 
@@ -89,7 +89,7 @@ def evaluate(
     if json:
         answer({"input": input, "evaluations": [plain(asdict(row)) for row in rows]}, True, "")
     else:
-        out.print(_words(input, rows), highlight=False)
+        say(_words(input, rows))
 
 
 def together(
@@ -161,7 +161,7 @@ def _words(input: str, rows: Sequence[Evaluation]) -> Group:
         for row in rows:
             table.add_row(*cells(row))
         tables.append(table)
-    return Group(_head(input, rows), *tables, _foot(rows))
+    return Group(literal(_head(input, rows)), *tables, literal(_foot(rows)))
 
 
 def _page(input: str, rows: Sequence[Evaluation], sections: Sequence[str]) -> str:
@@ -176,7 +176,10 @@ def _page(input: str, rows: Sequence[Evaluation], sections: Sequence[str]) -> st
 
 def _head(input: str, rows: Sequence[Evaluation]) -> str:
     one = rows[0].figures
-    return f"{input}: {one.rows:,} records count, {one.labelled:,} are labelled, in {one.events:,} events"
+    left_out = "".join(
+        f"; {rejects_and_late(row.rejects, row.late)} ({row.name})" for row in rows if row.rejects or row.late
+    )
+    return f"{input}: {one.rows:,} records count, {one.labelled:,} are labelled, in {one.events:,} events{left_out}"
 
 
 def _foot(rows: Sequence[Evaluation]) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
-from stream_ad.cli.output import answer, progress
+from stream_ad.cli.output import answer, progress, rejects_and_late
+from stream_ad.errors import InputError
+
+if TYPE_CHECKING:
+    from stream_ad.jobs.backtest import Result
 
 
 def replay(
@@ -58,19 +62,33 @@ def replay(
             progress=lambda events: bar.update(task, status=f"{events:,} events"),
         )
     seconds = time.monotonic() - begun
-    words = (
-        f"{result.events:,} events in {seconds:.1f} s, {result.flags:,} anomalous, "
-        f"{result.alerts:,} alerts, {result.rejects:,} rejects, model {', '.join(result.versions) or 'none'}"
+    answer({**_facts(result), "seconds": seconds}, json, _words(result, seconds))
+    rejected = result.codes.total()
+    if not result.events and rejected:
+        raise InputError(
+            f"{input}: nothing was judged: all {rejected:,} records were rejected, the first for {result.reason!r}; "
+            "see record.*"
+        )
+
+
+def _facts(result: Result) -> dict[str, Any]:
+    return {
+        "events": result.events,
+        "flags": result.flags,
+        "alerts": result.alerts,
+        "rejects": result.codes.total(),
+        "reject_codes": dict(result.codes),
+        "late": result.late,
+        "absent": result.tally.fields.never(),
+        "models": result.versions,
+    }
+
+
+def _words(result: Result, seconds: float) -> str:
+    first = (
+        f"{result.events:,} events in {seconds:.1f} s, {result.flags:,} anomalous, {result.alerts:,} alerts, "
+        f"{rejects_and_late(result.codes.total(), result.late, result.codes)}, "
+        f"model {', '.join(result.versions) or 'none'}"
     )
-    answer(
-        {
-            "events": result.events,
-            "flags": result.flags,
-            "alerts": result.alerts,
-            "rejects": result.rejects,
-            "models": result.versions,
-            "seconds": seconds,
-        },
-        json,
-        words,
-    )
+    absent = (f"{key}: in none of {result.events:,} events; is the name right?" for key in result.tally.fields.never())
+    return "\n".join((first, *absent))

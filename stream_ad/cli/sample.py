@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stream_ad.errors import InputError
 
 if TYPE_CHECKING:
+    from stream_ad.batch import EventBatch, RejectBatch
     from stream_ad.config import Config, Kafka
     from stream_ad.propose.infer import Sample
 
@@ -50,6 +51,11 @@ def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
 
 def reject_reasons(config: Config, sample: Sample) -> list[str]:
     """One reason per record that this configuration would reject. It takes the records' own times as valid."""
+    return decoded(config, sample)[1].reason
+
+
+def decoded(config: Config, sample: Sample) -> tuple[EventBatch, RejectBatch]:
+    """The events and rejects that this configuration makes of the sample, as of one partition."""
     import numpy as np
 
     from stream_ad.batch import RawBatch
@@ -66,4 +72,4 @@ def reject_reasons(config: Config, sample: Sample) -> list[str]:
         headers=lambda row: [],
         next_offset=count,
     )
-    return assemble.codec(config).decode(raw)[1].reason
+    return assemble.codec(config).decode(raw)

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from stream_ad.cli.app import DEFAULT_CONFIG, ConfigOption, JsonOption, load
-from stream_ad.cli.output import answer, check_writable, progress
+from stream_ad.cli.output import answer, check_writable, progress, rejects_and_late
 from stream_ad.errors import ConfigError
 
 if TYPE_CHECKING:
     from stream_ad.config import Config
+    from stream_ad.jobs.train import Collector
     from stream_ad.jobs.trial import Trial
     from stream_ad.protocols import Source
     from stream_ad.score.bundle import Bundle
@@ -59,7 +59,7 @@ def train(
     # asked now, and not after an hour of training, if Redis does not answer
     wanted = store.wish().wanted
     judge = None if wanted in (None, BUILT_IN) else store.get(wanted)
-    bundle, trial = _fitted(config, bounded(config, name, first, last, 1), name, judge)
+    bundle, trial, collected = _fitted(config, bounded(config, name, first, last, 1), name, judge)
     if report is not None:
         with replaced(report) as file:
             write_report(bundle, file)
@@ -72,32 +72,39 @@ def train(
     figures = ", ".join(f"{key} {value:.4g}" for key, value in info.metrics.items() if not key.startswith("trial_"))
     tried = f"{trial.words}\n" if trial is not None else ""
     state = "wanted now" if promote else next_step(info, config)
+    learnt = f"learnt from {collected.events:,} events, {rejects_and_late(collected.rejects, collected.late)}\n"
     answer(
         {
             "version": info.version,
             "kind": info.kind,
             "metrics": dict(info.metrics),
             "promoted": promote,
+            "events": collected.events,
+            "rejects": collected.rejects,
+            "late": collected.late,
             "report": str(report) if report else None,
         },
         json,
-        escape(f"{info.version} ({info.kind}): {figures}\n{tried}{state}"),
+        f"{info.version} ({info.kind}): {figures}\n{learnt}{tried}{state}",
     )
 
 
-def _fitted(config: Config, source: Source, name: str, judge: bytes | None) -> tuple[Bundle, Trial | None]:
+def _fitted(config: Config, source: Source, name: str, judge: bytes | None) -> tuple[Bundle, Trial | None, Collector]:
     from stream_ad.jobs.train import fit
+
+    read: list[Collector] = []
 
     with progress("train") as bar:
         task = bar.add_task("", total=None, status="")
         epochs = dict(config.train).get("epochs")  # of scorers that have this option
 
-        def reading(events: int) -> None:
-            bar.update(task, status=f"{events:,} events read")
+        def reading(collected: Collector) -> None:
+            read[:] = [collected]
+            bar.update(task, status=f"{collected.events:,} events read")
 
         def learning(epoch: int, train_loss: float, held_loss: float) -> None:
             of = f"/{epochs}" if epochs else ""
             status = f"epoch {epoch + 1}{of}, loss {train_loss:.4f}, held back {held_loss:.4f}"
             bar.update(task, total=epochs, completed=epoch + 1, status=status)
 
-        return fit(config, source, name, judge, reading, learning)
+        return *fit(config, source, name, judge, reading, learning), read[0]

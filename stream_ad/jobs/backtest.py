@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from stream_ad.io.memory import MemoryModelLog
 from stream_ad.protocols import BUILT_IN, ModelLog, ModelStore, Source, Swap
 from stream_ad.runtime.models import Models
 from stream_ad.runtime.reject_log import RejectLog
+from stream_ad.runtime.tally import EVENTS, LATE, Tally
 from stream_ad.state.assemble import Assembly, Judged, judge_decoded
 from stream_ad.state.shard import UNKNOWN, Shard
 
@@ -93,20 +95,35 @@ class ScoreFile:
 
 @dataclass(slots=True)
 class Result:
-    events: int = 0
+    tally: Tally
     flags: int = 0
     alerts: int = 0
-    rejects: int = 0
+    codes: Counter[str] = field(default_factory=Counter)  # of the rejects
+    reason: str = ""  # of the first reject
     versions: list[str] = field(default_factory=list)
+
+    @property
+    def events(self) -> int:
+        return self.tally.totals[EVENTS]
+
+    @property
+    def late(self) -> int:
+        """Events that were dropped because they came late."""
+        return self.tally.totals[LATE]
 
     def add(self, judged: Judged) -> None:
         self.alerts += len(judged.alerts)
-        self.rejects += len(judged.rejects)
+        for reject in judged.rejects:
+            said = dict(reject.headers)
+            self.codes[(said["reject_code"] or b"").decode()] += 1
+            self.reason = self.reason or (said["reject_reason"] or b"").decode()
+        self.tally.judged(None, len(judged.rejects))
         for verdicts in judged.verdicts:
-            self.events += len(verdicts.scores.features.windows)
+            self.tally.judged(verdicts.scores.features, 0)
             self.flags += int(verdicts.flag.sum())
             if verdicts.scores.version not in self.versions:
                 self.versions.append(verdicts.scores.version)
+        self.tally.committed()
 
 
 class Backtest:
@@ -162,7 +179,7 @@ def replayed(
     store, wanted = _registry(config, needed=model not in (None, BUILT_IN))
     log = build.kafka_log(config) if swaps else MemoryModelLog()
     held = build.models(config, parts.spec, store, log, model or wanted or BUILT_IN)
-    result, reject_log = Result(), RejectLog()
+    result, reject_log = Result(Tally(parts.spec)), RejectLog()
     with ExitStack() as stack:
         stack.callback(held.close)
 

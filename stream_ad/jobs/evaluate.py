@@ -43,6 +43,7 @@ class Evaluation:
     most_in_period: int = 0  # incidents told in any one of its periods, of event time
     held: int = 0  # incidents that budgets held back
     rejects: int = 0
+    late: int = 0  # events that were dropped because they came late
     seconds: float = 0.0
 
 
@@ -60,6 +61,7 @@ class Judgement:
     incidents: I64  # rows of the stream at which incidents opened
     held: int  # incidents that budgets held back
     rejects: int
+    late: int
 
 
 def evaluated(
@@ -103,6 +105,7 @@ def measured(config: Config, name: str, judgement: Judgement, resamples: int = R
         most_in_period=0 if budget is None else _most(answers.ts_ms[incidents], budget.period_ms),
         held=judgement.held,
         rejects=judgement.rejects,
+        late=judgement.late,
     )
 
 
@@ -128,7 +131,7 @@ def judged(
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     opened: list[tuple[int, int]] = []
     rejects: list[Message] = []
-    count = 0
+    count = late = 0
     with closing(read_decoded(source, parts.codec, listener)) as polls:
         for batches in polls:
             for partition in {decoded.raw.partition for decoded in batches} - shards.keys():
@@ -137,6 +140,7 @@ def judged(
             for verdicts in answer.verdicts:
                 known.append(truth.of(verdicts.scores.features.windows.keyed.events))
                 columns.append(_columns(verdicts))
+                late += verdicts.scores.features.windows.keyed.dropped
                 count += len(known[-1])
             opened += filter(None, map(_opened, answer.alerts))
             rejects += answer.rejects
@@ -154,7 +158,7 @@ def judged(
     names = [key.decode(errors="backslashreplace") for key in truth.keys]
     stream = Stream(Answers.of(rows, score, flag > 0), threshold, p_value, values, names)
     held = sum(shard.budget.held for shard in shards.values())
-    return Judgement(stream, incidents, held, len(rejects))
+    return Judgement(stream, incidents, held, len(rejects), late)
 
 
 def _most(ts_ms: I64, period_ms: int) -> int:

@@ -15,8 +15,10 @@ from stream_ad.batch import F32, I64, Bool, EventBatch, FeatureBatch
 from stream_ad.codec.decoded import Decoded
 from stream_ad.config import Config
 from stream_ad.config.features import FeatureSpec
+from stream_ad.errors import InputError
 from stream_ad.io.bounded import read_decoded
 from stream_ad.protocols import ModelInfo, ModelStore, Source
+from stream_ad.runtime import fields
 from stream_ad.state.assemble import Assembly
 from stream_ad.state.shard import Shard
 
@@ -67,7 +69,8 @@ class Collector:
         self._ts: list[I64] = []
         self._stride, self._kept, self._phase = 1, 0, 0
         self.latest = Latest()
-        self.events = self.rejects = 0
+        self.events = self.rejects = self.late = 0
+        self._present = np.zeros(len(fields.keys(parts.spec)), np.bool_)
         self.reason = ""  # of the first reject
 
     def add(self, decoded: Decoded) -> None:
@@ -79,9 +82,16 @@ class Collector:
         if len(events):
             if partition not in self._shards:
                 self._shards[partition] = self._parts.shard(partition)
+            self._present |= fields.present(events, self._parts.spec).any(axis=0)
             batch = self._shards[partition].submit(events)
+            self.late += batch.windows.keyed.dropped
             self._keep(batch)
             self.latest.add(batch)
+
+    def never(self) -> list[str]:
+        """The keys of fields of which no event has a value."""
+        named = zip(fields.keys(self._parts.spec), self._present.tolist(), strict=True)
+        return [key for key, there in named if not there]
 
     def _keep(self, batch: FeatureBatch) -> None:
         rows = np.arange(len(batch))
@@ -104,15 +114,17 @@ class Collector:
         return x[order], ts[order]
 
 
-def collect(config: Config, source: Source, progress: Callable[[int], None] = lambda events: None) -> Collector:
-    """Reads a bounded source to its end. `progress` gets the number of events so far."""
+def collect(
+    config: Config, source: Source, progress: Callable[[Collector], None] = lambda collected: None
+) -> Collector:
+    """Reads a bounded source to its end. `progress` gets what is collected so far."""
     parts = Assembly.of(config)
     collector = Collector(parts, config.train.max_rows)
     with closing(read_decoded(source, parts.codec)) as polls:
         for batches in polls:
             for decoded in batches:
                 collector.add(decoded)
-            progress(collector.events)
+            progress(collector)
     return collector
 
 
@@ -121,7 +133,7 @@ def fit(
     source: Source,
     origin: str,
     judge: bytes | None = None,
-    reading: Callable[[int], None] = lambda events: None,
+    reading: Callable[[Collector], None] = lambda collected: None,
     learning: Progress | None = None,
 ) -> tuple[Bundle, Trial | None]:
     """Trains on everything the bounded source gives, and tries the model beside the one that judges (None = built-in).
@@ -137,6 +149,12 @@ def fit(
     if config.models.signing_key:
         signature(config.models.signing_key, "")
     collected = collect(config, source, reading)
+    absent = collected.never() if collected.events else []
+    if absent:
+        raise InputError(
+            f"{', '.join(absent)}: in none of {collected.events:,} events of {origin}; correct the name, or remove it: "
+            "a model would learn nothing of it"
+        )
     bundle = learnt(config, collected, origin, learning)
     latest = collected.latest.partitions()
     trial = try_out(config, Assembly.of(config), latest, approved(config, bundle).to_bytes(), judge)
@@ -145,7 +163,6 @@ def fit(
 
 def learnt(config: Config, collected: Collector, origin: str, learning: Progress | None = None) -> Bundle:
     """A bundle, not signed, of the collected windows. Raises `ModelError`, `InputError`, `ConfigError`."""
-    from stream_ad.errors import InputError
     from stream_ad.score.train import train
 
     if not collected.events:

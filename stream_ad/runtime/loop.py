@@ -36,6 +36,7 @@ from stream_ad.runtime.models import Models
 from stream_ad.runtime.outbox import Outbox
 from stream_ad.runtime.progress import Progress
 from stream_ad.runtime.reader import Finished, Question, Reader
+from stream_ad.runtime.tally import Tally
 
 SWAP_S = (
     0.1  # swapping holds up the loop for so long at a time: each swap is saved first, and large states take a while
@@ -58,11 +59,13 @@ class Pipeline:
         models: Models,
         recovery: Recovery,
         outbox: Outbox,
+        tally: Tally,
         observe: Callable[[Verdicts], None] | None = None,
     ) -> None:
         self.config = config
         self.source, self.codec, self.sink = source, codec, sink
-        self.models, self.recovery, self.outbox, self.observe = models, recovery, outbox, observe
+        self.models, self.recovery, self.outbox = models, recovery, outbox
+        self.tally, self.observe = tally, observe
         self.assignments: dict[int, Assignment] = {}
         self._flights = Flights(config.scoring, models)
         self._offsets: dict[int, int] = {}  # judged, not committed yet
@@ -145,11 +148,8 @@ class Pipeline:
         features = None
         if len(decoded.events):
             features = assignment.shard.submit(decoded.events)
-            keyed = features.windows.keyed
-            metrics.LATE.inc(keyed.dropped)
-            metrics.QUIET.inc(int(keyed.quiet.sum()))
-            if keyed.rejects is not None:
-                rejected.append(keyed.rejects)
+            if features.windows.keyed.rejects is not None:
+                rejected.append(features.windows.keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
         self._flights.add(Item(assignment, decoded.next_offset, newest_ms, rejected, features))
 
@@ -166,15 +166,15 @@ class Pipeline:
             verdicts = self._publish(assignment, scored.scores)
             if scored.shadow is not None and scored.shadow_scores is not None:
                 scored.shadow.judge(assignment.shard, scored.shadow_scores, verdicts)
-            metrics.EVENTS.inc(len(scored.scores.features.windows))
-        for rejects in item.rejects:
-            _, unpublished = rejects.split(assignment.mute_until)
-            self.outbox.reject(unpublished)
+        unpublished = [rejects.split(assignment.mute_until)[1] for rejects in item.rejects]
+        for rejects in unpublished:
+            self.outbox.reject(rejects)
         if assignment.replays:
             metrics.REPLAY.labels(assignment.partition).set(max(0, assignment.mute_until - item.next_offset))
         assignment.judged(item.next_offset)
         if item.next_offset > assignment.mute_until:
             self._offsets[assignment.partition] = item.next_offset
+            self.tally.judged(item.features, sum(map(len, unpublished)), assignment.mute_until)
         self._newest_ms = max(self._newest_ms, item.newest_ms)
 
     def _publish(self, assignment: Assignment, scores: Scores) -> Verdicts:
@@ -203,6 +203,7 @@ class Pipeline:
         self.sink.send("models", [encode_swap(swap) for swap in announced])
         with metrics.COMMIT_SECONDS.time():
             self.sink.commit(self._offsets)
+        self.tally.committed()
         for assignment in judged:
             assignment.announcement, assignment.committed_s = None, time.time()
             metrics.KEYS.labels(assignment.partition).set(assignment.shard.used)

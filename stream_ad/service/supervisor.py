@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawArray
 from typing import TYPE_CHECKING
 
 from stream_ad.errors import STUCK, ConnectionFailed, MemoryShort, ModelError, StreamAdError, Unfinished
@@ -55,12 +56,18 @@ class Supervisor:
         self._config, self._until, self._clock = config, until, clock
         self._stop = Stop()
         self._workers: dict[int, BaseProcess | None] = dict.fromkeys(range(workers))
+        # one for each worker, in shared memory: who is killed while it writes holds no lock
+        self._totals = [RawArray("q", 3) for _ in range(workers)]
         self._due: dict[int, float] = dict.fromkeys(range(workers), 0.0)
         self._trainer: BaseProcess | None = None
         self._untrained = 0
         self._enough = config.train.min_events
         self._asked_s = float("inf")
         self._starting = False
+
+    def totals(self) -> list[int]:
+        """What all workers have committed: see `Tally`."""
+        return [sum(counts) for counts in zip(*self._totals, strict=True)]
 
     def run(self) -> int:
         """Returns the exit code: 0, or 130 on Ctrl-C; that of the error that ended a worker; 8 if a worker was
@@ -100,7 +107,9 @@ class Supervisor:
         for index, process in self._workers.items():
             if process is None and self._clock() >= self._due[index]:
                 started = CONTEXT.Process(
-                    target=worker.main, args=(self._config, index, self._until), name=f"worker-{index}"
+                    target=worker.main,
+                    args=(self._config, index, self._until, self._totals[index]),
+                    name=f"worker-{index}",
                 )
                 self._starting = True  # the first start waits until the fork server has loaded everything
                 try:

@@ -22,6 +22,7 @@ from stream_ad.errors import (
     TransactionFailed,
     Unfinished,
     Unreachable,
+    printable,
 )
 from stream_ad.service.stop import Stop
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stream_ad.build import Ports
     from stream_ad.config import Config
     from stream_ad.runtime.loop import Pipeline
+    from stream_ad.runtime.tally import Totals
     from stream_ad.service.health import Watch
 
 log = logging.getLogger("stream_ad.service.worker")
@@ -40,10 +42,15 @@ STOP_SHARE = 0.8  # of `run.stop`; then a worker ends by force, before its super
 
 
 def setup_logging(name: str, level: int = logging.INFO) -> None:
-    """Logs to standard error, one line per message."""
+    """Logs to standard error, one line per message, and nothing that a terminal would act on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {name}: %(message)s"))
+    handler.setFormatter(_Plain(f"%(asctime)s %(levelname)-7s {name}: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class _Plain(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
 
 
 class Ending:
@@ -90,8 +97,10 @@ class Ending:
         os._exit(self.code)
 
 
-def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
+def main(config: Config, index: int, until: Mapping[int, int] | None, totals: Totals | None = None) -> None:
     """Runs worker `index` until SIGTERM, or until `until` (partition -> offset) is committed by the group.
+
+    `totals` take up what it commits: see `Tally`.
 
     Exits with the code of the `StreamAdError` that ended it.
     """
@@ -99,14 +108,16 @@ def main(config: Config, index: int, until: Mapping[int, int] | None) -> None:
     ending = Ending(config.run.stop / 1000 * STOP_SHARE)
     ending.follow()
     try:
-        run(config, index, until, ending)
+        run(config, index, until, ending, totals)
     except StreamAdError as error:
         for line in str(error).splitlines():
             log.error("%s", line)
         sys.exit(error.exit_code)
 
 
-def run(config: Config, index: int, until: Mapping[int, int] | None, ending: Ending) -> None:
+def run(
+    config: Config, index: int, until: Mapping[int, int] | None, ending: Ending, totals: Totals | None = None
+) -> None:
     """Runs the worker in this process. Raises `StreamAdError`."""
     from stream_ad import build, metrics
     from stream_ad.config.features import FeatureSpec
@@ -147,7 +158,8 @@ def run(config: Config, index: int, until: Mapping[int, int] | None, ending: End
                         _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
                 ports = build.kafka_ports(config, index, until, model_log, stop.asked)
                 ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
-                _judge(build.pipeline(config, spec, parts, ports, models), ports, watch, stop)
+                pipeline = build.pipeline(config, spec, parts, ports, models, totals=totals)
+                _judge(pipeline, ports, watch, stop)
                 unfinished, ending.code = None, 0
                 break
             except TransactionFailed as error:
