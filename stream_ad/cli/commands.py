@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from stream_ad.cli.alerts import alerts
 from stream_ad.cli.app import app, exits
 from stream_ad.cli.models import models
 
@@ -14,12 +15,12 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "train": (0, 2, 3, 4, 5, 130),
     "evaluate": (0, 2, 3, 4, 5, 130),
     "run": (0, 2, 3, 4, 5, 6, 8, 9, 130),
-    "alerts": (0, 2, 3, 4, 130),
     "replay": (0, 2, 3, 4, 5, 130),
     "produce": (0, 2, 3, 4, 130),
 }
 for command, codes in COMMANDS.items():
     app.command(epilog=exits(*codes))(getattr(importlib.import_module(f"stream_ad.cli.{command}"), command))
+app.add_typer(alerts, name="alerts")
 app.add_typer(models, name="models")
 
 __all__ = ["app"]

@@ -19,8 +19,8 @@ from rich.text import Text
 from stream_ad.errors import ConfigError, printable
 
 out = Console()
+piped = Console(width=10_000)
 err = Console(stderr=True)
-_WIDE = 10_000  # columns
 _ODD = re.compile(r"[^\n\x20-\x7e]")
 
 
@@ -36,8 +36,10 @@ def say(words: RenderableType) -> None:
     """Prints to standard output: text as it is, whatever it holds, and unwrapped where no terminal reads it."""
     if isinstance(words, str):
         words = literal(words)
-    piped = not out.is_terminal
-    out.print(words, highlight=False, soft_wrap=piped, width=_WIDE if piped else None)
+    if out.is_terminal:
+        out.print(words, highlight=False)
+    else:
+        piped.print(words, highlight=False, soft_wrap=True)
 
 
 def literal(words: str) -> Text:

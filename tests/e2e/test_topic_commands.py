@@ -251,6 +251,68 @@ def test_alerts_shows_what_is_committed_and_follows(folder, brokers, capsys):
     assert running.wait(WAIT_S) == 130
 
 
+def test_the_last_alerts_are_read_from_the_end_whatever_their_partition(folder, brokers, capsys, monkeypatch):
+    kafka, topic = Kafka(brokers=brokers), f"many-{RUN}.alerts"
+    (folder / "stream_ad.toml").write_text(f'pipeline = "many-{RUN}"\n')
+    create_topics(kafka, {topic: 3})
+    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
+    for i in range(3000):
+        partition = 2 if i > 2900 else i % 2
+        producer.produce(topic, alert(i, f"k{i % 7}"), b"k", partition=partition, timestamp=1_780_000_000_000 + i)
+    assert producer.flush(30) == 0
+    read = []
+    stretch = kafka_read._stretch
+
+    def counted(*arguments):
+        messages = stretch(*arguments)
+        read.append(len(messages))
+        return messages
+
+    monkeypatch.setattr(kafka_read, "_stretch", counted)
+
+    def ids(*options: str) -> list[str]:
+        return [orjson.loads(line)["id"] for line in ran(capsys, "alerts", "--json", *options).splitlines()]
+
+    assert ids("-n", "150") == [f"t/0/{i}/score" for i in range(2850, 3000)]
+    assert sum(read) < 1500, "it need not read all to print the last"
+    assert ids("-n", "2", "--key", "k3") == [f"t/0/{i}/score" for i in range(2900, 3000) if i % 7 == 3][-2:]
+    assert ids("-n", "0") == [f"t/0/{i}/score" for i in range(3000)]
+    assert ids("-n", "9999") == ids("-n", "0")
+
+
+def test_an_alert_is_opened_with_its_event_and_window(folder, brokers, capsys):
+    name = f"open-{RUN}"
+    (folder / "stream_ad.toml").write_text(
+        f'pipeline = "{name}"\nsource.topic = "{name}"\nsink.redact = ["card"]\n'
+        'record = {key = "k", timestamp = "t", timestamp_format = "s"}\n'
+        'window.rows = 4\nfeatures.numeric.a = ["zscore"]\n'
+    )
+    create_topics(Kafka(brokers=brokers), {name: 2, f"{name}.alerts": 1})
+    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
+    for i in range(40):
+        record = {"k": f"k{i % 3}", "t": 1_780_000_000 + i, "a": i, "card": "4111"}
+        producer.produce(name, orjson.dumps(record), partition=1)
+    told = {**orjson.loads(alert(30, "k0")), "position": {"topic": name, "partition": 1, "offset": 30}}
+    told |= {"model": "statistical", "score": 5.5, "threshold": 2.5, "contributors": [
+        {"feature": "a.zscore", "field": "a", "observed": 30.0, "low": 1.0, "high": 2.0, "text": "a 30\x1b[2J"}
+    ]}  # fmt: skip
+    lost = {**told, "id": "lost", "position": {"topic": name, "partition": 0, "offset": 7}}
+    for one in (told, lost):
+        producer.produce(f"{name}.alerts", orjson.dumps(one))
+    assert producer.flush(30) == 0
+    found = orjson.loads(ran(capsys, "alerts", "show", "t/0/30/score", "--json"))
+    assert found["alert"] == told
+    assert found["event"]["record"] == {"k": "k0", "t": 1_780_000_030, "a": 30, "card": "***"}
+    assert [one["offset"] for one in found["window"]] == [21, 24, 27]
+    words = ran(capsys, "alerts", "show", "t/0/30/score")
+    for said in ("statistical", "5.5", "2.5", "a.zscore", "a 30\\x1b[2J", '"a":27'):
+        assert said in words
+    assert "4111" not in words
+    assert "does not hold it any more" in ran(capsys, "alerts", "show", "lost")
+    with pytest.raises(InputError, match=r"no alert 'none' in topic open-"):
+        ran(capsys, "alerts", "show", "none")
+
+
 def test_a_missing_broker_is_said(folder):
     (folder / "a.csv").write_text("key,x\na,1\n")
     running = process("produce", "-i", "a.csv", "-t", "t", "--brokers", "127.0.0.1:1")

@@ -14,6 +14,7 @@ from stream_ad.io.kafka.records import sorted_out
 
 _STRETCHES = 4
 _WAIT_S = 0.25
+_LAST, _MOST = 256, 16_384  # records of a partition that are read at a time, backwards
 
 
 def follow(kafka: Kafka, topic: str, key: str, after: Mapping[int, int]) -> Generator[list[Message], None, None]:
@@ -31,7 +32,21 @@ def follow(kafka: Kafka, topic: str, key: str, after: Mapping[int, int]) -> Gene
 
 def committed(kafka: Kafka, topic: str, key: str) -> list[Message]:
     """All records that are committed now, by partition and offset. Raises as `follow`."""
-    return _stretch(kafka, topic, start_offsets(kafka, topic, key), None, key)
+    return _stretch(kafka, topic, start_offsets(kafka, topic, key), end_offsets(kafka, topic, key), None, key)
+
+
+def backwards(
+    kafka: Kafka, topic: str, key: str, ends: Mapping[int, int]
+) -> Generator[tuple[list[Message], set[int]], None, None]:
+    """Committed records before `ends`, in stretches from there back to the start, each by partition and offset; and
+    with each stretch the partitions of which there is more. Raises as `follow`."""
+    first = start_offsets(kafka, topic, key)
+    upto, size = {part: end for part, end in ends.items() if end > first.get(part, end)}, _LAST
+    while upto:
+        begin = {part: max(first[part], end - size) for part, end in upto.items()}
+        messages = _stretch(kafka, topic, begin, upto, None, key)
+        upto, size = {part: start for part, start in begin.items() if start > first[part]}, min(4 * size, _MOST)
+        yield messages, set(upto)
 
 
 def sample(kafka: Kafka, topic: str, limit: int, key: str) -> list[Message]:
@@ -49,14 +64,15 @@ def sample(kafka: Kafka, topic: str, limit: int, key: str) -> list[Message]:
             partition: max(low, min(low + (high - low) * stretch // _STRETCHES, high - quota))
             for partition, (low, high) in filled.items()
         }
-        for message in _stretch(kafka, topic, starts, quota, key):
+        for message in _stretch(kafka, topic, starts, last, quota, key):
             messages[message.partition(), message.offset()] = message
     return [messages[place] for place in sorted(messages)]
 
 
-def _stretch(kafka: Kafka, topic: str, starts: Mapping[int, int], quota: int | None, key: str) -> list[Message]:
-    """From `starts` to the end of every partition, or to `quota` records of it."""
-    ends = end_offsets(kafka, topic, key)
+def _stretch(
+    kafka: Kafka, topic: str, starts: Mapping[int, int], ends: Mapping[int, int], quota: int | None, key: str
+) -> list[Message]:
+    """From `starts` to before `ends` of every partition, or to `quota` records of it."""
     open_ = {partition for partition, start in starts.items() if start < ends[partition]}
     messages: dict[int, list[Message]] = {partition: [] for partition in sorted(starts)}
     positions = dict(starts)

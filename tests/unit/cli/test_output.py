@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
 from typer.testing import CliRunner
 
 import stream_ad
@@ -20,6 +21,13 @@ def test_what_is_piped_is_neither_wrapped_nor_marked_up(capsys: pytest.CaptureFi
     words = f"one two {'x ' * 100}[red]end"
     answer({}, False, words)
     assert capsys.readouterr().out == words + "\n"
+
+
+def test_a_table_that_is_piped_has_its_columns_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("long", "and wide")
+    table.add_row("x" * 150, "y" * 150)
+    say(table)
+    assert f"{'x' * 150} │ {'y' * 150}" in capsys.readouterr().out
 
 
 def test_controls_in_words_and_in_json_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
