@@ -122,6 +122,8 @@ def run(
     from stream_ad import build, metrics
     from stream_ad.config.features import FeatureSpec
     from stream_ad.io.kafka.admin import identity, partitions, reach
+    from stream_ad.io.kafka.client import LOG
+    from stream_ad.io.kafka.outage import LOST
     from stream_ad.io.kafka.progress import GroupProgress
     from stream_ad.io.redis.stores import RedisModelStore
     from stream_ad.runtime.registry_follower import RegistryFollower
@@ -144,7 +146,6 @@ def run(
     watch = Watch(config.run, progress.ask, per_key, ending.ask)
     server = Server(config.server.host, config.server.port + index, watch.status) if config.server.port else None
     unfinished: StreamAdError | None = None
-    waiting = False
     fenced_s = float("-inf")
 
     try:
@@ -157,7 +158,7 @@ def run(
                     if index == 0:
                         _warn_of_memory(count * (fixed + per_key * config.window.max_keys))
                 ports = build.kafka_ports(config, index, until, model_log, stop.asked)
-                ending.begun, ending.code, waiting = True, Unfinished.exit_code, False
+                ending.begun, ending.code = True, Unfinished.exit_code
                 pipeline = build.pipeline(config, spec, parts, ports, models, totals=totals)
                 _judge(pipeline, ports, watch, stop)
                 unfinished, ending.code = None, 0
@@ -170,8 +171,7 @@ def run(
                     metrics.TRANSACTION_FAILURES.inc()
                 log.warning("starts anew from the last commit: %s", error)
             except Unreachable as error:
-                log.log(logging.DEBUG if waiting else logging.WARNING, "waits for the brokers: %s", error)
-                waiting = True
+                LOG.warning("waits for the brokers: %s", error, extra=LOST)
                 if ending.code:
                     unfinished = error
             stop.wait(RESTART_S)

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from stream_ad.config import Kafka
 from stream_ad.config.environment import is_secret
 from stream_ad.errors import ConfigError, ConnectionFailed, InputError, StreamAdError, Unreachable
+from stream_ad.io.kafka.outage import Outage, extra
 
 T = TypeVar("T")
 
@@ -20,6 +21,9 @@ LOG = logging.getLogger("stream_ad.kafka")
 LOG.addHandler(logging.NullHandler())  # without it, a program that sets up no log gets librdkafka's lines on stderr
 # consumers and producers share [kafka.options]; each warns of the options that only the other one knows
 LOG.addFilter(lambda record: " property and will be ignored by this " not in record.getMessage())
+
+OUTAGE = Outage(LOG)
+LOG.addFilter(OUTAGE)
 
 ANSWER_S = 10.0  # a broker that has not answered by then counts as away
 
@@ -163,6 +167,11 @@ def unknown_protocol(kafka: Kafka, text: str) -> ConnectionFailed:
         f"kafka.group_protocol: {kafka.brokers} does not know {kafka.group_protocol!r}, which came with Kafka 4.0; "
         f'set "classic" ({text})'
     )
+
+
+def warn(error: KafkaError) -> None:
+    """What a client reports beside its work."""
+    LOG.warning("%s", error.str(), extra=extra(error))
 
 
 def is_refused(error: KafkaError) -> bool:

@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream_ad.config import Kafka
 from stream_ad.io.kafka import admin
-from stream_ad.io.kafka.client import client, settings
+from stream_ad.io.kafka.client import OUTAGE, client, settings
 from stream_ad.io.kafka.group import GroupOffsets
 
 ASK_S = 2.0
@@ -37,4 +37,5 @@ class GroupProgress:
         in_topic = admin.partitions(self._kafka, self._topic, admin=self._admin, timeout_s=ASK_S)
         ends = admin.offsets_of(self._kafka, self._admin, self._topic, partitions, OffsetSpec.latest(), ASK_S)
         committed = self._offsets.ask(in_topic, ASK_S)
+        OUTAGE.answered()
         return ends, {part: offset for part, offset in committed.items() if offset is not None}

@@ -11,7 +11,7 @@ from confluent_kafka.admin import OffsetSpec
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.io.kafka.admin import end_offsets, offsets, start_offsets
-from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings
+from stream_ad.io.kafka.client import client, failure, is_final, settings, warn
 from stream_ad.io.kafka.records import raw_batch, sorted_out
 from stream_ad.io.kafka.source import FETCH, ROWS
 from stream_ad.io.seeks import Seeks
@@ -69,7 +69,7 @@ class KafkaRange:
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "allow.auto.create.topics": False,
-                "error_cb": lambda error: LOG.warning("%s", error.str()),
+                "error_cb": warn,
             },
         )
         self._consumer: Any = None
@@ -142,7 +142,7 @@ class KafkaRange:
             return
         if is_final(error):
             raise failure(error, self._kafka, self._key, self.topic)
-        LOG.warning("%s", error.str())
+        warn(error)
 
     def finished(self) -> bool:
         return not self._open and not self._waiting

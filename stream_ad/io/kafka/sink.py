@@ -14,7 +14,8 @@ from stream_ad.batch import Message
 from stream_ad.config import Kafka
 from stream_ad.errors import ConfigError, ConnectionFailed, Fenced, StreamAdError, TransactionFailed
 from stream_ad.io.kafka.admin import reach
-from stream_ad.io.kafka.client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, is_refused, settings
+from stream_ad.io.kafka.client import ANSWER_S, AWAY, LOG, Losses, client, failure, is_final, is_refused, settings, warn
+from stream_ad.io.kafka.outage import LOST
 from stream_ad.io.kafka.source import KafkaSource
 from stream_ad.protocols import Role
 
@@ -75,7 +76,7 @@ class KafkaSink:
         self._begun = False
         self._done: dict[int, int] = {}  # offsets of the last commit
         self._undelivered: tuple[KafkaError, str] | None = None  # the first delivery error, and its topic
-        required: dict[str, Any] = {"enable.idempotence": True, "error_cb": _warn, "on_delivery": self._delivered}
+        required: dict[str, Any] = {"enable.idempotence": True, "error_cb": warn, "on_delivery": self._delivered}
         sizes = {"batch.size": max_record_bytes, "message.max.bytes": max_record_bytes + FRAME_BYTES}
         if self._exactly:
             required["transactional.id"] = transactional_id
@@ -235,18 +236,12 @@ class KafkaSink:
 
     def _brokers_answer(self) -> bool:
         """Waits until the brokers answer; False once `stopping` returns true."""
-        waiting = False
         while not self._stopping():
             try:
                 reach(self._kafka, REACH_S)
-            except ConnectionFailed as error:
-                if not waiting:
-                    LOG.warning("waits for the brokers: %s", error)
-                waiting = True
-            else:
-                if waiting:
-                    LOG.info("the brokers answer again")
                 return True
+            except ConnectionFailed as error:
+                LOG.warning("waits for the brokers: %s", error, extra=LOST)
         return False
 
     def _abandon(self) -> None:
@@ -292,7 +287,3 @@ def _returns(call: Callable[[], None], limit_s: float) -> bool:
     if error is not None:
         raise error
     return True
-
-
-def _warn(error: KafkaError) -> None:
-    LOG.warning("%s", error.str())

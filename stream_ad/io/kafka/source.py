@@ -21,7 +21,7 @@ from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka.admin import committed_offsets, end_offsets, partitions, reach
-from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings
+from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings, warn
 from stream_ad.io.kafka.group import GroupOffsets, begin_at, generation
 from stream_ad.io.kafka.records import raw_batch, sorted_out
 from stream_ad.io.seeks import Seeks
@@ -209,7 +209,7 @@ class KafkaSource:
 
     def committed(self, partitions: Sequence[int]) -> dict[int, int | None]:
         """Waits at most `COMMITTED_S`, or until `close`; raises `Unreachable` then."""
-        deadline = time.monotonic() + COMMITTED_S
+        deadline, said = time.monotonic() + COMMITTED_S, False
         with contextlib.closing(GroupOffsets(self._kafka, self.group, self.topic, stable=True)) as group_offsets:
             while True:
                 try:
@@ -217,7 +217,9 @@ class KafkaSource:
                 except ConnectionFailed as error:
                     if not isinstance(error, Unreachable) or self._closing or time.monotonic() > deadline:
                         raise
-                    LOG.info("waiting for the committed offsets: %s", error)
+                    if not said:
+                        LOG.info("waiting for the committed offsets: %s", error)
+                    said = True
 
     def _assigned(self, consumer: Any, parts: list[TopicPartition]) -> None:
         self._refresh()
@@ -275,7 +277,7 @@ class KafkaSource:
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
         else:
-            LOG.warning("%s", error.str())
+            warn(error)
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
