@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stream_ad.propose.infer import Sample
 
 _SAMPLE_ROWS = 500
+_LATEST = 4  # a sample has the latest records in its last quarter
+_FEW = 20  # events of which it is no accident that all lack a field
 _COLOURS = {"✓": "green", "!": "yellow", "✗": "red"}
 
 
@@ -106,10 +108,7 @@ def _share(config: Config, partitions: int) -> str | None:
 
 
 def _records(config: Config, spec: FeatureSpec) -> dict[str, Any]:
-    import numpy as np
-
     from stream_ad.cli.sample import decoded, of_topic
-    from stream_ad.runtime.fields import keys, present
 
     sample = of_topic(config.kafka, config.source.topic, _SAMPLE_ROWS, "source.topic")
     events, rejects = decoded(config, sample)
@@ -119,9 +118,8 @@ def _records(config: Config, spec: FeatureSpec) -> dict[str, Any]:
             f"source.topic: all {count} records sampled from {config.source.topic} would be rejected, "
             f"the first for {reasons[0]!r}; see record.*"
         )
-    there: list[bool] = np.any(present(events, spec), axis=0).tolist()
-    absent = [key for key, found in zip(keys(spec), there, strict=True) if count and not found]
-    if absent and not any(there) and not config.features.event:
+    absent, gone = _without(spec, events, sample) if count else ([], [])
+    if absent and len(absent) == len(spec.numeric) + len(spec.categorical) and not config.features.event:
         raise InputError(f"{', '.join(absent)}: in none of {len(events)} records; is any name right?")
     return {
         "looked_at": count,
@@ -129,7 +127,26 @@ def _records(config: Config, spec: FeatureSpec) -> dict[str, Any]:
         "first_reason": reasons[0] if reasons else None,
         "would_be_late": _late(config, events, sample),
         "absent": absent + _unknown_paths(config, sample),
+        "gone": gone,
     }
+
+
+def _without(spec: FeatureSpec, events: EventBatch, sample: Sample) -> tuple[list[str], list[str]]:
+    """The keys of fields that no event of the sample has, and of those that most have and none of the latest."""
+    import numpy as np
+
+    from stream_ad.runtime.fields import keys, present
+
+    there = present(events, spec)
+    partition = np.array(sample.partition, np.int64)[events.row]
+    latest = np.zeros(len(events), np.bool_)
+    for one in np.unique(partition).tolist():
+        rows = np.flatnonzero(partition == one)
+        latest[rows[-(len(rows) // _LATEST) :]] = len(rows) >= _LATEST
+    absent = ~there.any(axis=0)
+    gone = ~absent & ~there[latest].any(axis=0) & (there[~latest].mean(axis=0) > 0.5) & (latest.sum() >= _FEW)
+    named = np.array(keys(spec), object)
+    return named[absent].tolist(), named[gone].tolist()
 
 
 def _late(config: Config, events: EventBatch, sample: Sample) -> int:
@@ -226,6 +243,8 @@ def _print(facts: dict[str, Any]) -> None:
         line("✓", f"{facts['looked_at']} records sampled: all can be read")
     for absent in facts.get("absent", []):
         line("!", f"{absent}: in none of {facts['looked_at']} records; is the name right?")
+    for gone in facts.get("gone", []):
+        line("!", f"{gone}: in none of the latest records, though most before have it; has it been renamed?")
     if facts.get("would_be_late"):
         line(
             "!",
