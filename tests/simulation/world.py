@@ -118,6 +118,14 @@ class Registry:
         raise ModelError("emptied")
 
 
+class Uncounted:
+    """A tally of events that have no fields."""
+
+    def judged(self, *_: object) -> None: ...
+
+    def committed(self) -> None: ...
+
+
 class Sink:
     """A transactional producer of one life of a worker."""
 
@@ -387,6 +395,7 @@ class World:
             models,
             recovery,
             Outbox(sink),  # type: ignore[arg-type]
+            Uncounted(),  # type: ignore[arg-type]
         )
         worker.frozen = False
         self._at = at
