@@ -24,6 +24,7 @@ from stream_ad.config.features import BETWEEN, Feature
 from stream_ad.messages.phrases import beside, beside_seconds, duration, number
 
 RANGE = 2.0  # spreads either side of the expected value
+_DIGITS = 6  # that a feature, which is a float32, has of a figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def describe(cell: Cell) -> Described:
 
 def _figure(cell: Cell, reading: Level | Figure, observed: float) -> Described:
     seen = _seen(cell)
+    if isinstance(reading, Figure):
+        observed = float(f"{observed:.{_DIGITS}g}")
     expected, low, high = (reading.inverse(end, seen) for end in _ends(cell))
     low, high = min(low, high), max(low, high)
     if _never_negative(cell, reading.least):

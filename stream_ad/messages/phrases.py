@@ -36,9 +36,11 @@ def beside(observed: float, low: float, high: float) -> tuple[str, str]:
     """A value and what was expected, which may be one number, with as many digits as tell how far apart they are."""
     away = _away(observed, low, high)
     for more in range(_MOST_DIGITS):
-        text, ends = number(observed, more=more), _ends(low, high, more)
-        if abs(_away(_value(text), *map(_value, ends)) - away) <= abs(away) / 4:
-            break
+        ends = [_value(end) for end in _ends(low, high, more)]
+        for own in range(more + 1):
+            text = number(observed, more=own)
+            if abs(_away(_value(text), *ends) - away) <= abs(away) / 4:
+                return text, number_range(low, high, more)
     return text, number_range(low, high, more)
 
 

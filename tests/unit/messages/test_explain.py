@@ -123,7 +123,7 @@ def test_event_features_are_told_in_seconds_and_counts():
     assert one.text == "time since the previous event 2 h, expected 49–74 s, 47.7 σ above"
     spec = spec_of(event=["count:1h"])
     one = told(spec, math.log1p(12), math.log1p(2), 0.2)
-    assert one.text.startswith("events in 1 h 12.00, expected 1.0–3.5, ")
+    assert one.text.startswith("events in 1 h 12, expected 1.0–3.5, ")
 
 
 def test_a_scorer_that_knows_no_spread_tells_no_range():
@@ -225,6 +225,7 @@ def test_words():
 def test_a_value_and_its_range_have_one_unit_and_as_many_digits_as_tell_them_apart():
     assert beside(101, 100 - 2e-10, 100 + 2e-10) == ("101", "100")
     assert beside(1_240_000.4, 1_240_000, 1_240_000) == ("1,240,000.4", "1,240,000.0")
+    assert beside(37.898, 25.53, 36.6) == ("37.90", "25.5–36.6")
     assert beside(100.004, 99.99, 100.003) == ("100.004", "99.990–100.003")
     assert beside_seconds(20.007, 20, 20) == ("20.007 s", "20.000 s")
     assert beside_seconds(20.007, 19.9985, 20.0015) == ("20.007 s", "19.9985–20.0015 s")
