@@ -150,5 +150,5 @@ def test_why_a_record_was_rejected_stands_in_the_log(caplog: pytest.LogCaptureFi
     result = replayed(
         CONFIG, MemorySource("t", LOG), None, None, None, BUILT_IN, swaps=False, progress=lambda events: None
     )
-    assert (result.rejects, result.events, result.versions) == (4, 1996, [BUILT_IN])
+    assert (result.codes.total(), result.events, result.versions) == (4, 1996, [BUILT_IN])
     assert "4 records rejected so far, the latest at t/1/585: bad_json: unexpected end of data" in caplog.messages
