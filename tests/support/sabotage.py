@@ -59,10 +59,10 @@ def stuck(marker: Path) -> None:
 
 def slow(marker: Path) -> None:
     """Few rows at a time, and a while for each of them."""
-    from stream_ad.io.kafka import source as kafka_source
+    from stream_ad.io.kafka import records
     from stream_ad.runtime.loop import Pipeline
 
-    kafka_source.ROWS = 20
+    records.ROWS = records.FIRST_ROWS = 20
     submit = Pipeline.submit
 
     def slowly(self: Pipeline, decoded: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from stream_ad.config import Kafka
 from stream_ad.config.environment import is_secret
@@ -24,6 +24,12 @@ LOG.addFilter(lambda record: " property and will be ignored by this " not in rec
 
 OUTAGE = Outage(LOG)
 LOG.addFilter(OUTAGE)
+
+# The client unpacks a zstd batch whose length is not stated into one buffer after the other, each three times as large,
+# and gives up where the next would be larger than this: so it reads what unpacks to a third of it. A buffer takes
+# memory only as far as it is filled. This is the highest; the default, 100 MB, stopped a partition for ever at 34 MB.
+RECEIVED_BYTES = "receive.message.max.bytes"
+READING = {RECEIVED_BYTES: 2**31 - 1}
 
 ANSWER_S = 10.0  # a broker that has not answered by then counts as away
 
@@ -70,6 +76,7 @@ _REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+_UNREADABLE = {KafkaError._BAD_COMPRESSION, KafkaError.MSG_SIZE_TOO_LARGE}
 _MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
@@ -160,6 +167,24 @@ def failure(error: KafkaError, kafka: Kafka, topic_key: str = "source.topic", to
         return ConnectionFailed(f"kafka.static_membership: another process works under this worker's name ({text})")
     error_type = Unreachable if error.retriable() or code in AWAY else ConnectionFailed
     return error_type(f"kafka.brokers: {kafka.brokers}: {text}")
+
+
+def require_passing(message: Message, kafka: Kafka, topic_key: str, topic: str) -> KafkaError:
+    """The error that a poll gave in the place of a record, where waiting helps. Raises `InputError` for a batch that
+    cannot be read, and as `failure` for an error that stays."""
+    error = message.error()
+    assert error is not None
+    if error.code() in _UNREADABLE:
+        most = kafka.options.get(RECEIVED_BYTES, READING[RECEIVED_BYTES])
+        raise InputError(
+            f"{topic_key}: the batch at {topic}/{message.partition()}/{message.offset()} cannot be read: it is damaged "
+            f'or unpacks to more than the {most} bytes of kafka.options."{RECEIVED_BYTES}" allow (zstd: a third of '
+            f"them). Raise that, up to {READING[RECEIVED_BYTES]}, or go on without this batch: set the group's offset "
+            f"behind it ({error.str()})"
+        )
+    if is_final(error):
+        raise failure(error, kafka, topic_key, topic)
+    return error
 
 
 def unknown_protocol(kafka: Kafka, text: str) -> ConnectionFailed:

@@ -13,6 +13,7 @@ _DEFAULTS = {
     "linger.ms": 20,
     "compression.type": "lz4",
     "queue.buffering.max.messages": 500_000,
+    "queue.buffering.max.kbytes": 128 << 10,
     "message.timeout.ms": 60_000,
 }
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from stream_ad.batch import RawBatch
 from stream_ad.config import Kafka
 from stream_ad.io.kafka.admin import end_offsets, offsets, start_offsets
-from stream_ad.io.kafka.client import client, failure, is_final, settings, warn
-from stream_ad.io.kafka.records import raw_batch, sorted_out
-from stream_ad.io.kafka.source import FETCH, ROWS
+from stream_ad.io.kafka.client import client, failure, require_passing, settings, warn
+from stream_ad.io.kafka.records import raw_batch, sorted_out, taken
+from stream_ad.io.kafka.source import FETCH
 from stream_ad.io.seeks import Seeks
 from stream_ad.protocols import Listener
 
@@ -105,11 +105,7 @@ class KafkaRange:
         if not self._open:
             return []
         try:
-            messages = self._consumer.consume(ROWS, 0)
-            if not messages:
-                messages = self._consumer.consume(1, timeout_ms / 1000)
-                if messages:
-                    messages += self._consumer.consume(ROWS - 1, 0)
+            messages = taken(self._consumer, timeout_ms / 1000)
         except KafkaException as error:
             raise failure(error.args[0], self._kafka, self._key, self.topic) from None
         records, ends, errors = sorted_out(messages)
@@ -136,13 +132,10 @@ class KafkaRange:
             self._open[part] = after
         return raw_batch(self.topic, part, rows, after)
 
-    def _check(self, error: KafkaError) -> None:
+    def _check(self, message: Message) -> None:
         # without rights to the group the client reports an error, though it never uses the group
-        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return
-        if is_final(error):
-            raise failure(error, self._kafka, self._key, self.topic)
-        warn(error)
+        if message.error().code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            warn(require_passing(message, self._kafka, self._key, self.topic))
 
     def finished(self) -> bool:
         return not self._open and not self._waiting

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from stream_ad.config import Kafka
 from stream_ad.errors import ConnectionFailed
 from stream_ad.io.kafka.admin import end_offsets, start_offsets
-from stream_ad.io.kafka.client import ANSWER_S, client, failure, is_final, settings
+from stream_ad.io.kafka.client import ANSWER_S, READING, client, failure, require_passing, settings
 from stream_ad.io.kafka.records import sorted_out
 
 _STRETCHES = 4
@@ -102,7 +102,7 @@ def _read(
     """Moves `positions` on, also past records that it does not yield, such as aborted ones."""
     values = settings(
         kafka,
-        {"fetch.wait.max.ms": 100},
+        {**READING, "fetch.wait.max.ms": 100},
         {
             "group.id": "stream_ad.read",
             "enable.auto.commit": False,
@@ -115,10 +115,10 @@ def _read(
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         while True:
             rows, ends, errors = sorted_out(consumer.consume(1000, _WAIT_S))
-            for error in errors:
+            for message in errors:
                 # without rights to the group the client reports an error, though it never uses the group
-                if is_final(error) and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    raise failure(error, kafka, key, topic)
+                if message.error().code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    require_passing(message, kafka, key, topic)
             if positions is not None:
                 read = {partition: part[-1].offset() + 1 for partition, part in rows.items()}
                 for partition, position in (*read.items(), *ends.items()):

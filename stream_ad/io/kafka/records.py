@@ -1,9 +1,10 @@
-"""Turns the client's message objects into columns, with as few Python operations per message as possible."""
+"""Takes records from the client and turns them into columns, with as few Python operations per record as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from confluent_kafka import KafkaError, Message
@@ -14,11 +15,31 @@ from stream_ad.batch import Headers, RawBatch
 _error, _partition, _offset = Message.error, Message.partition, Message.offset
 _timestamp, _key, _value, _all_headers = Message.timestamp, Message.key, Message.value, Message.headers
 
+ROWS = 8000  # of a poll, at most; many, so that the threads that read and fold hand over seldom
+POLL_BYTES = 16 << 20  # or about so many of keys and values
+FIRST_ROWS = 16  # of which the size of the others is foretold
 
-def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[int, int], list[KafkaError]]:
+
+def taken(consumer: Any, timeout_s: float) -> list[Message]:
+    """What waits in the client. Waits for the first record only, so a slow topic costs no latency."""
+    messages: list[Message] = consumer.consume(FIRST_ROWS, 0) or consumer.consume(1, timeout_s)
+    size, more = nbytes(messages), messages
+    while more and len(messages) < ROWS and size < POLL_BYTES:
+        fit = (POLL_BYTES - size) * len(messages) // max(size, 1) + 1
+        more = consumer.consume(min(fit, 16 * len(messages), ROWS - len(messages)), 0)
+        messages, size = messages + more, size + nbytes(more)
+    return messages
+
+
+def nbytes(messages: list[Message]) -> int:
+    """Of keys and values."""
+    return sum(map(len, filter(None, map(_value, messages)))) + sum(map(len, filter(None, map(_key, messages))))
+
+
+def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[int, int], list[Message]]:
     """Records by partition, in order; end offsets of the partitions whose end was reached; and errors."""
     ends: dict[int, int] = {}
-    errors: list[KafkaError] = []
+    errors: list[Message] = []
     if any(map(_error, messages)):
         records = []
         for message in messages:
@@ -28,7 +49,7 @@ def sorted_out(messages: list[Message]) -> tuple[dict[int, list[Message]], dict[
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[message.partition()] = message.offset()
             else:
-                errors.append(error)
+                errors.append(message)
         messages = records
     if not messages:
         return {}, ends, errors

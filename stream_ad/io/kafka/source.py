@@ -21,18 +21,18 @@ from stream_ad.config import Kafka
 from stream_ad.config import Source as SourceConfig
 from stream_ad.errors import ConnectionFailed, TransactionFailed, Unreachable
 from stream_ad.io.kafka.admin import committed_offsets, end_offsets, partitions, reach
-from stream_ad.io.kafka.client import LOG, client, failure, is_final, settings, warn
+from stream_ad.io.kafka.client import LOG, READING, client, failure, require_passing, settings, warn
 from stream_ad.io.kafka.group import GroupOffsets, begin_at, generation
-from stream_ad.io.kafka.records import raw_batch, sorted_out
+from stream_ad.io.kafka.records import raw_batch, sorted_out, taken
 from stream_ad.io.seeks import Seeks
 from stream_ad.protocols import Listener
 
-ROWS = 8000  # of a poll, at most; many, so that the threads that read and fold hand over seldom
 START_MS = 10  # limit of a poll while an owned partition has no start offset yet
 ASK_S = 5.0
 COMMITTED_S = 90.0  # a dead worker's transaction hides the committed offsets until it times out
 
 FETCH = {
+    **READING,
     "fetch.queue.backoff.ms": 2,  # the default of 1000 starves a consumer that is faster than the fetcher
     "fetch.wait.max.ms": 10,
     "queued.min.messages": 200_000,
@@ -112,12 +112,8 @@ class KafkaSource:
         with self._failures():
             self._commit_due(self._consumer)
             self._start_due(self._consumer)
-            messages = self._consumer.consume(ROWS, 0)
-            if not messages:
-                patience_ms = min(timeout_ms, START_MS) if self._owned - self._next.keys() else timeout_ms
-                messages = self._consumer.consume(1, patience_ms / 1000)
-                if messages:
-                    messages += self._consumer.consume(ROWS - 1, 0)
+            patience_ms = min(timeout_ms, START_MS) if self._owned - self._next.keys() else timeout_ms
+            messages = taken(self._consumer, patience_ms / 1000)
             self._refresh()
         if self._fatal is not None:
             raise failure(self._fatal, self._kafka, "source.topic", self.topic)
@@ -137,10 +133,8 @@ class KafkaSource:
             if end > self._next.get(partition, end):
                 batches.append(raw_batch(self.topic, partition, [], end))
                 self._next[partition] = end
-        for error in errors:
-            if is_final(error):
-                raise failure(error, self._kafka, "source.topic", self.topic)
-            self._on_error(error)
+        for message in errors:
+            self._on_error(require_passing(message, self._kafka, "source.topic", self.topic))
         return batches
 
     def finished(self) -> bool:
