@@ -26,6 +26,7 @@ from stream_ad.messages.alerts import text_of
 from stream_ad.protocols import Listener
 
 POLL_ROWS = 4096
+POLL_BYTES = 16 << 20
 NO_TIME_MS = -1
 _UNIT_MS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _MILLISECOND = timedelta(milliseconds=1)
@@ -133,11 +134,14 @@ class FileSource:
             if len(self._start) < self._partitions:
                 return []
         by_partition: dict[int, list[Row]] = {}
-        count = 0
+        left = POLL_BYTES
+        self._finished = True
         for number, row in islice(self._rows, POLL_ROWS):
             by_partition.setdefault(partition_of(row.key, number, self._partitions), []).append(row)
-            count += 1
-        self._finished = count < POLL_ROWS
+            left -= len(row.value)
+            self._finished = False
+            if left <= 0:
+                break
         return [batch for partition, part in sorted(by_partition.items()) if (batch := self._batch(partition, part))]
 
     def finished(self) -> bool:

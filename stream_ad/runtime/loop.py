@@ -151,7 +151,7 @@ class Pipeline:
             if features.windows.keyed.rejects is not None:
                 rejected.append(features.windows.keyed.rejects)
         newest_ms = int(raw.timestamp_ms[-1]) if len(raw) else -1
-        self._flights.add(Item(assignment, decoded.next_offset, newest_ms, rejected, features))
+        self._flights.add(Item(assignment, decoded.next_offset, newest_ms, decoded.nbytes, rejected, features))
 
     def finish(self) -> None:
         """Judges everything in flight."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IDLE_S = 0.1
 FLIGHT_S = 0.0005
+MOST_BYTES = 32 << 20  # of the records that become a batch
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Item:
     assignment: Assignment
     next_offset: int
     newest_ms: int
+    nbytes: int  # of its records
     rejects: list[RejectBatch]
     features: FeatureBatch | None
 
@@ -72,7 +74,7 @@ class Flights:
         self._config, self._models = section, models
         self._latency_s = section.latency / 1000
         self._waiting: list[Item] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._since_s = 0.0
         self._under_way: deque[Flight] = deque()
 
@@ -81,6 +83,7 @@ class Flights:
             self._since_s = time.monotonic()
         self._waiting.append(item)
         self._rows += len(item.features) if item.features is not None else 0
+        self._bytes += item.nbytes
 
     def patience_s(self) -> float:
         """How long the caller may wait for records before it has to ask `landed` again."""
@@ -97,7 +100,7 @@ class Flights:
     def landed(self) -> Iterator[Scored]:
         """The items whose scores are ready. Waits only while more than `in_flight` batches are in flight."""
         late = self._waiting and time.monotonic() - self._since_s >= self._latency_s
-        if late or self._rows >= self._config.batch_rows:
+        if late or self._rows >= self._config.batch_rows or self._bytes >= MOST_BYTES:
             self._launch()
         while self._under_way and (len(self._under_way) > self._config.in_flight or self._under_way[0].ready()):
             yield from self._under_way.popleft().scored()
@@ -110,7 +113,7 @@ class Flights:
             yield from self._under_way.popleft().scored()
 
     def _launch(self) -> None:
-        items, self._waiting, self._rows = self._waiting, [], 0
+        items, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
         for version in dict.fromkeys(item.assignment.shard.version for item in items):
             group = [item for item in items if item.assignment.shard.version == version]
             x = [item.features.x for item in group if item.features is not None]

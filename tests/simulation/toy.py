@@ -229,7 +229,7 @@ def decoded(partition: int, first: int, last: int) -> Decoded:
     bad = [row for row in range(last - first) if is_reject(first + row)]
     good = [at for at in range(first, last) if not is_reject(at)]
     events, rejects = Batch(partition, good), RejectBatch(raw, bad, ["bad_json: toy"] * len(bad))
-    return Decoded(raw, events, rejects, first, last)  # type: ignore[arg-type]
+    return Decoded(raw, events, rejects, first, last, 0)  # type: ignore[arg-type]
 
 
 def golden(swaps: Mapping[int, Sequence[Swap]], ends: Mapping[int, int]) -> tuple[Counter[bytes], Counter[bytes]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stream_ad.batch import Message
 from stream_ad.config import parse
 from stream_ad.errors import InputError
-from stream_ad.io.files import POLL_ROWS, FileSource, JsonLines, Layout, moment_ms, rows, stamp_ms
+from stream_ad.io.files import POLL_BYTES, POLL_ROWS, FileSource, JsonLines, Layout, moment_ms, rows, stamp_ms
 from stream_ad.io.partition import partition_of
 
 LAYOUT = Layout("key", "timestamp")
@@ -159,3 +159,9 @@ def test_a_message_is_a_line_in_the_file_of_its_kind(tmp_path):
     assert json.loads(rejects.read_text()) == {
         "code": "bad_json", "partition": 2, "offset": 6, "key": None, "value": "hex:ff7b",
     }  # fmt: skip
+
+
+def test_a_file_of_long_lines_comes_in_smaller_pieces(tmp_path):
+    line = '{"key": "' + "x" * (POLL_BYTES // 4) + '"}\n'
+    path = written(tmp_path / "f.jsonl", line * 10)
+    assert [len(raw) for raw in polled(FileSource(path, parse({})))] == [4, 4, 2]
