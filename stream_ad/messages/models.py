@@ -7,6 +7,7 @@ log alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from stream_ad.batch import Message
 from stream_ad.protocols import Swap
 
+_PLACE = re.compile(r"\d{1,9}/\d{1,9}", re.ASCII)
 PART_BYTES = 60 << 10  # of a value; with its key below the minimum of sink.max_record_bytes
 
 
@@ -47,10 +49,12 @@ def join_bundle(version: str, records: Iterable[tuple[bytes | None, bytes | None
     for key, value in records:
         name, _, place = (key or b"").decode(errors="replace").partition("/")
         number, _, total = place.partition("/")
-        if name == version and value and number.isdecimal() and total.isdecimal():
+        if name == version and value and _PLACE.fullmatch(place):
             parts[int(number)], count = value, int(total)
+    if not count or count > len(parts):  # anybody may have written the count: it must not set how long this takes
+        return None
     blobs = [parts[number] for number in range(1, count + 1) if number in parts]
-    return b"".join(blobs) if count and len(blobs) == count else None
+    return b"".join(blobs) if len(blobs) == count else None
 
 
 def by_partition(swaps: Iterable[Swap], partitions: Iterable[int]) -> dict[int, list[Swap]]:
