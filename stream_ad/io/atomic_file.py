@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ def replaced(path: Path) -> Iterator[Path]:
     Where `path` is no plain file (`/dev/stdout`, a pipe, a link), yields `path` itself. Raises `InputError` when the
     disk is full; other errors of the block pass.
     """
-    part = path.with_name(f"{path.name}.part")
+    # a name that nobody can foretell: a link that waits under it would have another file written
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     if path.is_symlink() or (path.exists() and not path.is_file()):
         part = path
     try:

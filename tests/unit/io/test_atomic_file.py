@@ -116,3 +116,17 @@ def test_what_is_no_plain_file_is_written_itself(tmp_path: Path) -> None:
             part.write_text("there")
     assert target.read_text() == "there"
     assert link.is_symlink()
+
+
+def test_a_link_that_waits_beside_the_file_is_not_followed(tmp_path: Path) -> None:
+    other, target = tmp_path / "other", tmp_path / "file"
+    other.write_text("precious")
+    (tmp_path / "file.part").symlink_to(other)
+    with replaced(target) as part:
+        part.write_text("new")
+    assert (other.read_text(), target.read_text()) == ("precious", "new")
+    with replaced(target) as part, replaced(target) as another:
+        assert part != another
+        part.write_text("one")
+        another.write_text("two")
+    assert target.read_text() == "one"
