@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -45,6 +46,15 @@ SCHEMA = pa.schema(
 )
 
 
+_FORMULA = re.compile(r"[=+@\t\r-](?!\d+(\.\d+)?$)")
+
+
+def no_formula(key: str) -> str:
+    """The key as a cell that a spreadsheet does not carry out: an apostrophe comes before what it would take for a
+    formula. Signed numbers are none."""
+    return f"'{key}" if _FORMULA.match(key) else key
+
+
 class ScoreFile:
     """One row per event, in the order in which they are judged; events that the hop skips have no score."""
 
@@ -78,7 +88,7 @@ class ScoreFile:
             absent[batch.row] = False
             return pa.array(full, kind, mask=absent)
 
-        keys = [key.decode(errors="backslashreplace") for key in events.key.tolist()]
+        keys = [no_formula(key.decode(errors="backslashreplace")) for key in events.key.tolist()]
         columns = [
             pa.array(np.full(n, events.raw.partition, np.int32)),
             pa.array(events.offset),

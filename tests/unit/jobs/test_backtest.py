@@ -16,7 +16,7 @@ from stream_ad.errors import InputError
 from stream_ad.io.bounded import read_decoded
 from stream_ad.io.memory import MemoryCluster, MemoryModelLog, MemorySink, MemorySource, MemoryStateStore, Record
 from stream_ad.jobs import train as training
-from stream_ad.jobs.backtest import Backtest, replayed
+from stream_ad.jobs.backtest import Backtest, no_formula, replayed
 from stream_ad.messages.models import encode_bundle, encode_swap
 from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.score.bundle import Bundle
@@ -152,3 +152,14 @@ def test_why_a_record_was_rejected_stands_in_the_log(caplog: pytest.LogCaptureFi
     )
     assert (result.codes.total(), result.events, result.versions) == (4, 1996, [BUILT_IN])
     assert "4 records rejected so far, the latest at t/1/585: bad_json: unexpected end of data" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("key", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"), ("-2+3", "'-2+3"), ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"), ("-5", "-5"), ("+49.5", "+49.5"), ("a=b", "a=b"), ("", ""), ("-", "'-"), ("+1 2", "'+1 2"),
+    ],
+)  # fmt: skip
+def test_a_key_is_no_formula_for_a_spreadsheet(key: str, cell: str) -> None:
+    assert no_formula(key) == cell
