@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from stream_ad.errors import ConfigError
 
 ENV_PREFIX = "STREAM_AD__"
-_SECRET = re.compile(r"password|secret|jaas|sasl\.oauthbearer\.config|\.pem$", re.I)
-_URL_SECRET = re.compile(r"://.*:.+@|[?&]password=")
+_SECRET = re.compile(r"passw|passphrase|secret|jaas|sasl\.oauthbearer\.config|\.pem$", re.I)
+_URL_SECRET = re.compile(r"://.*:.+@|[?&][^=&]*(passw|passphrase|secret)[^=&]*=", re.I)
 
 
 def overridden(

@@ -230,6 +230,11 @@ def test_what_a_variable_holds_is_never_shown(path: list[str], shape: str) -> No
         (f'[redis]\nurl = "redis://user:{TOKEN}@host/0"', "redis.url"),
         (f'[redis]\nurl = "redis://:{TOKEN}/x@host/0"', "redis.url"),
         (f'[redis]\nurl = "redis://host/0?password={TOKEN}"', "redis.url"),
+        (f'[redis]\nurl = "rediss://host/0?ssl_ca_certs=ca.pem&ssl_password={TOKEN}"', "redis.url"),
+        (
+            f'[kafka.options]\n"sasl.oauthbearer.assertion.private.key.passphrase" = "{TOKEN}"',
+            "kafka.options.sasl.oauthbearer.assertion.private.key.passphrase",
+        ),
         (f'redis = "redis://:{TOKEN}@host/0"', "redis"),
         (f'[redis]\npassword = "{TOKEN}"', "redis.password"),
         (f'[kafka]\noptions = "sasl.password={TOKEN}"', "kafka.options"),
