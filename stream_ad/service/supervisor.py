@@ -157,6 +157,8 @@ class Supervisor:
                     self._untrained = count if self._trainer is None else 0
                 except StreamAdError as error:
                     log.debug("%s", error)
+                except Exception:
+                    log.exception("the events to train on could not be counted; they are counted again")
             time.sleep(LOOK_S)
 
     def _stop_all(self) -> bool:

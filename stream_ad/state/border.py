@@ -6,7 +6,8 @@ The rows that reach a fold are sound, since the borders of codec and scorer come
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,13 +49,22 @@ class GuardedThreshold:
         return _step("threshold.kind", self._fold, state, batch, _check_verdicts)
 
     def carry(self, state: Any, old: F64, new: F64) -> None:
-        self._fold.carry(state, old, new)
+        """Raises `ConfigError` where the threshold fails."""
+        with _named("threshold.kind", self._fold):
+            self._fold.carry(state, old, new)
 
 
 def _step(key: str, fold: Fold[Any, A, B], state: Any, batch: A, check: Callable[[A, B], None]) -> B:
-    try:
+    with _named(key, fold):
         result = fold.step(state, batch)
         check(batch, result)
+    return result
+
+
+@contextmanager
+def _named(key: str, fold: object) -> Iterator[None]:
+    try:
+        yield
     except (StreamAdError, MemoryError):
         raise
     except Exception as error:
@@ -62,7 +72,6 @@ def _step(key: str, fold: Fold[Any, A, B], state: Any, batch: A, check: Callable
             f"{key}: {type(fold).__name__} breaks its contract: {reason(error)}; nothing of this batch is committed. "
             "Mend the part, or choose another one"
         ) from error
-    return result
 
 
 def _check_windows(batch: KeyedBatch, windows: WindowBatch) -> None:

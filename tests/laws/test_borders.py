@@ -277,6 +277,16 @@ def test_a_threshold_that_breaks_its_contract_ends_the_run_and_is_named(changed:
         guarded.step(guarded.init(2), scores([0, 1, 0, 1], np.zeros(4)))
 
 
+def test_a_threshold_that_cannot_be_carried_over_ends_the_run_and_is_named() -> None:
+    class Uncarried(EwmaThreshold):
+        def carry(self, state: Any, old: Any, new: Any) -> None:
+            raise ZeroDivisionError
+
+    guarded = GuardedThreshold(Uncarried(CONFIG.threshold))
+    with pytest.raises(ConfigError, match=r"threshold\.kind: Uncarried .* raised ZeroDivisionError"):
+        guarded.carry(guarded.init(2), np.zeros(1), np.zeros(1))
+
+
 def test_a_fold_that_raises_ends_the_run_and_is_named() -> None:
     class Raising(CountWindow):
         def step(self, state: Any, batch: Any) -> Any:
