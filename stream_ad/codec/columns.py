@@ -21,6 +21,7 @@ from stream_ad.codec import timestamps
 NO_OBJECT = object()  # the path leads through something that is no object
 Misfits: TypeAlias = dict[int, str]  # row -> what is wrong
 
+_EXACT = 2.0**53  # up to here a float is one integer only
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -42,7 +43,7 @@ def numbers(leaves: Sequence[Any], as_text: bool) -> tuple[F64, Misfits]:
 
 
 def texts(leaves: Sequence[Any], bools: bool) -> tuple[Strings, Misfits]:
-    """UTF-8 of text, decimal digits of 64-bit integers, `true` and `false` if `bools`; empty = missing."""
+    """UTF-8 of text, decimal digits of 64-bit integers (of 5.0 too), `true` and `false` if `bools`; empty = missing."""
     misfits: Misfits = {}
     try:
         joined = "".join(leaves)
@@ -55,6 +56,8 @@ def texts(leaves: Sequence[Any], bools: bool) -> tuple[Strings, Misfits]:
             leaves[row] = ""
             if kind is int and -(2**63) <= leaf < 2**64:
                 leaves[row] = str(leaf)
+            elif kind is float and leaf.is_integer() and abs(leaf) <= _EXACT:
+                leaves[row] = str(int(leaf))  # an id that went through a table with gaps
             elif kind is bool and bools:
                 leaves[row] = "true" if leaf else "false"
             elif leaf is not None:

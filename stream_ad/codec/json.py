@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -16,21 +17,24 @@ from stream_ad.codec import guard, hashing, names, timestamps
 from stream_ad.codec.timestamps import END_MS
 from stream_ad.config import Record
 from stream_ad.errors import ConfigError
+from stream_ad.paths import Way, ways
 
 CHUNK_ROWS = 1000  # the processor's cache still holds the documents of so many rows when their columns are made
 MAX_CATEGORY_BYTES = 256
+_NOTHING = {NoneType, type(leaves.NO_OBJECT)}
 
 
 class JsonCodec:
     """Decodes records that are one JSON object (RFC 8259, UTF-8) each.
 
-    A field is a dotted path into nested objects, as in `device.temp`; a key that itself contains
-    a dot cannot be named. Unknown fields are ignored. A name must not be twice in an object.
+    A field is a dotted path, as in `device.temp`: the field `temp` of the object `device`, or where there is none,
+    the field whose name is `device.temp`. Unknown fields are ignored. A name must not be twice in an object.
 
     * numeric: a JSON number; missing or null is NaN; -0.0 becomes 0.0. With `numbers_as_text`
       decimal text too, where empty text is missing.
-    * categorical: text, a 64-bit integer or a boolean, at most 256 bytes; missing or null is empty.
-    * key: non-empty text or a 64-bit integer, at most `max_key_bytes`; `$key` is the record's key.
+    * categorical: text, a 64-bit integer (5.0 too, which is 5) or a boolean, at most 256 bytes; missing or null is
+      empty.
+    * key: non-empty text or such an integer, at most `max_key_bytes`; `$key` is the record's key.
     * timestamp: see `codec.timestamps`; `$timestamp` is the record's own. From `record.earliest` on, and
       before `record.latest`: a single absurd time would move the partition's watermark for good.
 
@@ -49,14 +53,17 @@ class JsonCodec:
             **dict.fromkeys(self._numeric, "features.numeric"),
             **dict.fromkeys(self._categorical, "features.categorical"),
         }
+        for field, key in named.items():
+            if not field:
+                raise ConfigError(f"{key}: '' is not a path; it is names joined by dots, as in device.temp")
         self._column = {field: column for column, field in enumerate(named)}
-        self._paths = [tuple(field.split(".")) for field in named]
-        self._tree = _tree(named)
-        self._lines = _line_decoder(self._tree)
+        self._ways = [ways(field) for field in named]
+        self._tree = _tree([way for of_field in self._ways for way in of_field])
+        self._lines = None if self._tree is None else _line_decoder(self._tree)
 
     def decode(self, raw: RawBatch) -> tuple[EventBatch, RejectBatch]:
         rows: list[int] = []
-        columns: list[list[Any]] = [[] for _ in self._paths]
+        columns: list[list[Any]] = [[] for _ in self._ways]
         rejected: dict[int, str] = {}
         for first in range(0, len(raw), CHUNK_ROWS):
             chunk = raw.value[first : first + CHUNK_ROWS]
@@ -81,7 +88,7 @@ class JsonCodec:
         }
         document: dict[str, Any] = {}
         for field in self._column:
-            *parents, name = field.split(".")
+            *parents, name = ways(field)[0]
             node = document
             for parent in parents:
                 node = node.setdefault(parent, {})
@@ -111,11 +118,12 @@ class JsonCodec:
                 continue
             rows.append(row)
             documents.append(document)
-        return rows, [_leaves(documents, path) for path in self._paths], rejected
+        columns = [_first([_leaves(documents, way) for way in of_field]) for of_field in self._ways]
+        return rows, columns, rejected
 
     def fast(self, values: Sequence[bytes | None]) -> list[list[Any]] | None:
         """The same leaves for all rows at once, or None: then one of them needs the plain way."""
-        if self._lines is None or not values:
+        if self._tree is None or self._lines is None or not values:
             return None
         try:
             lines = b"\n".join(values)  # type: ignore[arg-type]
@@ -129,9 +137,10 @@ class JsonCodec:
             return None
         if len(documents) != len(values):
             return None  # several in one value
-        columns: list[list[Any]] = [[] for _ in self._paths]
+        columns: list[list[Any]] = [[] for of_field in self._ways for _ in of_field]
         self._spread(self._tree, documents, columns)
-        return columns
+        taken = iter(columns)
+        return [_first([next(taken) for _ in of_field]) for of_field in self._ways]
 
     def _spread(self, tree: _Tree, documents: list[Any], columns: list[list[Any]]) -> None:
         for place, child in enumerate(tree.values()):
@@ -140,8 +149,8 @@ class JsonCodec:
                 members = list(map(take, documents))
             else:
                 members = [None if document is None else take(document) for document in documents]
-            if isinstance(child, str):
-                columns[self._column[child]] = members
+            if isinstance(child, int):
+                columns[child] = members
             else:
                 self._spread(child, members, columns)
 
@@ -199,25 +208,23 @@ class JsonCodec:
         return events, RejectBatch(raw, order, [rejected[at] for at in order])
 
 
-class _Tree(dict[str, "_Tree | str"]):
-    """The objects on the way to the fields: name -> subtree, or the field's whole path."""
+class _Tree(dict[str, "_Tree | int"]):
+    """The objects on the ways to the fields: name -> subtree, or the number of the way that ends there."""
 
 
-def _tree(named: dict[str, str]) -> _Tree:
+def _tree(all_ways: Sequence[Way]) -> _Tree | None:
+    """None where a way ends within another one, as of the fields `a` and `a.b`."""
     root = _Tree()
-    for field, key in named.items():
-        *parents, name = field.split(".")
-        if not all((*parents, name)):
-            raise ConfigError(f"{key}: {field!r} is not a path; it is names joined by dots, as in device.temp")
+    for number, (*parents, name) in enumerate(all_ways):
         node = root
         for parent in parents:
             child = node.setdefault(parent, _Tree())
-            if isinstance(child, str):
-                raise ConfigError(f"{key}: {field!r} lies within {child!r}, which is used as a field ({named[child]})")
+            if isinstance(child, int):
+                return None
             node = child
         if name in node:
-            raise ConfigError(f"{key}: {field!r} is used as a field, but other fields lie within it")
-        node[name] = field
+            return None
+        node[name] = number
     return root
 
 
@@ -232,15 +239,27 @@ def _line_decoder(tree: _Tree) -> msgspec.json.Decoder[Any] | None:
 def _struct(tree: _Tree) -> type[msgspec.Struct]:
     # fields are typed Any: leaves then come out as the plain decoder's do, and are checked by the same code
     fields = [
-        (f"f{place}", Any if isinstance(child, str) else _struct(child) | None, None)
+        (f"f{place}", Any if isinstance(child, int) else _struct(child) | None, None)
         for place, child in enumerate(tree.values())
     ]
     names = {f"f{place}": name for place, name in enumerate(tree)}
     return msgspec.defstruct("Fields", fields, rename=names, gc=False)
 
 
-def _leaves(documents: list[dict[str, Any]], path: tuple[str, ...]) -> list[Any]:
-    first, *rest = path
+def _first(readings: list[list[Any]]) -> list[Any]:
+    """The leaves [n] of a field's first reading; of the next ones where that leads nowhere."""
+    found, *others = readings
+    for other in others:
+        if not set(map(type, other)) <= _NOTHING:
+            found = [
+                one if type(leaf) in _NOTHING and type(one) not in _NOTHING else leaf
+                for leaf, one in zip(found, other, strict=True)
+            ]
+    return found
+
+
+def _leaves(documents: list[dict[str, Any]], way: Way) -> list[Any]:
+    first, *rest = way
     members = [document.get(first) for document in documents]
     for name in rest:
         members = [_member(node, name) for node in members]

@@ -23,6 +23,7 @@ from stream_ad.io.partition import partition_of
 from stream_ad.io.seeks import Seeks
 from stream_ad.io.tables import documents
 from stream_ad.messages.alerts import text_of
+from stream_ad.paths import field
 from stream_ad.protocols import Listener
 
 POLL_ROWS = 4096
@@ -71,10 +72,13 @@ def rows(path: Path, layout: Layout) -> Iterator[Row]:
 
     Raises `InputError`.
     """
-    key, timestamp = layout.key.split("."), layout.timestamp.split(".")
     for value, document in documents(path):
-        time_ms = moment_ms(leaf(document, timestamp), layout.timestamp_format)
-        yield Row(_key_of(leaf(document, key)), value, time_ms)
+        yield row_of(value, document, layout)
+
+
+def row_of(value: bytes, document: object, layout: Layout) -> Row:
+    time_ms = moment_ms(field(document, layout.timestamp), layout.timestamp_format)
+    return Row(_key_of(field(document, layout.key)), value, time_ms)
 
 
 def moment_ms(leaf: object, form: str) -> int:
@@ -214,16 +218,9 @@ def _reject_line(message: Message) -> str:
     return orjson.dumps(line).decode()
 
 
-def leaf(document: object, path: list[str]) -> object:
-    """The field at a path of names; None where there is none."""
-    for name in path:
-        if not isinstance(document, dict):
-            return None
-        document = document.get(name)
-    return document
-
-
 def _key_of(leaf: object) -> bytes | None:
     if isinstance(leaf, str):
         return leaf.encode()
+    if isinstance(leaf, float) and leaf.is_integer() and abs(leaf) <= 2.0**53:
+        return str(int(leaf)).encode()
     return str(leaf).encode() if isinstance(leaf, int) and not isinstance(leaf, bool) else None

@@ -10,7 +10,7 @@ import orjson
 from stream_ad.batch import Bool, EventBatch, RawBatch
 from stream_ad.errors import InputError
 from stream_ad.evaluation.labelled import Labelled
-from stream_ad.io.files import leaf
+from stream_ad.paths import field
 
 TRUE = {"1", "1.0", "true", "yes"}
 
@@ -46,7 +46,7 @@ class Truth:
         names, times = events.key.tolist(), events.ts_ms.tolist()
         for i, row in enumerate(events.row.tolist()):
             document = _document(events.raw, row)
-            held = leaf(document, self._labels.field.split(".")) if self._labels.field else None
+            held = field(document, self._labels.field) if self._labels.field else None
             label[i] = str(held).lower() in TRUE
             self.labelled += held is not None
             key[i] = number = self.keys.setdefault(names[i], len(self.keys))
@@ -77,8 +77,8 @@ class Truth:
     def _is_among(self, document: object) -> bool:
         if self._labels.only is None:
             return True
-        field, value = self._labels.only
-        return str(leaf(document, field.split("."))) == value
+        path, value = self._labels.only
+        return str(field(document, path)) == value
 
 
 def _document(raw: RawBatch, row: int) -> object:

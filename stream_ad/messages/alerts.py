@@ -26,8 +26,10 @@ from stream_ad.batch import Alerts, Headers, Message, Phase, Rule, Verdicts
 from stream_ad.messages.explain import Contributor
 from stream_ad.messages.phrases import duration
 from stream_ad.messages.redact import Redaction
+from stream_ad.paths import field
 
 SEVERITIES = ("low", "medium", "high", "critical")
+_ABSENT = object()
 _CUT_OFFS = ((1e-10, "critical"), (1e-7, "high"), (1e-5, "medium"))
 _FRAME_BYTES = 512  # of a record, beyond key, value, and headers' names and values
 _CONTRIBUTOR = [column.name for column in fields(Contributor)]
@@ -197,12 +199,8 @@ def _payload(
     omitted: list[str] = []
     room -= sum(len(orjson.dumps(name)) + 1 for name in names)
     for name in names:
-        node = record
-        for part in name.split("."):
-            if not isinstance(node, dict) or part not in node:
-                break
-            node = node[part]
-        else:
+        node = field(record, name, _ABSENT)
+        if node is not _ABSENT:
             try:
                 size = len(orjson.dumps({"payload": {name: node}}))
             except orjson.JSONEncodeError:  # orjson reads a depth of a thousand, but writes only some 250
