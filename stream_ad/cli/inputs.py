@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from stream_ad.config import Config
     from stream_ad.protocols import Source
 
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
 
 def is_file(text: str) -> bool:
     # os.path, since pathlib raises for a name that is too long for the system
-    return os.path.exists(text) or text.endswith(SUFFIXES) or "/" in text
+    return os.path.exists(text) or text.removesuffix(".gz").endswith(SUFFIXES) or "/" in text
 
 
 def bounded(config: Config, text: str, first: str | None, last: str | None, partitions: int) -> Source:
