@@ -61,7 +61,7 @@ def init(
     if input is not None:
         sample, origin = of_file(input), str(input)
         topic = topic or _plain(
-            re.sub(r"(\.csv|\.jsonl|\.ndjson|\.json|\.parquet)?(\.gz)?$", "", input.name, flags=re.I)
+            re.sub(r"(\.csv|\.tsv|\.jsonl|\.ndjson|\.json|\.parquet)?(\.gz)?$", "", input.name, flags=re.I)
         )
     else:
         assert topic is not None
@@ -88,8 +88,18 @@ def init(
     answer(
         {"output": str(output), "topic": topic, **asdict(proposal), "rejects": rejects},
         json,
-        _words(proposal, output, origin, rejects, input),
+        _words(proposal, output, origin, rejects, len(sample.course or sample.value), input),
     )
+    _check_rejects(reasons, len(sample.course or sample.value), output, origin)
+
+
+def _check_rejects(reasons: Sequence[str], read: int, output: Path, origin: str) -> None:
+    """Raises `InputError` where the configuration, which is there to be corrected, rejects everything."""
+    if len(reasons) == read:
+        raise InputError(
+            f"{origin}: {output} rejects all of {read} records, the first for {reasons[0]!r}; "
+            "see what is not decided, and set record.*"
+        )
 
 
 def _plain(name: str) -> str:
@@ -97,7 +107,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:200] or "events"
 
 
-def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int], input: Path | None) -> str:
+def _words(
+    proposal: Proposal, output: Path, origin: str, rejects: dict[str, int], read: int, input: Path | None
+) -> str:
     from stream_ad.propose.toml import about
 
     def listed(names: Sequence[str]) -> str:
@@ -113,9 +125,12 @@ def _words(proposal: Proposal, output: Path, origin: str, rejects: dict[str, int
     if proposal.rhythm.lasting and proposal.real_time:
         gap = about(proposal.rhythm.gap_ms)
         lines.append(("silence", f"a key that has no event, where one comes about every {gap}"))
+    lines += [("the file", text) for text in proposal.remarks]
     lines += [("left out", f"{name}: {why}") for name, why in proposal.left_out.items()]
     lines += [("not decided", text) for text in proposal.undecided]
-    lines += [("rejected", f"{count} records of the sample: {code}") for code, count in rejects.items()]
+    lines += [("rejected", f"{count} of {read} records: {code}") for code, count in rejects.items()]
+    if input is not None and proposal.timestamp == "$timestamp":
+        lines.append(("rejected", "every record of the file where it is replayed, since none has an event time"))
     produce = "" if input is None else f"stream-ad produce --config {output} --input {input}; "
     lines.append(("next", f"{produce}stream-ad check --config {output}; stream-ad run --config {output}"))
     text = "\n".join(f"  {label:<13}{words}" for label, words in lines)

@@ -23,14 +23,15 @@ def of_file(path: Path) -> Sample:
     from stream_ad.io.tables import documents
     from stream_ad.propose.infer import Sample
 
-    values = [value for value, _ in islice(documents(path), _FILE_ROWS)]
+    remarks: list[str] = []
+    course = values = [value for value, _ in islice(documents(path, remarks.append), _FILE_ROWS)]
     if not values:
         raise InputError(f"{path}: has no records")
     stretch = SAMPLE_ROWS // _STRETCHES
     if len(values) > SAMPLE_ROWS:
         starts = [(len(values) - stretch) * at // (_STRETCHES - 1) for at in range(_STRETCHES)]
         values = [value for start in starts for value in values[start : start + stretch]]
-    return Sample([None] * len(values), values, [0] * len(values))
+    return Sample([None] * len(values), values, [0] * len(values), course, remarks)
 
 
 def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
@@ -50,25 +51,27 @@ def of_topic(kafka: Kafka, topic: str, rows: int, key: str) -> Sample:
 
 
 def reject_reasons(config: Config, sample: Sample) -> list[str]:
-    """One reason per record that this configuration would reject. It takes the records' own times as valid."""
+    """One reason per record, of all that were read, that this configuration would reject. It takes the records' own
+    times as valid."""
     return decoded(config, sample)[1].reason
 
 
 def decoded(config: Config, sample: Sample) -> tuple[EventBatch, RejectBatch]:
-    """The events and rejects that this configuration makes of the sample, as of one partition."""
+    """The events and rejects that this configuration makes of all records that were read, as of one partition."""
     import numpy as np
 
     from stream_ad.batch import RawBatch
     from stream_ad.state import assemble
 
-    count = len(sample.value)
+    values = list(sample.course or sample.value)
+    count = len(values)
     raw = RawBatch(
         topic=config.source.topic,
         partition=0,
         offset=np.arange(count),
         timestamp_ms=np.full(count, config.record.earliest, np.int64),
-        key=list(sample.key),
-        value=list(sample.value),
+        key=[None] * count if sample.course else list(sample.key),
+        value=values,
         headers=lambda row: [],
         next_offset=count,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
@@ -18,6 +19,7 @@ FieldType: TypeAlias = Literal["number", "number_text", "text", "boolean", "mixe
 Section: TypeAlias = Literal["numeric", "categorical", "none"]
 
 CONSTANT = "always "
+MOSTLY_NUMBERS = 0.95
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _NAME_LIKE = re.compile(r"(^|[._-])(id|uid|uuid|guid|key|no|nr|number|code|zip|postcode|phone|port|pid|ip|name)$", re.I)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID|Key|Code|No|Port)$")
@@ -39,13 +41,15 @@ def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]
     def walk(node: dict[str, Any], prefix: str, row: int) -> None:
         for name, leaf in node.items():
             path = prefix + name
-            if not name or "." in name or name in ("$key", "$timestamp"):
-                unusable[path] = "its name is empty, contains a dot, or stands for the record's own key or time"
+            if not name or name in ("$key", "$timestamp"):
+                unusable[path] = "its name is empty, or stands for the record's own key or time"
             elif isinstance(leaf, dict):
                 inner.add(path)
                 walk(leaf, f"{path}.", row)
             else:
-                columns.setdefault(path, [None] * len(documents))[row] = leaf
+                column = columns.setdefault(path, [None] * len(documents))
+                if column[row] is None:  # objects come before a name that holds dots, as in `stream_ad.paths`
+                    column[row] = leaf
 
     for row, document in enumerate(documents):
         walk(document, "", row)
@@ -56,7 +60,9 @@ def columns_of(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, list[Any]
     return {name: leaves for name, leaves in columns.items() if name not in unusable and name not in inner}, unusable
 
 
-def type_of(leaves: Sequence[Any]) -> FieldType:
+def type_of(name: str, leaves: Sequence[Any]) -> FieldType:
+    """Of a field whose name is not that of names, a few texts among numbers are no part of its type."""
+    kinds = Counter(type(leaf) for leaf in leaves if leaf is not None and leaf != "")
     types = {type(leaf) for leaf in leaves} - {type(None)}
     if not types:
         return "empty"
@@ -68,6 +74,8 @@ def type_of(leaves: Sequence[Any]) -> FieldType:
         texts = [leaf for leaf in leaves if isinstance(leaf, str) and leaf]
         if texts and all(_is_number(text) for text in texts):
             return "number_text"
+        if not name_like(name) and kinds[int] + kinds[float] >= MOSTLY_NUMBERS * kinds.total():
+            return "number"
         return "text" if types == {str} else "mixed"
     return "mixed" if types <= {str, int, float, bool} else "other"
 
@@ -77,6 +85,22 @@ def _is_number(text: str) -> bool:
     plain = text.lstrip("+-")
     named = len(plain) > 1 and plain[0] == "0" and plain[1].isdigit()
     return bool(_NUMBER.fullmatch(text)) and not named and math.isfinite(float(text))
+
+
+def numbers_of(leaves: Sequence[Any]) -> list[Any]:
+    """The leaves [n] of a number, text where it is one as numbers; None = missing, or no number."""
+    return [_number(leaf) if isinstance(leaf, str) else leaf for leaf in leaves]
+
+
+def _number(text: str) -> int | float | None:
+    if not _is_number(text):
+        return None
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+def is_integer(leaf: object) -> bool:
+    """Also 5.0: so ids come out of tables with gaps."""
+    return type(leaf) is int or (type(leaf) is float and leaf.is_integer() and abs(leaf) <= 2.0**53)
 
 
 def name_like(name: str) -> bool:
@@ -99,10 +123,12 @@ def traits_of(
     distinct = len(set(map(str, present)))
     if distinct == 1:
         return "none", set(), f"{CONSTANT}{str(present[0])[:40]}"
-    integers = all(type(leaf) is int for leaf in present)
+    integers = all(map(is_integer, present))
     if field_type in ("number", "number_text") and not (name_like(name) and (integers or field_type == "number_text")):
-        return "numeric", *_numeric(leaves, missing, distinct, keys)
-    if any(type(leaf) is float for leaf in present):
+        traits, why = _numeric(numbers_of(leaves), missing, distinct, keys)
+        odd = 0 if field_type == "number_text" else sum(isinstance(leaf, str) for leaf in present)
+        return "numeric", traits, f"{why}, {odd} are no numbers and rejected" if odd else why
+    if any(type(leaf) is float and not is_integer(leaf) for leaf in present):
         return "none", set(), "sometimes a number, sometimes text"
     return _categorical(present, distinct, missing)
 
@@ -110,7 +136,7 @@ def traits_of(
 def _numeric(
     leaves: Sequence[Any], missing: float, distinct: int, keys: Sequence[bytes | None]
 ) -> tuple[set[Trait], str]:
-    values = np.array([math.nan if leaf is None or leaf == "" else float(leaf) for leaf in leaves])
+    values = np.array([math.nan if leaf is None else float(leaf) for leaf in leaves])
     values = np.clip(values, -1e300, 1e300)
     known = values[~np.isnan(values)]
     low, median, high, most = np.quantile(known, [0, 0.5, 0.99, 1])

@@ -18,10 +18,13 @@ from stream_ad.batch import I64
 from stream_ad.config import Record
 from stream_ad.config.feature_kinds import suited
 from stream_ad.config.feature_kinds.row import Of, Trait
-from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, name_like, traits_of, type_of
+from stream_ad.paths import field as field_at
+from stream_ad.propose.fields import CONSTANT, FieldType, columns_of, traits_of, type_of
+from stream_ad.propose.keys import key_of, key_rank, repeats
 from stream_ad.propose.presets import Preset
+from stream_ad.propose.resembles import Likeness, likeness_of
 from stream_ad.propose.rhythm import Rhythm, rhythm_of
-from stream_ad.propose.times import MOSTLY, time_of
+from stream_ad.propose.times import MOSTLY, time_of, times_ms
 
 Leaves: TypeAlias = list[Any]  # [n] of one field, None = missing
 
@@ -31,18 +34,8 @@ _LABEL = re.compile(
     r"ground_?truth|scenario|change_?point|probation|split)$",
     re.I,
 )
-_SUFFIX = r"([._-]?(id|key|name|no|number))?$"
-_WHO = re.compile(
-    r"(^|[._-])(key|card|account|customer|user|client|device|sensor|host|hostname|machine|node|server|instance|"
-    r"src_?ip|source_?ip|ip|station|vehicle|meter|asset|entity|unit|equipment|pump)" + _SUFFIX,
-    re.I,
-)
-# the other side of an event: a key only where there is no better one
-_WHOM = re.compile(
-    r"(^|[._-])(merchant|terminal|shop|service|dst_?ip|destination_?ip|counterparty|payee)" + _SUFFIX, re.I
-)
-_UNIQUE = 0.95  # distinct share above which values do not repeat in any useful way
 _MOST_FIELDS = 64
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +45,8 @@ class Sample:
     key: Sequence[bytes | None]
     value: Sequence[bytes | None]
     partition: Sequence[int]
+    course: Sequence[bytes] = ()  # [m] consecutive records, where those above are stretches of them
+    remarks: Sequence[str] = ()  # what of a file is not read as it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +80,7 @@ class Proposal:
     budget: str = ""  # of incidents; "" = none
     left_out: dict[str, str] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # what of a file is not read as it stands
 
 
 def infer(sample: Sample, preset: Preset | None = None) -> Proposal:
@@ -94,12 +90,14 @@ def infer(sample: Sample, preset: Preset | None = None) -> Proposal:
     documents = [document for document in decoded if document is not None]
     proposal = Proposal(len(documents), len(decoded) - len(documents))
     columns, proposal.left_out = columns_of(documents)
-    types = {name: type_of(leaves) for name, leaves in columns.items()}
+    types = {name: type_of(name, leaves) for name, leaves in columns.items()}
+    proposal.remarks = list(sample.remarks)
     _take_labels(proposal, columns)
-    ts_ms = _choose_timestamp(proposal, columns, types)
+    alike = _take_likenesses(proposal, columns)
+    ts_ms = _choose_timestamp(proposal, columns, types, alike)
     keys = _choose_key(proposal, [sample.key[row] for row in kept], columns, types)
     if ts_ms is not None:
-        _look_at_time(proposal, ts_ms, keys, [sample.partition[row] for row in kept])
+        _look_at_time(proposal, ts_ms, keys, [sample.partition[row] for row in kept], sample.course)
     _choose_fields(proposal, columns, types, keys)
     _choose_event(proposal)
     if preset is not None:
@@ -125,12 +123,32 @@ def _take_labels(proposal: Proposal, columns: dict[str, Leaves]) -> None:
         del columns[name]
 
 
+def _take_likenesses(proposal: Proposal, columns: dict[str, Leaves]) -> dict[str, Likeness]:
+    alike = {name: like for name, leaves in columns.items() if (like := likeness_of(leaves)) is not None}
+    for name, like in alike.items():
+        proposal.left_out[name] = like.why
+        proposal.undecided.append(f"{name} {like.why}")
+        del columns[name]
+    return alike
+
+
 # ── when ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dict[str, FieldType]) -> I64 | None:
+def _choose_timestamp(
+    proposal: Proposal, columns: dict[str, Leaves], types: dict[str, FieldType], alike: dict[str, Likeness]
+) -> I64 | None:
     times = (time_of(name, leaves, types[name]) for name, leaves in columns.items())
     candidates = [time for time in times if time is not None]
+    clocks = [name for name, like in alike.items() if like.of_day]
+    for day in [time for time in candidates if clocks and not (np.maximum(time.ts_ms, 0) % _DAY_MS).any()]:
+        candidates.remove(day)
+        proposal.left_out[day.name] = f"is a day without its time, which {clocks[0]} has"
+        proposal.undecided.append(
+            f"the event time is in two fields, {day.name} and {clocks[0]}: one that holds both is needed, "
+            "as in 2026-01-31T12:00:00"
+        )
+        del columns[day.name]
     if not candidates:
         proposal.timestamp_why = "no field holds a time; the record's own is used"
         proposal.undecided.append("no field holds the event time: record.timestamp is left at the record's own time")
@@ -138,6 +156,7 @@ def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dic
     chosen = max(candidates, key=lambda time: time.rank)
     proposal.timestamp, proposal.timestamp_format = chosen.name, chosen.form
     proposal.timestamp_why, proposal.real_time = chosen.why, chosen.real
+    proposal.numbers_as_text = chosen.text
     del columns[chosen.name]
     if not chosen.real:
         proposal.undecided.append(
@@ -150,9 +169,25 @@ def _choose_timestamp(proposal: Proposal, columns: dict[str, Leaves], types: dic
     return chosen.ts_ms
 
 
-def _look_at_time(proposal: Proposal, ts_ms: I64, keys: Sequence[bytes | None], partition: Sequence[int]) -> None:
+def _look_at_time(
+    proposal: Proposal,
+    ts_ms: I64,
+    keys: Sequence[bytes | None],
+    partition: Sequence[int],
+    course: Sequence[bytes],
+) -> None:
+    """The rhythm is that of consecutive records, where there are such: between stretches lies what nobody knows."""
     proposal.old_times = bool(np.median(ts_ms) < Record().earliest)
+    if course and proposal.key != "$key":
+        documents = [document for value in course if (document := _document(value)) is not None]
+        ts_ms = times_ms([field_at(document, proposal.timestamp) for document in documents], proposal.timestamp_format)
+        keys = [key_of(field_at(document, proposal.key)) for document in documents]
+        partition = [0] * len(documents)
     proposal.rhythm = rhythm_of(ts_ms, keys, partition)
+    if proposal.rhythm.order:
+        proposal.undecided.append(
+            f"the records come {proposal.rhythm.order}: sort them by {proposal.timestamp}, or most of them are late"
+        )
 
 
 # ── who ──────────────────────────────────────────────────────────────────────────────────────
@@ -163,14 +198,14 @@ def _choose_key(
 ) -> list[bytes | None]:
     """Removes the chosen field from `columns`; returns the key of each record."""
     present = [key for key in own if key]
-    if len(present) >= MOSTLY * len(own) and own and _repeats(present):
+    if len(present) >= MOSTLY * len(own) and own and repeats(present):
         proposal.key_why = f"{len(set(present))} different record keys in {len(own)} records"
         proposal.longest_key_bytes = max(map(len, present))
         copies = [
             name
             for name, leaves in columns.items()
-            if types[name] in ("text", "number")
-            and all(key == _text(leaf) for key, leaf in zip(own, leaves, strict=True))
+            if types[name] in ("text", "number", "number_text")
+            and all(key == key_of(leaf) for key, leaf in zip(own, leaves, strict=True))
         ]
         for name in copies:
             proposal.left_out[name] = "repeats the record's key"
@@ -183,7 +218,7 @@ def _choose_key(
         return list(own)
     ranked: list[tuple[float, str]] = []
     for name, leaves in columns.items():
-        rank = _key_rank(name, leaves, types[name])
+        rank = key_rank(name, leaves, types[name])
         if rank > 0:
             ranked.append((rank, name))
     if not ranked:
@@ -193,41 +228,17 @@ def _choose_key(
         )
         return list(own)
     _, name = max(ranked, key=lambda pair: pair[0])
-    texts = [_text(leaf) for leaf in columns.pop(name)]
-    proposal.key, distinct = name, len(set(texts))
+    texts = [key_of(leaf) for leaf in columns.pop(name)]
+    known = [text for text in texts if text]
+    proposal.key, distinct = name, len(set(known))
     proposal.key_why = f"{distinct} different value{'s' if distinct > 1 else ''} in {len(texts)} records"
+    if len(known) < len(texts):
+        proposal.key_why += f"; {len(texts) - len(known)} have none and are rejected"
     proposal.longest_key_bytes = max(len(text) for text in texts if text is not None)
     others = [other for rank, other in sorted(ranked, reverse=True) if other != name and rank >= 1]
     if others:
         proposal.undecided.append(f"the key could also be {', '.join(others)}; {name} was chosen")
     return texts
-
-
-def _text(leaf: object) -> bytes | None:
-    return None if leaf is None else str(leaf).encode()
-
-
-def _repeats(values: Sequence[object]) -> bool:
-    return len(values) < 3 or len(set(values)) <= _UNIQUE * len(values)
-
-
-def _key_rank(name: str, leaves: Leaves, field_type: FieldType) -> float:
-    """How well a field would do as the key; 0 = not at all."""
-    present = [leaf for leaf in leaves if leaf not in (None, "")]
-    if field_type not in ("text", "number") or len(present) < MOSTLY * len(leaves) or not present:
-        return 0.0
-    if field_type == "number" and not all(type(leaf) is int for leaf in present):
-        return 0.0
-    if max(len(str(leaf).encode()) for leaf in present) > 1024:
-        return 0.0
-    if name == "key":
-        return 4.0
-    distinct = len(set(map(str, present)))
-    named, id_like = 2.0 * bool(_WHO.search(name)) or 1.0 * bool(_WHOM.search(name)), name_like(name)
-    if not _repeats(present) or (field_type != "text" and not (named or id_like)):
-        return 0.0
-    rank = named + 0.5 * id_like + 0.25 * (2 <= distinct <= len(present) / 4)
-    return rank if distinct > 1 else min(rank, 0.1)
 
 
 # ── what ─────────────────────────────────────────────────────────────────────────────────────
@@ -245,7 +256,7 @@ def _choose_fields(
             proposal.rows, proposal.rows_why = 16, "fields change smoothly: a longer look back"
         if section == "numeric":
             proposal.numeric[name] = Choice(suited(Of.NUMBER, traits), why)
-            proposal.numbers_as_text |= any(isinstance(leaf, str) for leaf in leaves)
+            proposal.numbers_as_text |= types[name] == "number_text"
         elif section == "categorical":
             proposal.categorical[name] = Choice(suited(Of.CATEGORY, traits), why)
         else:

@@ -26,6 +26,7 @@ def toml_of(proposal: Proposal, pipeline: str, topic: str, brokers: str, origin:
         f"# Written by `stream-ad init` from {proposal.records} records of {origin}.",
         "# Every choice says why. Change what you know better, then run `stream-ad check`.",
         "# Keys that are missing here have their defaults; docs/configuration.md lists all keys.",
+        *(f"# The file: {text}." for text in proposal.remarks),
         *(f"# NOT DECIDED: {text}." for text in proposal.undecided),
         "",
         f"pipeline = {_text(pipeline)}  # names the consumer group, the alerts topic and the keys in Redis",
