@@ -233,7 +233,7 @@ def _style(counts: I64, by_comma: bool, european: bool) -> Style | None:
     if best * 2 <= seen or (named > _MOST_NAMES * seen and integers * 2 > seen):
         return _TEXT
     if point == best:
-        return _COMMA if comma == best and european else _POINT
+        return _COMMA if comma == best and european and integers < best else _POINT
     if thousands != comma:
         return _COMMA if comma > thousands else _THOUSANDS
     if not commas or comma > commas:

@@ -106,8 +106,11 @@ def test_numbers_as_people_write_them_are_found_or_said(tmp_path, cells, numbers
 
 
 def test_the_other_columns_tell_what_a_comma_means(tmp_path):
-    path = written(tmp_path / "f.csv", "key;x;y;z\n" + "a;3,790;20,5;1.234\n" * 3)
-    assert values_of(path) == [{"key": "a", "x": 3.79, "y": 20.5, "z": 1234}] * 3
+    path = written(tmp_path / "f.csv", "key;x;y;z;n\n" + "a;3,790;20,5;1.234;7\n" * 3)
+    assert values_of(path) == [{"key": "a", "x": 3.79, "y": 20.5, "z": 1234, "n": 7}] * 3
+    notes: list[str] = []
+    list(documents(path, notes.append))
+    assert [note.split()[0] for note in notes] == ["columns", "x", "y", "z"]
 
 
 @pytest.mark.parametrize(
