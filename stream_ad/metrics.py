@@ -58,6 +58,9 @@ REGISTRY_ERRORS = Counter(
     "stream_ad_registry_errors", "looks at the registry that ended in an error not foreseen", registry=REGISTRY
 )
 SWAPS = Counter("stream_ad_swaps", "model swaps", registry=REGISTRY)
+SWAP_FAILURES = Counter(
+    "stream_ad_swap_failures", "swaps that could not be saved; the former model judges on", registry=REGISTRY
+)
 SHADOW = Counter(
     "stream_ad_shadow_events",
     "events scored by the shadow, by who flagged them: both, live_only, shadow_only, neither",

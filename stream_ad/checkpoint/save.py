@@ -8,6 +8,7 @@ that agrees with the log.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.05  # of the time at most goes into saving: large states are saved less often
 COPIED_BYTES = 256 << 20  # of copies may wait to be sent; one that is larger waits alone
+SWAP_S = 10.0  # judging stands still while a swap is saved; so long at most, and a request of the store
+SWAP_WAITS_S = 1.0, 600.0  # after a failure the next attempt waits: at first, then twice as long each time, up to
 AWAY_S = 1.0  # after a failed save the saver leaves the store alone for so long
 
 Threads = Callable[[str], Executor]
@@ -68,6 +71,7 @@ class Saver:
         self._round_s = clock()
         self._spent_s = 0.0
         self._failed: tuple[float, str] | None = None
+        self._swap_due_s, self._swap_wait_s = clock(), SWAP_WAITS_S[0]
         self._closing = threading.Event()
 
     def due(self, assignments: Collection[Assignment]) -> list[Assignment]:
@@ -112,18 +116,37 @@ class Saver:
                 if self.store_away:
                     return
 
+    def may_swap(self) -> bool:
+        """Whether `save_swap` could begin: no other save is under way, and the latest failure is long enough ago."""
+        self._collect()
+        return not self._sending and self._clock() >= self._swap_due_s
+
     def save_swap(self, assignment: Assignment) -> bool:
-        """Saves at once, even if only the version is new. False: the store is away, or holds a newer snapshot."""
+        """Saves at once, even if only the version is new. False: the store is away or takes longer than `SWAP_S`, or
+        holds a newer snapshot; this is said, and the next attempt waits."""
         self._drain()
         next_offset = assignment.shard.next_offset
         try:
-            sent = self._sent(assignment, assignment.snapshot(), assignment.owner, next_offset)
-        except ConnectionFailed:
+            until_s = self._clock() + SWAP_S
+            sent = self._sent(assignment, assignment.snapshot(), assignment.owner, next_offset, until_s)
+        except ConnectionFailed as error:
+            self._put_off_swap(assignment, str(error))
             return False
+        if sent.saved:
+            self._swap_wait_s = SWAP_WAITS_S[0]
+        else:
+            self._put_off_swap(assignment, "a newer snapshot is there")
         assignment.owner = sent.owner if sent.saved else None
         if sent.saved:
             assignment.saved_offset = next_offset
         return sent.saved
+
+    def _put_off_swap(self, assignment: Assignment, why: str) -> None:
+        metrics.SWAP_FAILURES.inc()
+        text = "partition %d: the new model waits %.0f s, since its swap cannot be saved; the former one judges on: %s"
+        log.warning(text, assignment.partition, self._swap_wait_s, why)
+        self._swap_due_s = self._clock() + self._swap_wait_s
+        self._swap_wait_s = min(2 * self._swap_wait_s, SWAP_WAITS_S[1])
 
     def close(self) -> None:
         """Drops what is not sent yet."""
@@ -137,7 +160,9 @@ class Saver:
         sent = self._pool.submit(self._sent, assignment, snapshot, assignment.owner, next_offset)
         self._sending.append(Sending(assignment, next_offset, snapshot.nbytes, sent))
 
-    def _sent(self, assignment: Assignment, snapshot: Snapshot, owner: int | None, next_offset: int) -> Sent:
+    def _sent(
+        self, assignment: Assignment, snapshot: Snapshot, owner: int | None, next_offset: int, until_s: float = math.inf
+    ) -> Sent:
         """Runs in the saving thread; for a swap, in the pipeline's thread while the saving one is idle."""
         begun = self._clock()
         if self._failed is not None and begun - self._failed[0] < AWAY_S:
@@ -146,16 +171,18 @@ class Saver:
             self._check(assignment)
             if owner is None:
                 owner = self._states.claim(assignment.partition)
-            parts = self._checked(assignment, snapshot.parts())
+            parts = self._checked(assignment, snapshot.parts(), until_s)
             saved = self._states.save(assignment.partition, owner, next_offset, parts)
         except ConnectionFailed as error:
             self._failed = self._clock(), str(error)
             raise
         return Sent(owner, saved, self._clock() - begun)
 
-    def _checked(self, assignment: Assignment, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def _checked(self, assignment: Assignment, parts: Iterator[bytes], until_s: float) -> Iterator[bytes]:
         for part in parts:
             self._check(assignment)
+            if self._clock() > until_s:
+                raise ConnectionFailed(f"redis.url: the store takes longer than {SWAP_S:g} s for a snapshot")
             yield part
 
     def _check(self, assignment: Assignment) -> None:

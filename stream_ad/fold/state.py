@@ -38,6 +38,12 @@ def arrays(state: Any, used: int) -> dict[str, npt.NDArray[Any]]:
     return kept
 
 
+def part(state: Any, used: int) -> Any:
+    """The state of the first `used` slots, in the same memory: whoever walks it leaves the memory of free slots
+    unreserved."""
+    return dataclasses.replace(state, **arrays(state, used))
+
+
 def fill(state: Any, saved: Mapping[str, npt.NDArray[Any]]) -> None:
     """Writes saved arrays into a freshly made state. Raises `ValueError` where they do not fit."""
     names = {column.name for column in dataclasses.fields(state)}

@@ -227,7 +227,7 @@ class Pipeline:
     def swap(self, version: str) -> None:
         """Has every partition that judges go over to `version`: between two commits, and saved before it judges."""
         due = [one for one in self.folding if one.settled and one.shard.version != version]
-        if not due:
+        if not due or not self.recovery.saver.may_swap():
             return
         self.finish()
         self.commit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -11,6 +10,7 @@ import numpy as np
 
 from stream_ad import metrics
 from stream_ad.batch import F64, Scores, Verdicts
+from stream_ad.fold import state as columns
 
 if TYPE_CHECKING:
     from stream_ad.state.shard import Shard
@@ -28,8 +28,9 @@ class Shadow:
     def begin(self, shard: Shard) -> None:
         """Copies the live thresholds once, carried over to the shadow's scores. Call it before they learn a batch."""
         if shard not in self._states:
-            state = copy.deepcopy(shard.states.threshold)
-            shard.folds.threshold.carry(state, *self._compared(shard, self.version))
+            state = shard.folds.threshold.init(shard.folds.capacity)
+            columns.fill(state, columns.arrays(shard.states.threshold, shard.used))
+            shard.folds.threshold.carry(columns.part(state, shard.used), *self._compared(shard, self.version))
             self._states[shard] = state
 
     def judge(self, shard: Shard, scores: Scores, live: Verdicts) -> None:

@@ -29,7 +29,7 @@ def make(models: Models, saver: Saver, assignment: Assignment, version: str) -> 
         assignment.announce()
         log.info("partition %d: model %s from offset %d on", assignment.partition, version, shard.next_offset)
         return
-    shard.states.threshold, shard.version = thresholds, old
+    shard.put_back(old, thresholds)
     metrics.model(assignment.partition, version, old)
     log.debug("partition %d: stays with model %s until the swap can be saved", assignment.partition, old)
 

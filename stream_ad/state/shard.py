@@ -144,12 +144,17 @@ class Shard:
 
     def swap(self, version: str, old: F64, new: F64) -> None:
         """Has `version` judge from here on. `old` and `new` are both models' scores of `recent_windows()`."""
-        self.folds.threshold.carry(self.states.threshold, old, new)
+        self.folds.threshold.carry(columns.part(self.states.threshold, self.used), old, new)
         self.version = version
 
     def thresholds(self) -> Any:
-        """A copy of the threshold's state: the caller puts it back where a swap cannot be saved."""
-        return copy.deepcopy(self.states.threshold)
+        """A copy of the threshold's state of the used slots, for `put_back` where a swap cannot be saved."""
+        return copy.deepcopy(columns.part(self.states.threshold, self.used))
+
+    def put_back(self, version: str, thresholds: Any) -> None:
+        """Undoes a swap; no event may have come in between."""
+        columns.fill(columns.part(self.states.threshold, self.used), columns.arrays(thresholds, self.used))
+        self.version = version
 
     def snapshot(self, copied: bool = False, events_per_s: int = 0) -> Snapshot:
         """The state at `next_offset`. Unless it is `copied`, the shard must not change before all of it is written.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -13,6 +15,7 @@ from stream_ad import build, config
 from stream_ad.batch import RawBatch
 from stream_ad.checkpoint.assignment import Assignment
 from stream_ad.config.features import FeatureSpec
+from stream_ad.fold import state as columns
 from stream_ad.io.memory import (
     MemoryCluster,
     MemoryModelLog,
@@ -27,6 +30,7 @@ from stream_ad.messages.models import decode_swap
 from stream_ad.protocols import BUILT_IN, Swap
 from stream_ad.runtime.models import SPARE, Models
 from stream_ad.runtime.registry_follower import RegistryFollower
+from stream_ad.runtime.shadow import Shadow
 from stream_ad.score.bundle import Bundle
 from stream_ad.state import assemble
 from tests.support.assignments import judging, ready
@@ -146,3 +150,21 @@ def test_nothing_is_forgotten_while_a_partition_is_restored(bundles: list[Bundle
         assert held.loaded == [versions[0], *versions[2:]], "what a partition will judge by stays"
     finally:
         held.close()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells what is resident")
+def test_a_swap_that_is_undone_and_a_shadow_leave_free_slots_alone() -> None:
+    capacity = 2_000_000
+    folds = assemble.folds(CONFIG, SPEC, capacity)
+    shard = judging(folds).shard
+    reserved = sum(array.nbytes for array in columns.arrays(shard.states.threshold, capacity).values())
+    before = resident_bytes()
+    thresholds, nothing = shard.thresholds(), np.zeros(0)
+    shard.swap("another", nothing, nothing)
+    shard.put_back(BUILT_IN, thresholds)
+    Shadow(lambda *_: (nothing, nothing), "another").begin(shard)
+    assert resident_bytes() - before < reserved / 4
