@@ -143,7 +143,7 @@ def test_outliers_score_high_and_are_explained_by_their_feature(engine, loaded):
     assert Ranking.of(found, odd).areas()[0] > least
     explanation = engine.explain(loaded, x[odd]).result()
     assert explanation.contribution.shape == explanation.expected.shape == x[odd].shape
-    assert explanation.spread.shape == (F,)
+    assert explanation.spread.shape == (odd.sum(), F)
     told = explanation.contribution.sum(1).argmax(1)
     assert (told == feature[odd]).mean() > 0.75
     # what was expected is near what was there before it was made an outlier, in the feature's own unit
