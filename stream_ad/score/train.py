@@ -134,5 +134,5 @@ def _quality(fitted: Fitted, scorer: Scorer, statistical: Scorer, held: Tensor) 
         "score_edges": edges.tolist(),
         **counts,
         "feature_share": explained.contribution.sum(1).mean(0).astype(float).tolist(),
-        "feature_spread": explained.spread.astype(float).tolist(),
+        "feature_spread": np.atleast_2d(explained.spread).astype(float).mean(0).tolist(),
     }

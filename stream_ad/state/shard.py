@@ -185,7 +185,9 @@ class Shard:
         try:
             opened = Opened.of(parts)
             head = opened.head
-            then = head.get("settings")
+            then = head["settings"] if head["format"] >= _SETTINGS_SINCE else None
+            if not isinstance(then, dict | None):
+                raise TypeError(f"settings {then!r:.40}")
             changes = changed(then, folds.settings)
             if changes or head["partition"] != partition or head["layout"] != folds.layout:
                 raise _another(partition, changes)
@@ -242,6 +244,9 @@ class Shard:
 def _another(partition: int, changes: list[str]) -> StateError:
     what = f": {listed(changes)}" if changes else ""
     return StateError(f"partition {partition}: the snapshot was made with another configuration{what}")
+
+
+_SETTINGS_SINCE = 10  # the format
 
 
 class Target(NamedTuple):

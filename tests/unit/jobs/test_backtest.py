@@ -72,7 +72,8 @@ def ordered(messages: Sequence[Message]) -> dict[int, list[Message]]:
 def by_the_pipeline(swaps: MemoryCluster) -> tuple[dict[int, list[Message]], dict[int, list[Message]]]:
     log, sink = MemoryModelLog(swaps), MemorySink(MemoryCluster())
     held = build.models(CONFIG, SPEC, None, log)
-    ports = build.Ports(MemorySource("t", LOG), sink, MemoryStateStore(), log)
+    begun = MemoryCluster(offsets=dict.fromkeys(LOG, 0))  # a group whose models have judged has offsets
+    ports = build.Ports(MemorySource("t", LOG, begun), sink, MemoryStateStore(), log)
     try:
         build.pipeline(CONFIG, SPEC, assemble.folds(CONFIG, SPEC), ports, held).run(lambda: False)
     finally:
