@@ -179,7 +179,13 @@ def test_init_says_what_is_wrong(folder, brokers, capsys):
     with pytest.raises(InputError, match="no topic 'absent'"):
         ran(capsys, "init", "--topic", "absent")
     (folder / "garbage.jsonl").write_bytes(b"hello\n[1]\n")
-    ran(capsys, "produce", "-i", "garbage.jsonl", "-t", f"garbage-{RUN}")
+    with pytest.raises(InputError, match=r"garbage.jsonl: line 1, column 1: .*; one JSON object per line is needed"):
+        ran(capsys, "produce", "-i", "garbage.jsonl", "-t", f"garbage-{RUN}")
+    create_topics(Kafka(brokers=brokers), {f"garbage-{RUN}": 1})
+    producer = Producer({"bootstrap.servers": brokers})
+    for value in (b"hello", b"[1]"):
+        producer.produce(f"garbage-{RUN}", value)
+    assert producer.flush(WAIT_S) == 0
     with pytest.raises(InputError, match="none of 2 records is a JSON object; the first begins with b'hello'"):
         ran(capsys, "init", "--topic", f"garbage-{RUN}")
     with pytest.raises(ConfigError, match="--topic or --input"):
