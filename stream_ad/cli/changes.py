@@ -13,7 +13,7 @@ def changes(config: Config, spec: FeatureSpec) -> dict[str, Any]:
     """Facts for `check`: `changed` in words, and the events that the next start folds again, silently. Raises
     `ConnectionFailed`, `InputError`."""
     from stream_ad.checkpoint.throughput import CAREFUL_PER_S
-    from stream_ad.io.kafka.admin import committed_offsets, identity, reach, start_offsets
+    from stream_ad.io.kafka.admin import identity, reach, start_offsets
     from stream_ad.io.redis.stores import RedisStateStore
     from stream_ad.state import assemble
     from stream_ad.state.settings import changed
@@ -21,12 +21,12 @@ def changes(config: Config, spec: FeatureSpec) -> dict[str, Any]:
 
     topic = config.source.topic
     folds = assemble.folds(config, spec, capacity=1).of_topic(*identity(config.kafka, topic, reach(config.kafka)))
-    start, store = start_offsets(config.kafka, topic), RedisStateStore(config.redis)
+    store = RedisStateStore(config.redis)
     found: dict[str, None] = {}
     again, seconds = 0, 0.0
-    for partition, committed in committed_offsets(config.kafka, config.pipeline, topic).items():
+    for partition, start in start_offsets(config.kafka, topic).items():
         parts = store.load(partition)
-        if committed is None or parts is None:
+        if parts is None:
             continue
         try:
             head = Opened.of(parts).head
@@ -37,8 +37,8 @@ def changes(config: Config, spec: FeatureSpec) -> dict[str, Any]:
             words = ["features, windows or thresholds"]
         if words:
             found |= dict.fromkeys(words)
-            most = {"all": committed, "horizon": config.redis.horizon_events, "cold": 0}[config.redis.rebuild]
-            count = min(most, committed - start[partition])
+            there = max(0, head["next_offset"] - start)
+            count = {"all": there, "horizon": min(there, config.redis.horizon_events), "cold": 0}[config.redis.rebuild]
             again += count
             seconds += count / (head.get("events_per_s") or CAREFUL_PER_S)
     return {"changed": list(found), "folded_again": again, "folded_again_s": round(seconds, 1)}

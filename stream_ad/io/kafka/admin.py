@@ -75,13 +75,20 @@ def partitions(
 
 
 def identity(kafka: Kafka, topic: str, admin: AdminClient) -> tuple[str, str]:
-    """The ids of the topic and of the cluster. Raises `ConnectionFailed`."""
+    """The ids of the topic and of the cluster. Raises `ConnectionFailed`, `Unreachable` where asking again helps."""
+    away = Unreachable(f"kafka.brokers: {kafka.brokers} does not tell the id of topic {topic!r} yet")
     try:
-        cluster_id = admin.list_topics(topic, timeout=ANSWER_S).cluster_id
-        found = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S)[topic].result(ANSWER_S)
+        cluster = admin.list_topics(topic, timeout=ANSWER_S)
+        if cluster.controller_id not in cluster.brokers:
+            return "", str(cluster.cluster_id)  # the demo's broker has no controller, and never answers the question
+        asked = admin.describe_topics(TopicCollection([topic]), request_timeout=ANSWER_S)
+        return str(asked[topic].result(2 * ANSWER_S).topic_id), str(cluster.cluster_id)
+    except TimeoutError:
+        raise away from None
     except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise away from None  # not every part of a broker knows a new topic at once
         raise failure(error.args[0], kafka) from None
-    return str(found.topic_id), str(cluster_id)
 
 
 def _topics(kafka: Kafka, admin: AdminClient, timeout_s: float = ANSWER_S) -> dict[str, list[int]]:
