@@ -27,7 +27,7 @@ class RegistryFollower:
     def __init__(self, store: ModelStore, models: Models, clock: Callable[[], float] = time.monotonic) -> None:
         """Starts the thread, and waits for the registry's first answer or first failure."""
         self._store, self._models, self._choice, self._clock = store, models, models.choice, clock
-        self._refused: dict[str, float] = {}  # version -> when
+        self._refused: dict[str, tuple[float, str]] = {}  # version -> when, and why
         self._logged = ""  # the latest error that was not foreseen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
@@ -75,17 +75,19 @@ class RegistryFollower:
 
     def _loads(self, version: str) -> bool:
         """Whether `version` can be used. A refused one is tried again after `REFUSED_S`."""
-        if self._clock() - self._refused.get(version, float("-inf")) < REFUSED_S:
+        refused_s, why = self._refused.get(version, (float("-inf"), ""))
+        if self._clock() - refused_s < REFUSED_S:
             return False
         try:
             self._models.load(version)
         except ConnectionFailed:
             raise
         except Exception as error:
-            self._refused[version] = self._clock()
+            self._refused[version] = self._clock(), str(error)
             if not isinstance(error, ModelError):
                 raise
-            log.error("model %s is refused, %s goes on: %s", version, self._choice.current, error)
+            if str(error) != why:  # it may stay so for days, as after a change of features
+                log.error("model %s is refused, %s goes on: %s", version, self._choice.current, error)
             return False
         self._refused.pop(version, None)
         return True
